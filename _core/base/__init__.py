@@ -1,0 +1,1 @@
+"""Memory, tables and counters that every part of the data plane stands on."""

@@ -1,0 +1,1 @@
+"""Limits, mailboxes, topics, users and sessions: who gets which bytes."""

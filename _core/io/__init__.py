@@ -1,0 +1,1 @@
+"""Sockets and clocks: the only part of the data plane that makes system calls."""
