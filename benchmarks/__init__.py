@@ -1,0 +1,1 @@
+"""Measurements of the server beside its peers; see README.md in this folder."""
