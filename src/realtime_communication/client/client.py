@@ -1,0 +1,722 @@
+"""The asyncio client of rtc.v1: one object that stays connected.
+
+::
+
+    async with connect("ws://localhost:8081/ws", token=token) as client:
+        subscription = await client.subscribe("room:42", history=20)
+        await client.publish("room:42", {"text": "hello"})
+        async for event in subscription:
+            match event:
+                case Message(payload=payload): ...
+                case Recovered(recovered=False): ...   # reload the state
+
+A lost connection is opened again by itself, with jittered exponential back-off; subscriptions and direct messages continue
+after the last position seen, each message comes once, and ``Recovered`` says whether anything is missing. Requests
+made meanwhile wait for the new connection up to their time-out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import ssl
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Self, TypeVar
+
+from realtime_communication.client import encoding, events
+from realtime_communication.client import protocol as wire
+from realtime_communication.client.backoff import Backoff
+from realtime_communication.client.delivery import Callback, EventQueue, pump
+from realtime_communication.client.encoding import Codec, Compression, Format, ServerEnvelope
+from realtime_communication.client.errors import (
+    AuthenticationFailed,
+    ClientClosed,
+    ClientError,
+    ConnectionLost,
+    HandshakeRejected,
+    ProtocolViolation,
+    RequestError,
+    RequestTimeout,
+)
+from realtime_communication.client.events import (
+    ConnectionEvent,
+    Delivery,
+    HistoryPage,
+    InboxEvent,
+    Payload,
+    Position,
+    PresenceState,
+    SubscriptionEvent,
+)
+from realtime_communication.client.subscription import Subscription
+from realtime_communication.client.transport import Connection, TryAgain, open_connection
+
+__all__ = ["Client", "TokenProvider", "connect"]
+
+TokenProvider = Callable[[], Awaitable[str]]
+"""Gives a valid access token. Raises AuthenticationFailed when there will be none any more."""
+
+E = TypeVar("E", bound=ServerEnvelope)
+
+REFUSED_IN_A_ROW = 3
+"""Fresh tokens of a provider that the server may refuse before the client gives up."""
+
+_CLOSE_UNAUTHORIZED = 4401
+_CLOSE_DISCONNECTED = 4403
+_CLOSE_TIMEOUT_SECS = 2.0
+_REFRESH_RETRY_SECS = 5.0
+_EXPIRY_MARGIN_SECS = 5.0
+
+logger = logging.getLogger("realtime_communication.client")
+
+
+def connect(
+    url: str,
+    *,
+    token: str | None = None,
+    token_provider: TokenProvider | None = None,
+    api_key: str | None = None,
+    encoding: Format = "json",
+    compression: Compression | None = None,
+    request_timeout: float = 10.0,
+    open_timeout: float = 10.0,
+    reconnect: bool = True,
+    backoff: Backoff | None = None,
+    queue_size: int = 1000,
+    recover_inbox: bool = True,
+    on_direct: Callback[InboxEvent] | None = None,
+    on_event: Callback[ConnectionEvent] | None = None,
+    keepalive_interval: float = 20.0,
+    keepalive_timeout: float = 10.0,
+    max_message_size: int = 16 * 1024 * 1024,
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+) -> Client:
+    """A client for ``url`` (``ws://host:port/ws``); ``async with`` opens and closes it.
+
+    Args:
+        token: access token, sent in the ``Authorization`` header. It cannot be renewed: when it is refused, it is over.
+        token_provider: asked for a token at the start, when the token is due for renewal and when it was refused.
+        api_key: sent in the ``X-API-Key`` header, instead of a token.
+        encoding: ``json`` or ``msgpack``; the latter also carries ``bytes``.
+        compression: ``zstd``, ``lz4`` or ``gzip`` for messages from 1 KiB, both ways, where the server supports it.
+        request_timeout: seconds a request may take, waiting for a connection included.
+        open_timeout: seconds for each attempt to connect, and for opening as a whole.
+        reconnect: False: the first lost connection is the end.
+        queue_size: events that may wait in each queue; one more pushes out the oldest and shows as ``Lagged``.
+        recover_inbox: read the own inbox's history after a reconnect (needs the ``read`` permission).
+        on_direct: gets direct messages; otherwise iterate over ``Client.direct_messages``.
+        on_event: gets what happens to the connection; otherwise iterate over ``Client.events``.
+        keepalive_interval, keepalive_timeout: seconds of silence before a ping, and for its pong.
+        max_message_size: bytes of one message of the server, decompressed.
+        headers: further HTTP headers of the upgrade.
+
+    Raises:
+        ValueError: contradictory arguments.
+    """
+    if sum(credential is not None for credential in (token, token_provider, api_key)) > 1:
+        raise ValueError("give one of token, token_provider and api_key")
+    return Client(
+        url,
+        token=token,
+        token_provider=token_provider,
+        api_key=api_key,
+        format=encoding,
+        compression=compression,
+        request_timeout=request_timeout,
+        open_timeout=open_timeout,
+        reconnect=reconnect,
+        backoff=backoff or Backoff(),
+        queue_size=queue_size,
+        recover_inbox=recover_inbox,
+        on_direct=on_direct,
+        on_event=on_event,
+        keepalive_interval=keepalive_interval,
+        keepalive_timeout=keepalive_timeout,
+        max_message_size=max_message_size,
+        headers=dict(headers or {}),
+        ssl_context=ssl_context,
+    )
+
+
+class Client:
+    """Made by ``connect``. All methods belong to the event loop it was opened in.
+
+    Every request raises RequestError when the server refuses it, RequestTimeout when no answer comes in time,
+    ClientClosed when the client is not open, and what ended the client for good: AuthenticationFailed, ConnectionLost.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None,
+        token_provider: TokenProvider | None,
+        api_key: str | None,
+        format: Format,
+        compression: Compression | None,
+        request_timeout: float,
+        open_timeout: float,
+        reconnect: bool,
+        backoff: Backoff,
+        queue_size: int,
+        recover_inbox: bool,
+        on_direct: Callback[InboxEvent] | None,
+        on_event: Callback[ConnectionEvent] | None,
+        keepalive_interval: float,
+        keepalive_timeout: float,
+        max_message_size: int,
+        headers: dict[str, str],
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self._url = url
+        self._token = token
+        self._token_provider = token_provider
+        self._api_key = api_key
+        self._subprotocols = Codec.subprotocols(format, compression)
+        self._request_timeout = request_timeout
+        self._open_timeout = open_timeout
+        self._reconnect = reconnect
+        self._backoff = backoff
+        self._queue_size = queue_size
+        self._on_direct = on_direct
+        self._on_event = on_event
+        self._max_message_size = max_message_size
+        self._headers = headers
+        self._dial = functools.partial(
+            open_connection,
+            url,
+            subprotocols=self._subprotocols,
+            timeout=open_timeout,
+            keepalive_interval=keepalive_interval,
+            keepalive_timeout=keepalive_timeout,
+            max_message_size=max_message_size,
+            ssl_context=ssl_context,
+        )
+        self._protocol = wire.ClientProtocol(format=format, recover_inbox=recover_inbox)
+        self._connection: Connection | None = None
+        self._futures: dict[int, asyncio.Future[ServerEnvelope]] = {}
+        self._subscriptions: dict[str, Subscription] = {}
+        self._inbox: EventQueue[InboxEvent] = EventQueue(queue_size, self._inbox_overflow)
+        self._events: EventQueue[ConnectionEvent] = EventQueue(queue_size, None)
+        self._session: events.Connected | None = None
+        self._opened: asyncio.Future[None] | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refresh_timer: asyncio.TimerHandle | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._token_refused = False
+        self._refusals = 0
+        self._closing_until = 0.0
+        self._closed = False
+        self._end: ClientError | None = None
+        self._end_is_final = False
+        self._expires_at: int | None = None
+        self._key_prefix = uuid.uuid4().hex
+        self._keys = 0
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Connect; attempts are repeated up to the open time-out.
+
+        Raises AuthenticationFailed, HandshakeRejected, ConnectionLost (with the reason of the last attempt).
+        """
+        if self._runner is not None:
+            raise ClientClosed("a client is opened once")
+        self._opened = asyncio.get_running_loop().create_future()
+        if self._on_direct is not None:
+            self._start(pump(self._inbox, self._on_direct, "direct messages"))
+        if self._on_event is not None:
+            self._start(pump(self._events, self._on_event, "connection events"))
+        self._runner = asyncio.create_task(self._run())
+        try:
+            async with asyncio.timeout(self._open_timeout):
+                await asyncio.shield(self._opened)
+        except TimeoutError:
+            last = self._end
+            await self.close()
+            raise ConnectionLost(f"no connection to {self._safe_url} within {self._open_timeout:g} s: {last}") from last
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close the connection and end all iterations; waiting requests raise ClientClosed. May be repeated."""
+        self._closed = True
+        if self._connection is not None:
+            self._connection.close()
+        if self._runner is not None:
+            if self._connection is None:
+                self._runner.cancel()
+            _, pending = await asyncio.wait({self._runner}, timeout=_CLOSE_TIMEOUT_SECS)
+            if pending:
+                self._runner.cancel()
+                await asyncio.wait(pending)
+        self._finish(None)
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        if tasks:
+            _, pending_tasks = await asyncio.wait(tasks, timeout=_CLOSE_TIMEOUT_SECS)
+            for task in pending_tasks:
+                task.cancel()
+            await asyncio.gather(*pending_tasks, return_exceptions=True)
+
+    @property
+    def session(self) -> events.Connected | None:
+        """The latest session, or None before the first."""
+        return self._session
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection stands right now."""
+        return self._protocol.state is wire.State.OPEN
+
+    def direct_messages(self) -> AsyncIterator[InboxEvent]:
+        """Direct messages to this user, with ``Recovered`` and ``Lagged`` where something may be missing."""
+        if self._on_direct is not None:
+            raise RuntimeError("the direct messages go to the callback")
+        return aiter(self._inbox)
+
+    def events(self) -> AsyncIterator[ConnectionEvent]:
+        """What happens to the connection. When nobody reads them, only the latest are kept."""
+        if self._on_event is not None:
+            raise RuntimeError("the events go to the callback")
+        return aiter(self._events)
+
+    # Requests
+
+    async def subscribe(
+        self,
+        topic: str,
+        *,
+        history: int = 0,
+        presence: bool = False,
+        recover: Position | None = None,
+        callback: Callback[SubscriptionEvent] | None = None,
+        queue_size: int | None = None,
+        timeout: float | None = None,
+    ) -> Subscription:
+        """Receive the messages of ``topic`` from now on.
+
+        Args:
+            history: so many earlier messages come first.
+            presence: ``Join`` and ``Leave`` come too.
+            recover: continue after this position, of an earlier run; a ``Recovered`` comes first.
+            callback: gets the events one by one; what it raises is logged and stops nothing.
+
+        Raises ValueError when the topic is subscribed already, and what every request raises.
+        """
+        self._check_open()
+        if topic in self._subscriptions:
+            raise ValueError(f"there is a subscription of {topic!r} already")
+        subscription = Subscription(self, topic, queue_size or self._queue_size, callback)
+        self._subscriptions[topic] = subscription
+        try:
+            await self._ask(
+                functools.partial(
+                    self._protocol.subscribe, topic, history=history, presence=presence, recover=recover
+                ),
+                encoding.SubscribedEnvelope,
+                timeout,
+            )
+        except BaseException as error:
+            if self._subscriptions.get(topic) is subscription:
+                del self._subscriptions[topic]
+                self._protocol.unsubscribe(topic)
+                self._flush()
+            subscription._end(error if isinstance(error, ClientError) else None)
+            raise
+        return subscription
+
+    async def unsubscribe(self, topic: str, *, timeout: float | None = None) -> None:
+        """End the subscription of ``topic``; nothing happens when there is none."""
+        self._check_open()
+        subscription = self._subscriptions.pop(topic, None)
+        if subscription is None:
+            return
+        subscription._end(None)
+        request_id = self._protocol.unsubscribe(topic)
+        if request_id is not None:
+            try:
+                await self._answer(request_id, encoding.UnsubscribedEnvelope, timeout)
+            except RequestError as error:
+                if error.code != "not_subscribed":
+                    raise
+
+    async def publish(
+        self,
+        topic: str,
+        payload: Payload,
+        *,
+        exclude_self: bool = False,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Position:
+        """Publish ``payload``; returns its position once it is ordered and in the topic's cache.
+
+        Without a connection it waits for one. It is sent again after a lost connection, with the same idempotency
+        key, so that it has its effect once. Raises TypeError or ValueError for a payload the encoding cannot express.
+        """
+        body: dict[str, Any] = {"type": "Broadcast", "topic": topic, "payload": payload}
+        if exclude_self:
+            body["exclude_self"] = True
+        body["idempotency_key"] = idempotency_key or self._new_key()
+        ack = await self._request(body, encoding.AckEnvelope, timeout)
+        return Position(ack.epoch, ack.offset)
+
+    async def direct(
+        self,
+        to: str | list[str],
+        payload: Payload,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Delivery:
+        """Send ``payload`` to one user or several; returns who has a live session. See ``publish``."""
+        body = {
+            "type": "DirectMessage",
+            "to": to,
+            "payload": payload,
+            "idempotency_key": idempotency_key or self._new_key(),
+        }
+        ack = await self._request(body, encoding.AckEnvelope, timeout)
+        return Delivery(ack.delivered, ack.offline)
+
+    async def presence(self, topic: str, *, timeout: float | None = None) -> PresenceState:
+        """Who is on ``topic``."""
+        reply = await self._request({"type": "Presence", "topic": topic}, encoding.PresenceStateEnvelope, timeout)
+        return PresenceState(reply.topic, reply.count, reply.members)
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        after: Position | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+        timeout: float | None = None,
+    ) -> HistoryPage:
+        """A page of the topic's cache: ``limit`` messages (100, at most 1000) after a position, or from the end."""
+        body: dict[str, Any] = {"type": "History", "topic": topic}
+        if after is not None:
+            body["after"] = {"epoch": after.epoch, "offset": after.offset}
+        if limit is not None:
+            body["limit"] = limit
+        if reverse:
+            body["reverse"] = True
+        page = await self._request(body, encoding.HistoryPageEnvelope, timeout)
+        return HistoryPage(page.topic, Position(page.epoch, page.offset), page.messages)
+
+    async def ping(self, *, timeout: float | None = None) -> float:
+        """Seconds to the server's request handling and back."""
+        started = time.perf_counter()
+        await self._request({"type": "Ping"}, encoding.PongEnvelope, timeout)
+        return time.perf_counter() - started
+
+    async def refresh(self, token: str, *, timeout: float | None = None) -> int | None:
+        """Replace the token of this and later connections; returns its expiry in seconds since 1970."""
+        reply = await self._request({"type": "Refresh", "token": token}, encoding.RefreshedEnvelope, timeout)
+        self._token = token
+        return reply.expires_at
+
+    async def _request(self, body: dict[str, Any], reply: type[E], timeout: float | None) -> E:
+        return await self._ask(functools.partial(self._protocol.request, body), reply, timeout)
+
+    async def _ask(self, send: Callable[[], int], reply: type[E], timeout: float | None) -> E:
+        self._check_open()
+        deadline = asyncio.get_running_loop().time() + (self._request_timeout if timeout is None else timeout)
+        if self._connection is not None and not self._connection.writable.is_set():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._connection.writable.wait()
+            except TimeoutError as error:
+                raise RequestTimeout("the server does not read") from error
+            self._check_open()
+        request_id = send()
+        return await self._answer(request_id, reply, deadline - asyncio.get_running_loop().time())
+
+    async def _answer(self, request_id: int, reply: type[E], timeout: float | None) -> E:
+        if timeout is None:
+            timeout = self._request_timeout
+        future: asyncio.Future[ServerEnvelope] = asyncio.get_running_loop().create_future()
+        self._futures[request_id] = future
+        self._flush()
+        try:
+            async with asyncio.timeout(timeout):
+                envelope = await future
+        except TimeoutError as error:
+            state = "no answer" if self.connected else "no connection"
+            raise RequestTimeout(f"{state} within {timeout:g} s") from error
+        finally:
+            del self._futures[request_id]
+            self._protocol.forget(request_id)
+        if not isinstance(envelope, reply):
+            raise ProtocolViolation(f"the server answered with {type(envelope).__struct_config__.tag}")
+        return envelope
+
+    # The connection
+
+    async def _run(self) -> None:
+        """Connection after connection, until the end."""
+        try:
+            while not self._closed:
+                code, reason, wait_secs = await self._one_connection()
+                if self._closed or self._end_is_final:
+                    break
+                delay = self._backoff.next_delay(max(wait_secs, self._closing_until - time.monotonic(), 0.0))
+                self._events.put(events.Disconnected(code, reason, delay))
+                await asyncio.sleep(delay)
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+        except Exception as error:
+            logger.exception("the client failed")
+            self._give_up(ConnectionLost(f"the client failed: {error!r}"))
+        finally:
+            self._finish(self._end if self._end_is_final else None)
+
+    async def _one_connection(self) -> tuple[int, str, float]:
+        """Dial, serve until the connection ends: (close code, reason, seconds to wait at least)."""
+        try:
+            headers = await self._credentials()
+            connection = await self._dial(factory=self._new_connection, headers=headers)
+        except AuthenticationFailed as error:
+            self._refused(error)
+            return _CLOSE_UNAUTHORIZED, str(error), 0.0
+        except HandshakeRejected as error:
+            self._give_up(error)
+            return error.code, str(error), 0.0
+        except ConnectionLost as error:
+            self._lost(error)
+            return error.code, str(error), error.after_secs if isinstance(error, TryAgain) else 0.0
+        greeting = asyncio.get_running_loop().call_later(self._open_timeout, self._check_greeting, connection)
+        try:
+            code, reason = await asyncio.shield(connection.ended)
+        finally:
+            greeting.cancel()
+            self._connection = None
+            connection.close()
+        self._protocol.connection_lost(code, reason)
+        self._take_outputs()
+        self._after_close(code, reason)
+        return code, reason, 0.0
+
+    def _after_close(self, code: int, reason: str) -> None:
+        """Decide whether to come back after a close code (protocol section 3)."""
+        words = f"the server closed the connection with {code} {reason}".rstrip()
+        closing = self._protocol.closing
+        if code in (_CLOSE_UNAUTHORIZED, _CLOSE_DISCONNECTED):
+            self._refused(AuthenticationFailed(words, code=str(code)))
+        elif closing is not None and not closing.reconnect:
+            self._give_up(ConnectionLost(words, code=code, reason=reason))
+        else:
+            self._lost(ConnectionLost(words, code=code, reason=reason))
+
+    def _new_connection(self) -> Connection:
+        return Connection(self._connection_made, self._message_received, self._max_message_size)
+
+    def _connection_made(self, connection: Connection) -> None:
+        self._connection = connection
+        self._protocol.connection_made(Codec.from_subprotocol(connection.subprotocol, self._max_message_size))
+
+    def _check_greeting(self, connection: Connection) -> None:
+        if self._protocol.state is not wire.State.OPEN:
+            connection.close(outcome=(1006, "the server did not greet in time"))
+
+    async def _credentials(self) -> dict[str, str]:
+        headers = dict(self._headers)
+        if self._api_key is not None:
+            headers["X-API-Key"] = self._api_key
+        if self._token_provider is not None and (self._token is None or self._token_refused or self._token_is_old()):
+            self._token = await self._ask_provider()
+            self._token_refused = False
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    async def _ask_provider(self) -> str:
+        """A token. Raises AuthenticationFailed (the provider's word) or ConnectionLost (anything else it raised)."""
+        assert self._token_provider is not None
+        try:
+            async with asyncio.timeout(self._open_timeout):
+                return await self._token_provider()
+        except AuthenticationFailed as error:
+            self._give_up(error)
+            raise
+        except Exception as error:
+            logger.warning("the token provider failed: %r", error)
+            raise ConnectionLost(f"the token provider failed: {error!r}") from error
+
+    def _token_is_old(self) -> bool:
+        expires_at = self._expires_at
+        return expires_at is not None and expires_at - time.time() < _EXPIRY_MARGIN_SECS
+
+    def _refused(self, error: AuthenticationFailed) -> None:
+        self._refusals += 1
+        self._token_refused = True
+        if self._token_provider is None or self._refusals >= REFUSED_IN_A_ROW:
+            self._give_up(error)
+        else:
+            self._lost(error)
+
+    def _lost(self, error: ClientError) -> None:
+        if not self._reconnect and not self._end_is_final:
+            self._give_up(error)
+        elif not self._end_is_final:
+            self._end = error
+
+    def _give_up(self, error: ClientError) -> None:
+        if not self._end_is_final:
+            self._end = error
+            self._end_is_final = True
+
+    def _finish(self, error: ClientError | None) -> None:
+        """No connection will follow. ``error`` is None when the application closed the client."""
+        for timer in (self._refresh_timer, self._tick_timer):
+            if timer is not None:
+                timer.cancel()
+        if error is not None and not self._closed:
+            code = error.code if isinstance(error, ConnectionLost) else _CLOSE_UNAUTHORIZED
+            self._events.put(events.Disconnected(code, str(error), None))
+        failure = error or ClientClosed("the client was closed")
+        self._protocol.fail_all(failure)
+        self._take_outputs()
+        for future in self._futures.values():
+            if not future.done():
+                future.set_exception(failure)
+        for subscription in self._subscriptions.values():
+            subscription._end(error)
+        self._subscriptions.clear()
+        self._inbox.close(error)
+        self._events.close()
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_exception(failure)
+            self._opened.exception()  # whoever opened may be gone already
+
+    def _check_open(self) -> None:
+        if self._closed or self._runner is None:
+            raise ClientClosed("the client is not open")
+        if self._end_is_final and self._end is not None:
+            raise self._end
+
+    # Between protocol and application
+
+    def _message_received(self, data: bytes) -> None:
+        self._protocol.receive_message(data, asyncio.get_running_loop().time())
+        self._take_outputs()
+        self._flush()
+
+    def _flush(self) -> None:
+        connection = self._connection
+        for is_text, data in self._protocol.data_to_send():
+            if connection is not None:
+                connection.send(is_text, data)
+        deadline = self._protocol.next_deadline()
+        if deadline is not None and self._tick_timer is None:
+            self._tick_timer = asyncio.get_running_loop().call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._tick_timer = None
+        self._protocol.tick(asyncio.get_running_loop().time())
+        self._flush()
+
+    def _take_outputs(self) -> None:
+        for output in self._protocol.outputs():
+            match output:
+                case wire.TopicOutput(topic=topic, event=event):
+                    if topic in self._subscriptions:
+                        self._subscriptions[topic]._put(event)
+                case wire.InboxOutput(event=inbox_event):
+                    self._inbox.put(inbox_event)
+                case wire.RequestAnswered(id=request_id, envelope=envelope):
+                    future = self._futures.get(request_id)
+                    if future is not None and not future.done():
+                        future.set_result(envelope)
+                case wire.RequestFailed(id=request_id, error=error):
+                    future = self._futures.get(request_id)
+                    if future is not None and not future.done():
+                        future.set_exception(error)
+                case wire.ConnectionOutput(event=connection_event):
+                    self._connection_event(connection_event)
+                case wire.SubscriptionEnded(topic=topic, error=refusal):
+                    subscription = self._subscriptions.pop(topic, None)
+                    if subscription is not None:
+                        subscription._end(refusal)
+                case wire.RefreshDue(at=at, expires_at=expires_at):
+                    self._refresh_due(at, expires_at)
+
+    def _connection_event(self, event: ConnectionEvent) -> None:
+        match event:
+            case events.Connected():
+                self._session = event
+                self._expires_at = event.expires_at
+                self._refusals = 0
+                self._backoff.reset()
+                if self._opened is not None and not self._opened.done():
+                    self._opened.set_result(None)
+            case events.Closing(after_ms=after_ms):
+                self._closing_until = time.monotonic() + after_ms / 1000
+            case _:
+                pass
+        self._events.put(event)
+
+    def _refresh_due(self, at: int | None, expires_at: int | None) -> None:
+        if self._refresh_timer is not None:
+            self._refresh_timer.cancel()
+            self._refresh_timer = None
+        self._expires_at = expires_at
+        if self._token_provider is not None:
+            delay = 0.0 if at is None else max(0.0, at - time.time())
+            self._refresh_timer = asyncio.get_running_loop().call_later(delay, self._start_refresh)
+        elif at is None:
+            self._events.put(events.TokenExpiring(expires_at))
+
+    def _start_refresh(self) -> None:
+        self._refresh_timer = None
+        self._start(self._refresh_by_provider())
+
+    async def _refresh_by_provider(self) -> None:
+        try:
+            await self.refresh(await self._ask_provider())
+        except RequestError as error:
+            logger.warning("the server refused the new token: %s", error)
+            self._token_refused = True
+        except (ConnectionLost, RequestTimeout) as error:
+            logger.warning("the token could not be refreshed, trying again: %s", error)
+            if not self._closed:
+                self._refresh_timer = asyncio.get_running_loop().call_later(_REFRESH_RETRY_SECS, self._start_refresh)
+        except AuthenticationFailed:
+            if self._connection is not None:
+                self._connection.close(outcome=(_CLOSE_UNAUTHORIZED, "the token provider gives no token any more"))
+        except ClientClosed:
+            pass
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _inbox_overflow(self, count: int) -> InboxEvent:
+        user_id = self._session.user_id if self._session is not None else ""
+        return events.Lagged(f"@{user_id}", count, recovered=False, source="queue")
+
+    def _position(self, topic: str) -> Position | None:
+        return self._protocol.position(topic)
+
+    def _new_key(self) -> str:
+        self._keys += 1
+        return f"{self._key_prefix}-{self._keys}"
+
+    @property
+    def _safe_url(self) -> str:
+        return self._url.partition("?")[0]

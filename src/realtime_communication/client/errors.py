@@ -1,0 +1,90 @@
+"""Everything the client raises on purpose, in one tree.
+
+::
+
+    ClientError
+    ├── RequestError            the server answered a request with ``Error``; ``code`` is stable, ``message`` is for people
+    ├── RequestTimeout          no answer in time; also a builtin ``TimeoutError``
+    ├── ConnectionLost          the connection ended and this cannot be repaired by itself; also a ``ConnectionError``
+    │   └── HandshakeRejected   the server refused the WebSocket upgrade for good (``status``)
+    ├── AuthenticationFailed    the credentials were refused, or no fresh ones could be had
+    ├── ClientClosed            used before it was opened or after it was closed: a mistake of the caller
+    └── ProtocolViolation       the server sent what rtc.v1 does not allow: a mistake of the peer
+
+A wrong argument raises the usual ``ValueError`` or ``TypeError`` before anything is sent.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthenticationFailed",
+    "ClientClosed",
+    "ClientError",
+    "ConnectionLost",
+    "HandshakeRejected",
+    "ProtocolViolation",
+    "RequestError",
+    "RequestTimeout",
+]
+
+
+class ClientError(Exception):
+    """Base of all errors of this client."""
+
+
+class RequestError(ClientError):
+    """The server refused a request.
+
+    ``code`` is one of the error codes of the protocol (``forbidden``, ``topic_invalid``, ``rate_limited``, …),
+    ``retry_after_ms`` says when it is worth trying again, where the server knows.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, retry_after_ms: int | None = None, scope: str | None = None
+    ) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+        self.scope = scope
+
+
+class RequestTimeout(ClientError, TimeoutError):
+    """No answer came within the time-out.
+
+    Whether the request had its effect is not known. Repeating ``publish`` or ``direct`` with the same
+    ``idempotency_key`` is safe.
+    """
+
+
+class ConnectionLost(ClientError, ConnectionError):
+    """The connection is gone. ``code`` is the close code (1006 when there was none), ``reason`` the server's words."""
+
+    def __init__(self, message: str, *, code: int = 1006, reason: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
+
+class HandshakeRejected(ConnectionLost):
+    """The server answered the WebSocket upgrade with an HTTP error that another attempt would meet again."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class AuthenticationFailed(ClientError):
+    """The server does not accept the credentials. ``code`` is the server's error or close code, as text."""
+
+    def __init__(self, message: str, *, code: str = "unauthorized") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ClientClosed(ClientError):
+    """The client is not open."""
+
+
+class ProtocolViolation(ClientError):
+    """The server sent something that is not rtc.v1."""
