@@ -323,9 +323,7 @@ class Client:
         self._subscriptions[topic] = subscription
         try:
             await self._ask(
-                functools.partial(
-                    self._protocol.subscribe, topic, history=history, presence=presence, recover=recover
-                ),
+                functools.partial(self._protocol.subscribe, topic, history=history, presence=presence, recover=recover),
                 encoding.SubscribedEnvelope,
                 timeout,
             )

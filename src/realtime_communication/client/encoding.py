@@ -164,10 +164,7 @@ class _Type(msgspec.Struct):
     type: str
 
 
-_KNOWN_TYPES = frozenset(
-    struct.__struct_config__.tag
-    for struct in Envelope.__subclasses__()
-)
+_KNOWN_TYPES = frozenset(struct.__struct_config__.tag for struct in Envelope.__subclasses__())
 
 
 class Codec:

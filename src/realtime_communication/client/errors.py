@@ -39,9 +39,7 @@ class RequestError(ClientError):
     ``retry_after_ms`` says when it is worth trying again, where the server knows.
     """
 
-    def __init__(
-        self, code: str, message: str, *, retry_after_ms: int | None = None, scope: str | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str, *, retry_after_ms: int | None = None, scope: str | None = None) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.message = message

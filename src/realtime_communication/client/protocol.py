@@ -427,9 +427,7 @@ class ClientProtocol:
     def _send_subscribe(self, name: str, topic: _Topic) -> None:
         request = self._requests.get(topic.request_id) if topic.request_id is not None else None
         if request is None:
-            topic.request_id = self._add_request(
-                self._subscribe_body(name, topic), internal=True, topic_excluded=None
-            )
+            topic.request_id = self._add_request(self._subscribe_body(name, topic), internal=True, topic_excluded=None)
         else:
             self._send(request)
 
@@ -481,9 +479,7 @@ class ClientProtocol:
         elif not topic.live:
             topic.held.append(envelope)
         else:
-            self._deliver(
-                envelope.topic, topic, envelope.offset, envelope.ts, envelope.sender, envelope.payload
-            )
+            self._deliver(envelope.topic, topic, envelope.offset, envelope.ts, envelope.sender, envelope.payload)
 
     def _deliver(self, name: str, topic: _Topic, offset: int, ts: int, sender: str, payload: Any) -> None:
         is_new, holes = topic.cursor.accept(offset)

@@ -24,9 +24,7 @@ class Subscription:
     what ended the subscription otherwise (RequestError, AuthenticationFailed, ConnectionLost).
     """
 
-    def __init__(
-        self, client: Client, topic: str, capacity: int, callback: Callback[SubscriptionEvent] | None
-    ) -> None:
+    def __init__(self, client: Client, topic: str, capacity: int, callback: Callback[SubscriptionEvent] | None) -> None:
         self.topic = topic
         self._client = client
         self._queue: EventQueue[SubscriptionEvent] = EventQueue(

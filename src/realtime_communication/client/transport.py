@@ -54,7 +54,9 @@ class Connection(picows.WSListener):
             kind = picows.WSMsgType.TEXT if is_text else picows.WSMsgType.BINARY
             self._transport.send(kind, data)
 
-    def close(self, code: picows.WSCloseCode = picows.WSCloseCode.OK, *, outcome: tuple[int, str] | None = None) -> None:
+    def close(
+        self, code: picows.WSCloseCode = picows.WSCloseCode.OK, *, outcome: tuple[int, str] | None = None
+    ) -> None:
         """Send a close frame and hang up. ``outcome`` is what ``ended`` tells instead of the peer's own close code."""
         if outcome is not None:
             self._close = outcome
