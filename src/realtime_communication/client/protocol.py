@@ -418,7 +418,7 @@ class ClientProtocol:
         position = topic.cursor.position
         if position is not None:
             body["recover"] = {"epoch": position.epoch, "offset": position.offset}
-        elif topic.history:
+        if topic.history:  # what an unsuccessful recovery falls back to
             body["history"] = topic.history
         if topic.presence:
             body["presence"] = True

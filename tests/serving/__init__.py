@@ -1,0 +1,1 @@
+"""Servers as processes, and what the tests need to talk to them."""

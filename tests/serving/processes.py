@@ -1,0 +1,226 @@
+"""Starts a server command on a free port and stops it by its process id.
+
+Two targets speak the same protocol: ``product`` is the installed server, ``baseline`` the plain-Python one.
+"""
+
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from serving.tokens import SECRET
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECS = 20.0
+STOP_SECS = 15.0
+TARGETS = ("product", "baseline")
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def toml(settings: dict[str, Any]) -> str:
+    """``settings`` as TOML; nested dictionaries become tables, lists of dictionaries arrays of tables."""
+    lines: list[str] = []
+    _write_table(lines, "", settings)
+    return "\n".join(lines) + "\n"
+
+
+def _write_table(lines: list[str], prefix: str, table: dict[str, Any]) -> None:
+    for key, value in table.items():
+        if not isinstance(value, dict) and not _is_table_list(value):
+            lines.append(f"{key} = {_value(value)}")
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines.append(f"[{prefix}{key}]")
+            _write_table(lines, f"{prefix}{key}.", value)
+        elif _is_table_list(value):
+            for entry in value:
+                lines.append(f"[[{prefix}{key}]]")
+                _write_table(lines, f"{prefix}{key}.", entry)
+
+
+def _is_table_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(entry) for entry in value) + "]"
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` laid over it, table by table."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def settings_for(port: int) -> dict[str, Any]:
+    """The product's configuration for the tests: real tokens, limits out of the way, a short wait for credentials."""
+    return {
+        "server": {"host": "127.0.0.1", "port": port, "workers": 1},
+        "auth": {"jwt_secret": SECRET},
+        "websocket": {"auth_timeout_secs": 2},
+        "rate_limiting": {"enabled": False},
+        "logging": {"level": "info", "format": "json"},
+        "metrics": {"enabled": False},
+        "tracing": {"enabled": False},
+        "development": {"enable_debug_endpoints": True},
+        "testing": {"enable_test_mode": True, "bypass_auth": False, "use_in_memory_storage": True},
+        "production": {"drain_timeout_secs": 2, "shutdown_timeout_secs": 3},
+    }
+
+
+class ServerProcess:
+    """One running server. ``log`` is everything it wrote to standard output and standard error."""
+
+    def __init__(self, target: str, port: int, settings: dict[str, Any] | None, open_files: int | None) -> None:
+        self.target = target
+        self.port = port
+        self._settings = settings or {}
+        self._open_files = open_files
+        self._folder = tempfile.TemporaryDirectory(prefix="rtc-test-")
+        self._log_path = Path(self._folder.name) / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
+
+    def start(self) -> None:
+        """Start and wait until the port accepts connections."""
+        process = self.launch()
+        deadline = time.monotonic() + START_SECS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise RuntimeError(f"the {self.target} server ended with {process.returncode}:\n{self.log[-4000:]}")
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                    return
+            except OSError:
+                time.sleep(0.05)
+        self.kill()
+        raise RuntimeError(f"the {self.target} server does not listen after {START_SECS} s:\n{self.log[-4000:]}")
+
+    def launch(self) -> "subprocess.Popen[bytes]":
+        """Start without waiting."""
+        environment = {key: value for key, value in os.environ.items() if key not in _CONFIGURING}
+        command = self._command(environment)
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=self._limit_files if self._open_files is not None else None,  # noqa: PLW1509
+            )
+        return self._process
+
+    def stop(self) -> int:
+        """SIGTERM, then wait. Returns the exit status."""
+        assert self._process is not None, "the server was not started"
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(STOP_SECS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"no end {STOP_SECS} s after SIGTERM:\n{self.log[-4000:]}") from None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def terminate(self) -> None:
+        """Send SIGTERM and return at once."""
+        assert self._process is not None, "the server was not started"
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = STOP_SECS) -> int:
+        """The exit status of a server that ends by itself."""
+        assert self._process is not None, "the server was not started"
+        return self._process.wait(timeout)
+
+    def dispose(self) -> None:
+        """Stop what may still run and remove its files."""
+        if self._process is not None and self._process.poll() is None:
+            try:
+                self.stop()
+            finally:
+                self.kill()
+        self._folder.cleanup()
+
+    def resident_kib(self) -> int:
+        """The process's resident memory."""
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        assert found is not None
+        return int(found[1])
+
+    def open_files(self) -> int:
+        """How many file descriptors the process has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def cpu_secs(self) -> float:
+        """Processor time used so far, user and system."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _command(self, environment: dict[str, str]) -> list[str]:
+        if self.target == "baseline":
+            environment["JWT_SECRET"] = SECRET
+            return [sys.executable, "-m", "benchmarks.baseline", "--port", str(self.port)]
+        path = Path(self._folder.name) / "config.toml"
+        path.write_text(toml(merged(settings_for(self.port), self._settings)))
+        return [
+            sys.executable,
+            "-m",
+            "realtime_communication.cli.main",
+            "serve",
+            "--profile=test",
+            f"--config={path}",
+        ]
+
+    def _limit_files(self) -> None:
+        assert self._open_files is not None
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._open_files, self._open_files))
+
+
+_CONFIGURING = frozenset(
+    {"HOST", "PORT", "WORKERS", "RUST_LOG", "LOG_LEVEL", "JWT_SECRET", "JWT_ISSUER", "JWT_AUDIENCE", "REDIS_URL"}
+)
+
+StartServer = Callable[..., ServerProcess]
