@@ -1,0 +1,3 @@
+from typing import Any
+
+def parse(data: bytes, encoding: int, forced_type: int = 0) -> dict[str, Any]: ...
