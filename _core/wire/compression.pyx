@@ -22,6 +22,7 @@ cdef enum:
 
 cdef object zstd_encoder = zstandard.ZstdCompressor(level=1, write_content_size=True)
 cdef object ZstdDecompressor = zstandard.ZstdDecompressor
+cdef object zstd_decoder = ZstdDecompressor()
 cdef object ZstdError = zstandard.ZstdError
 cdef object lz4_compress = lz4.frame.compress
 cdef object Lz4Decompressor = lz4.frame.LZ4FrameDecompressor
@@ -163,11 +164,10 @@ cdef object unzstd_message(const uint8_t* data, size_t size, size_t limit, int* 
     if (frame.size_known and frame.size > limit) or (frame.window > ZSTD_WINDOW_MOST and frame.window > limit):
         failure[0] = 1009
         return None
-    # A decoder of its own each time: one that is kept would keep its window as well.
-    decoder = ZstdDecompressor()
-    if frame.size_known and frame.size > 0:
-        return decoder.decompress(view_of(data, size))
-    out = read_bounded(decoder.stream_reader(view_of(data, size)), limit)
+    if frame.size_known and frame.size > 0:    # decoded in one pass, straight into the result
+        return zstd_decoder.decompress(view_of(data, size))
+    # A decoder of its own: one that is kept would keep its window as well.
+    out = read_bounded(ZstdDecompressor().stream_reader(view_of(data, size)), limit)
     if <size_t> len(out) > limit:
         failure[0] = 1009
         return None

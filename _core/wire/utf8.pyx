@@ -84,7 +84,7 @@ cdef uint8_t utf8_advance(uint8_t state, const uint8_t* data, size_t size) noexc
             continue
         if data[at] < 0x80:
             at += ascii_run(data + at, size - at)
-        elif data[at] - 0xC2 < 0x1E and size - at >= 2 and is_tail(data[at + 1]):
+        elif 0xC2 <= data[at] < 0xE0 and size - at >= 2 and is_tail(data[at + 1]):
             at += 2                            # whole two-byte code point
         elif (data[at] & 0xF0) == 0xE0 and size - at >= 3 and is_tail(data[at + 2]) \
                 and next_state(lead_state(data[at]), data[at + 1]) == UTF8_ONE:
