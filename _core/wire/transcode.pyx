@@ -161,7 +161,7 @@ cdef int json_to_msgpack(Slice payload, Buffer* out) noexcept nogil:
 
 # --- MessagePack to JSON
 
-cdef int write_double(Buffer* out, double value) noexcept with gil:
+cdef int write_json_double(Buffer* out, double value) noexcept with gil:
     cdef char* text = NULL
     cdef int status
     try:
@@ -223,7 +223,7 @@ cdef int write_scalar(Buffer* out, const MsgpackToken* token) noexcept nogil:
     if token.kind == MSGPACK_NEGATIVE:
         return write_signed(out, True, 0 - <uint64_t> token.signed_value)
     if token.kind == MSGPACK_FLOAT:
-        return write_double(out, token.number)
+        return write_json_double(out, token.number)
     if token.kind == MSGPACK_BINARY:
         return write_base64(out, token.content)
     if token.kind == MSGPACK_NIL:
