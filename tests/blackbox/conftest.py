@@ -1,0 +1,102 @@
+"""A server of each kind for the whole run, and one of its own for a test that needs special settings."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from serving.peer import JSON, MSGPACK, Connect, Peer, unique, unique_user
+from serving.processes import TARGETS, ServerProcess, StartServer, free_port
+
+TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
+
+
+def assert_clean(server: ServerProcess) -> None:
+    """The log shows no failure of the server's own."""
+    log = server.log
+    for trace in TRACES:
+        assert trace not in log, log[max(0, log.index(trace) - 500) :][:4000]
+
+
+def running(target: str, settings: dict[str, Any] | None = None, open_files: int | None = None) -> ServerProcess:
+    server = ServerProcess(target, free_port(), settings, open_files)
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session", params=TARGETS)
+def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """Either target, with the settings that both share."""
+    process = running(request.param)
+    try:
+        yield process
+        process.stop()
+        assert_clean(process)
+    finally:
+        process.dispose()
+
+
+@pytest.fixture(scope="session")
+def product() -> Iterator[ServerProcess]:
+    """The product with the tests' settings."""
+    process = running("product")
+    try:
+        yield process
+        process.stop()
+        assert_clean(process)
+    finally:
+        process.dispose()
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """Starts a server of the test's own: ``start_server(settings, target="product")``. Its log must be clean."""
+    started: list[ServerProcess] = []
+
+    def start(
+        settings: dict[str, Any] | None = None, *, target: str = "product", open_files: int | None = None
+    ) -> ServerProcess:
+        process = running(target, settings, open_files)
+        started.append(process)
+        return process
+
+    try:
+        yield start
+        for process in started:
+            assert_clean(process)
+    finally:
+        for process in started:
+            process.dispose()
+
+
+@pytest.fixture(params=[JSON, MSGPACK])
+def subprotocol(request: pytest.FixtureRequest) -> str:
+    """Each encoding."""
+    encoding: str = request.param
+    return encoding
+
+
+@pytest.fixture
+def join(server: ServerProcess, subprotocol: str) -> Iterator[Connect]:
+    """Connects users to ``server`` in ``subprotocol``; a name is made up when none is given."""
+    peers: list[Peer] = []
+
+    def connect(user: str | None = None, **options: Any) -> Peer:
+        options.setdefault("subprotocol", subprotocol)
+        peer = Peer(server.url, user or unique_user(), **options)
+        peers.append(peer)
+        return peer
+
+    yield connect
+    for peer in peers:
+        peer.close()
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic of the test's own."""
+    return unique()
