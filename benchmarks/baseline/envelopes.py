@@ -12,6 +12,7 @@ TYPE_FIELD = "type"
 
 RequestId = Annotated[int, Meta(ge=0, le=2**53 - 1)] | Annotated[str, Meta(max_length=64)]
 OptionalId = RequestId | UnsetType
+MAX_ID_BYTES = 64
 Count = Annotated[int, Meta(ge=0, le=1000)]
 Key = Annotated[str, Meta(min_length=1, max_length=128)]
 
@@ -242,13 +243,17 @@ class Encoding:
             request: AnyRequest = self._requests.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeError) as problem:
             raise RequestError("bad_request", str(problem) or "the message cannot be read") from problem
+        if isinstance(request.id, str) and len(request.id.encode()) > MAX_ID_BYTES:
+            raise RequestError("bad_request", f"`id` may have at most {MAX_ID_BYTES} bytes")
         return request
 
     def request_id(self, data: str | bytes) -> OptionalId:
         """The `id` of a request that `decode_request` refused, so that its error can still be matched to it."""
         try:
             fields = self.decode_plain(Raw(data.encode() if isinstance(data, str) else data))
-            return msgspec.convert(fields.get("id", UNSET), RequestId) if "id" in fields else UNSET
+            request_id = msgspec.convert(fields["id"], RequestId) if "id" in fields else UNSET
+            too_long = isinstance(request_id, str) and len(request_id.encode()) > MAX_ID_BYTES
+            return UNSET if too_long else request_id
         except (msgspec.DecodeError, RecursionError, UnicodeError, AttributeError, TypeError):
             return UNSET
 
