@@ -1,0 +1,366 @@
+"""Loading the configuration: layers, origins, and all that is wrong with them in one go.
+
+Theory of operation. Each layer is a list of entries (path, raw value, origin): `config.toml`, `config.{profile}.toml`
+beside it, the environment, the command line. An entry is expanded, converted and checked on its own, in its own layer,
+so a mistake is reported even where a higher layer would have hidden it. Then the layers are laid over each other on
+top of the defaults, a few values are derived, the struct is built, and the rules over several keys run. Lists and
+tables of strings are replaced whole, never merged.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from realtime_communication.config.catalogue import (
+    ALIASES,
+    ALL_KEYS,
+    KEYS,
+    LATER_KEYS,
+    SECTIONS,
+    VARIABLES,
+    find_option,
+    option_names,
+    resolve,
+)
+from realtime_communication.config.command_line import Arguments, parse_arguments
+from realtime_communication.config.keys import Key, Kind, Section
+from realtime_communication.config.origins import DEFAULT, Layer, Origin
+from realtime_communication.config.profiles import DEFAULT_PROFILE, PROFILE_DEFAULTS, is_profile_name
+from realtime_communication.config.schema import Config
+from realtime_communication.config.sources import TomlFile, UnreadableFileError, UnsetVariableError, expand, read_toml
+from realtime_communication.config.validation import Subject, check
+from realtime_communication.config.values import INVALID, convert, convert_text, did_you_mean, plain, shown
+from realtime_communication.errors import ConfigurationError, ConfigurationProblem
+
+_FILE_NAME = "config.toml"
+_NOT_YET = "not supported by this version yet"
+
+
+class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration that passed every check, and how it came about.
+
+    - `config`: the values
+    - `profile`: name of the profile
+    - `origins`: where each value came from, by path, for every key of the schema
+    - `files`: the files that were read, in order
+    - `warnings`: lines to log at start, about settings that have no effect in this version
+    - `secret_made`: the signing secret was made for this run
+    - `words`, `directory`: the command line and the working directory, to load the same again
+    """
+
+    config: Config
+    profile: str
+    origins: Mapping[str, Origin]
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+    secret_made: bool = False
+    words: tuple[str, ...] = ()
+    directory: Path | None = None
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """A value as found in one layer. `path` is as spelled there; `is_text`: it needs parsing, not only checking."""
+
+    path: str
+    raw: object
+    origin: Origin
+    is_text: bool
+    file: TomlFile | None = None
+
+
+def load(
+    words: Sequence[str] = (), environ: Mapping[str, str] | None = None, directory: Path | None = None
+) -> LoadedConfig:
+    """Load and check the configuration.
+
+    `words` is a command line without program name and subcommand, `environ` defaults to the process environment, and
+    `directory` (default: the working directory) is where config.toml is looked for when --config names no file.
+    Raises ConfigurationError, and nothing else, with everything that is wrong.
+    """
+    return _Loader(words, os.environ if environ is None else environ, directory or Path()).load()
+
+
+class _Loader:
+    """One load. `values` and `origins` fill up layer by layer; `wrong` holds the paths with a faulty value."""
+
+    def __init__(self, words: Sequence[str], environ: Mapping[str, str], directory: Path) -> None:
+        self.words = tuple(words)
+        self.environ = environ
+        self.directory = directory
+        self.problems: list[ConfigurationProblem] = []
+        self.values: dict[str, object] = {path: key.default for path, key in ALL_KEYS.items()}
+        self.origins: dict[str, Origin] = dict.fromkeys(ALL_KEYS, DEFAULT)
+        self.wrong: set[str] = set()
+        self.files: list[Path] = []
+        self.secret_made = False
+        self.profile = DEFAULT_PROFILE
+
+    def load(self) -> LoadedConfig:
+        arguments = parse_arguments(self.words, find_option)
+        profile = self.profile = self._profile(arguments)
+        self._lay([(path, value, Origin(Layer.PROFILE, profile)) for path, value in _profile_defaults(profile)])
+        for entries in self._file_layers(arguments, profile):
+            self._lay(self._layer(entries))
+        self._lay(self._layer(self._environment()))
+        self.problems += arguments.problems
+        self._lay(self._layer(self._command_line(arguments)))
+        self._derive()
+        warnings = self._check_later()
+        config = self._build(Config, "")
+        for path, message in check(Subject(config, profile, self.secret_made), frozenset(self.wrong)):
+            self._complain_about(path, message)
+        if self.problems:
+            raise ConfigurationError(self.problems)
+        return LoadedConfig(
+            config=config,
+            profile=profile,
+            origins={path: self.origins[path] for path in KEYS},
+            files=tuple(self.files),
+            warnings=warnings,
+            secret_made=self.secret_made,
+            words=self.words,
+            directory=self.directory,
+        )
+
+    # Layers
+
+    def _profile(self, arguments: Arguments) -> str:
+        name = arguments.profile if arguments.profile is not None else DEFAULT_PROFILE
+        if is_profile_name(name) and (name in PROFILE_DEFAULTS or self._profile_path(arguments, name).exists()):
+            return name
+        hint = did_you_mean(name, PROFILE_DEFAULTS)
+        message = f"must be one of {', '.join(PROFILE_DEFAULTS)}, or have a file config.<profile>.toml{hint}"
+        self._problem("profile", shown(name), "command line --profile", message)
+        return DEFAULT_PROFILE
+
+    def _profile_path(self, arguments: Arguments, profile: str) -> Path:
+        beside = arguments.config_file.parent if arguments.config_file is not None else self.directory
+        return beside / f"config.{profile}.toml"
+
+    def _file_layers(self, arguments: Arguments, profile: str) -> Iterator[list[_Entry]]:
+        named = arguments.config_file
+        main = named if named is not None else self.directory / _FILE_NAME
+        for layer, path, required in (
+            (Layer.FILE, main, named is not None),
+            (Layer.PROFILE_FILE, self._profile_path(arguments, profile), False),
+        ):
+            if not required and not os.path.lexists(path):
+                continue
+            try:
+                file = read_toml(path)
+            except UnreadableFileError as error:
+                self._problem("", "", str(path), str(error))
+                continue
+            self.files.append(path)
+            yield list(self._file_entries(file, layer, file.content, ""))
+
+    def _file_entries(self, file: TomlFile, layer: Layer, table: Mapping[str, object], prefix: str) -> Iterator[_Entry]:
+        for name, value in table.items():
+            path = prefix + name
+            origin = Origin(layer, file.name, file.line(tuple(path.split("."))))
+            if "." in name or (path not in SECTIONS and resolve(path) is None):
+                self._problem(_printable(path), "", str(origin), _unknown(path, is_section=isinstance(value, dict)))
+            elif path not in SECTIONS:
+                yield _Entry(path, value, origin, is_text=False, file=file)
+            elif isinstance(value, dict):
+                yield from self._file_entries(file, layer, value, path + ".")
+            else:
+                self._problem(path, shown(value), str(origin), "is a section: must be a table of keys")
+
+    def _environment(self) -> Iterator[_Entry]:
+        for variable, key in VARIABLES.items():
+            text = self.environ.get(variable)
+            if text:  # an empty variable counts as not set: container tools cannot leave one out
+                yield _Entry(key.path, text, Origin(Layer.ENVIRONMENT, variable), is_text=True)
+
+    def _command_line(self, arguments: Arguments) -> Iterator[_Entry]:
+        for argument in arguments.arguments:
+            origin = Origin(Layer.COMMAND_LINE, argument.option[:80])
+            key = find_option(argument.name)
+            if key is None:
+                hint = did_you_mean(argument.name, option_names()) or did_you_mean(argument.option[2:], option_names())
+                self._problem(_printable(argument.option), "", "command line", "unknown option" + hint)
+                continue
+            path = argument.name if resolve(argument.name) is not None else key.path
+            yield _Entry(path, argument.text, origin, is_text=True)
+
+    # One layer
+
+    def _layer(self, entries: Iterator[_Entry] | list[_Entry]) -> list[tuple[str, object, Origin]]:
+        """Convert the entries of a layer; two spellings of one key that disagree are a problem."""
+        found: dict[str, tuple[object, Origin, str]] = {}
+        for entry in entries:
+            resolved = resolve(entry.path)
+            assert resolved is not None, "entries are made for known keys only"
+            key, factor = resolved
+            value = self._convert(entry, key, factor)
+            if value is INVALID:
+                self.wrong.add(key.path)
+                continue
+            earlier = found.get(key.path)
+            if earlier is not None and earlier[0] != value:
+                self.wrong.add(key.path)
+                message = f"is another spelling of {_other_name(earlier, entry)} ({earlier[1]}), and the two disagree"
+                self._problem(entry.path, shown(entry.raw, secret=key.secret), str(entry.origin), message)
+            found[key.path] = (value, entry.origin, entry.path)
+        return [(path, value, origin) for path, (value, origin, _) in found.items()]
+
+    def _convert(self, entry: _Entry, key: Key, factor: float) -> object:
+        raw, is_text = entry.raw, entry.is_text
+        if entry.file is not None:
+            if self._secret_left_open(entry, key):
+                return ""
+            try:
+                raw = expand(raw, self.environ)
+            except UnsetVariableError as error:
+                self._problem(entry.path, shown(entry.raw, secret=key.secret), str(entry.origin), str(error))
+                return INVALID
+            is_text = isinstance(raw, str) and raw != entry.raw
+
+        def complain(below: str, value: object, message: str) -> None:
+            origin = entry.origin
+            if entry.file is not None and below:
+                line = entry.file.line((*entry.path.split("."), *_place(below)))
+                origin = msgspec.structs.replace(origin, line=line)
+            text = shown(value, secret=key.secret)
+            self._problem(entry.path + _printable(below), text, str(origin), message)
+
+        value = convert_text(key, raw, complain) if isinstance(raw, str) and is_text else convert(key, raw, complain)
+        if factor != 1.0 and isinstance(value, (int, float)):
+            value *= factor
+        return value
+
+    def _secret_left_open(self, entry: _Entry, key: Key) -> bool:
+        """Whether a file takes the secret from a JWT_SECRET that is not set, in the profile that needs none."""
+        return (
+            self.profile == "dev"
+            and key.path == "auth.jwt_secret"
+            and entry.raw == "${JWT_SECRET}"
+            and "JWT_SECRET" not in self.environ
+        )
+
+    def _lay(self, layer: list[tuple[str, object, Origin]]) -> None:
+        for path, value, origin in layer:
+            self.values[path] = value
+            self.origins[path] = origin
+
+    # What follows from the values
+
+    def _derive(self) -> None:
+        """Defaults that bend to what was set, and the secret a development run makes for itself."""
+        self._bend("websocket.max_frame_size", "websocket.max_message_size", 1)
+        self._bend("websocket.heartbeat_interval_secs", "websocket.client_timeout_secs", 0.5)
+        needs_none = self.profile == "dev" or (self.profile == "test" and self.values["testing.bypass_auth"] is True)
+        if needs_none and not self.values["auth.jwt_secret"] and "auth.jwt_secret" not in self.wrong:
+            self.values["auth.jwt_secret"] = secrets.token_urlsafe(48)
+            self.origins["auth.jwt_secret"] = Origin(Layer.DERIVED, "made for this run")
+            self.secret_made = True
+
+    def _bend(self, path: str, other: str, share: float) -> None:
+        """Lower a default to a share of the value it must stay below; a value somebody set stays as it is."""
+        value, bound = cast("float", self.values[path]), cast("float", self.values[other]) * share
+        if self.origins[path] is DEFAULT and self.origins[other] is not DEFAULT and value > bound:
+            self.values[path] = int(bound) if KEYS[path].kind is Kind.INTEGER else bound
+            self.origins[path] = Origin(Layer.DERIVED, f"default, lowered to fit {other}")
+
+    def _check_later(self) -> tuple[str, ...]:
+        """Refuse what asks for a feature of a later version; one warning a section for what asks for nothing."""
+        quiet: dict[str, Origin] = {}
+        for path, later in LATER_KEYS.items():
+            origin, value = self.origins[path], self.values[path]
+            if origin.layer in (Layer.DEFAULT, Layer.PROFILE) or path in self.wrong or value is False:
+                continue
+            is_off = later.switch and self.values[later.switch] is False and later.switch not in self.wrong
+            if is_off or (path.startswith("redis.") and self._never_redis()):
+                continue
+            # The environment is shared with other programs: a variable is no decision about this one.
+            if value == later.key.default or later.harmless or origin.layer is Layer.ENVIRONMENT:
+                quiet.setdefault(path.rpartition(".")[0], origin)
+                continue
+            message = f"is {_NOT_YET}: {_ways_out(later.switch, later.key)}"
+            self._problem(path, shown(value, secret=later.key.secret), str(origin), message)
+        return tuple(
+            f"settings of [{section}] have no effect: {_NOT_YET} ({origin})" for section, origin in quiet.items()
+        )
+
+    def _never_redis(self) -> bool:
+        switches = ("testing.use_in_memory_storage", "development.mock_external_services")
+        return self.profile == "dev" or any(self.values[switch] is True for switch in switches)
+
+    def _build(self, shape: type[Any], prefix: str) -> Any:
+        """The struct of a section, values that are wrong left at their defaults."""
+        arguments: dict[str, object] = {}
+        for field in msgspec.structs.fields(shape):
+            path = prefix + field.encode_name
+            if path in KEYS:
+                arguments[field.name] = self.values[path]
+            else:
+                section = cast("type[Section]", field.default_factory)
+                arguments[field.name] = self._build(section, path + ".")
+        return shape(**arguments)
+
+    # Problems
+
+    def _problem(self, key: str, value: str, origin: str, message: str) -> None:
+        self.problems.append(ConfigurationProblem(key, value, origin, message))
+
+    def _complain_about(self, place: str, message: str) -> None:
+        """Report what a rule found, with the value and the origin of the key it names."""
+        path = place.partition("[")[0]
+        key, origin, value = KEYS[path], self.origins[path], self.values[path]
+        if path == place:
+            text = shown(value, secret=key.secret) if value != "" else ""
+        else:
+            text = shown(_at(value, _place(place.removeprefix(path))), secret=place.endswith("].key"))
+        where = "" if origin is DEFAULT and text == "" else str(origin)
+        self._problem(place, text, where, message)
+
+
+def _profile_defaults(profile: str) -> Iterator[tuple[str, object]]:
+    yield from PROFILE_DEFAULTS.get(profile, {}).items()
+
+
+def _other_name(earlier: tuple[object, Origin, str], entry: _Entry) -> str:
+    return earlier[2] if earlier[2] != entry.path else earlier[1].name
+
+
+def _unknown(path: str, *, is_section: bool) -> str:
+    if is_section:
+        return "unknown section" + did_you_mean(path, SECTIONS)
+    parent = path.rpartition(".")[0]
+    siblings = [name for name in (*ALL_KEYS, *ALIASES) if name.rpartition(".")[0] == parent]
+    return "unknown key" + (did_you_mean(path, siblings) or did_you_mean(path, (*ALL_KEYS, *ALIASES)))
+
+
+def _ways_out(switch: str, key: Key) -> str:
+    if switch:
+        return f"set {switch} = false, or take it out"
+    if key.kind is Kind.BOOLEAN:
+        return "must be false"
+    if key.default in ("", ()):
+        return "take it out"
+    default = key.default
+    return f"take it out, or leave it at {plain(default) if isinstance(default, float) else shown(default)}"
+
+
+def _place(below: str) -> tuple[str | int, ...]:
+    """`[0].keys[1].hash` as ("0", "keys", "1", "hash") with the indices as integers."""
+    parts = below.replace("[", ".").replace("]", "").split(".")
+    return tuple(int(part) if part.isdigit() else part for part in parts if part)
+
+
+def _at(value: object, place: tuple[str | int, ...]) -> object:
+    for part in place:
+        value = cast("Sequence[object]", value)[part] if isinstance(part, int) else getattr(value, part)
+    return value
+
+
+def _printable(text: str) -> str:
+    """A name from outside as one short line."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:200]

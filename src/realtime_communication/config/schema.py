@@ -1,0 +1,346 @@
+"""Every key this version acts on: its type, default, range and effect.
+
+This is the one source. The loader, `config show`, the JSON Schema and docs/configuration.md are made from it, and the
+rest of the program reads the frozen `Config`. A key stands here only if something happens when it changes; what the
+configuration guide names and this version cannot do yet is in `later.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from realtime_communication.config.keys import DAY_SECONDS, MAX_BYTES, Section, Spec
+from realtime_communication.config.traffic import ActorSystem, MessageRouting, Performance, RateLimiting
+
+
+class Server(Section, frozen=True, kw_only=True):
+    """Where and with how many processes the server listens."""
+
+    host: Annotated[
+        str,
+        Spec(
+            "Address to listen on: IPv4, IPv6, a host name (all its addresses), or `unix:/path` for a Unix socket.",
+            minimum=1,
+            maximum=255,
+            variables=("HOST",),
+        ),
+    ] = "0.0.0.0"  # noqa: S104 - what operators were promised
+    port: Annotated[
+        int,
+        Spec(
+            "TCP port for WebSocket and HTTP. 0, only in the test profile, takes a free one and prints it.",
+            minimum=0,
+            maximum=65_535,
+            variables=("PORT",),
+        ),
+    ] = 8081
+    workers: Annotated[
+        int,
+        Spec(
+            "Worker processes; 0 means one per core. This version serves with one, and says so in the log.",
+            minimum=0,
+            maximum=1024,
+            variables=("WORKERS",),
+        ),
+    ] = 0
+
+
+class ApiKey(Section, frozen=True, kw_only=True):
+    """One API key, stored as its SHA-256; `rtc api-key` makes both."""
+
+    key: Annotated[
+        str,
+        Spec(
+            "`sha256:` and the 64 hexadecimal digits of the key's SHA-256.",
+            minimum=1,
+            maximum=128,
+            secret=True,
+            live=True,
+        ),
+    ]
+    user: Annotated[str, Spec("User the key stands for.", minimum=1, maximum=128, live=True, aliases=("user_id",))]
+    roles: Annotated[tuple[str, ...], Spec("Roles of the key; `admin` may do everything.", live=True)] = ()
+    permissions: Annotated[tuple[str, ...], Spec("Any of `read`, `write`, `subscribe`, `admin`.", live=True)] = (
+        "read",
+        "write",
+        "subscribe",
+    )
+
+
+class AuthProvider(Section, frozen=True, kw_only=True):
+    """One way to prove who one is; the enabled ones are tried in the order of `priority`."""
+
+    type: Annotated[Literal["jwt", "api_key", "oauth2"], Spec("Kind of credentials.")]
+    name: Annotated[str, Spec("Name in logs.", maximum=128)] = ""
+    enabled: Annotated[bool, Spec("Whether these credentials are accepted.")] = True
+    priority: Annotated[int, Spec("Order of trying, lowest first.", minimum=0, maximum=1000)] = 100
+    header: Annotated[str, Spec("`api_key`: request header that carries the key.", minimum=1, maximum=128)] = (
+        "X-API-Key"
+    )
+    query_param: Annotated[str, Spec("`api_key`: query parameter that carries the key.", minimum=1, maximum=128)] = (
+        "api_key"
+    )
+    keys: Annotated[tuple[ApiKey, ...], Spec("`api_key`: the keys that are accepted.", live=True)] = ()
+    issuer: Annotated[str, Spec("`oauth2`: URL of the OIDC issuer. Not supported yet.", maximum=2048)] = ""
+    audience: Annotated[str, Spec("`oauth2`: audience of its tokens. Not supported yet.", maximum=255)] = ""
+
+
+class Auth(Section, frozen=True, kw_only=True):
+    """Who may connect."""
+
+    jwt_secret: Annotated[
+        str,
+        Spec(
+            "Secret that signs tokens: at least 32 bytes, never a PEM. Required; the dev profile makes one.",
+            maximum=4096,
+            secret=True,
+            variables=("JWT_SECRET",),
+        ),
+    ] = ""
+    jwt_algorithms: Annotated[
+        tuple[str, ...],
+        Spec("Accepted signature algorithms, any of HS256, HS384 and HS512; the first one signs issued tokens."),
+    ] = ("HS256", "HS384", "HS512")
+    jwt_issuer: Annotated[
+        str, Spec("`iss` of issued tokens, and of accepted ones.", minimum=1, maximum=255, variables=("JWT_ISSUER",))
+    ] = "ai-system-rust"
+    jwt_audience: Annotated[
+        str, Spec("`aud` of issued tokens, and of accepted ones.", minimum=1, maximum=255, variables=("JWT_AUDIENCE",))
+    ] = "realtime-communication"
+    access_token_expiry_hours: Annotated[
+        float,
+        Spec(
+            "Life of an issued access token.",
+            above=0,
+            maximum=87_600,
+            unit="hours",
+            variables=("JWT_EXPIRY_HOURS",),
+            aliases=("auth.jwt_expiry_hours",),
+        ),
+    ] = 24.0
+    refresh_token_expiry_days: Annotated[
+        float,
+        Spec(
+            "Life of an issued refresh token.",
+            above=0,
+            maximum=3650,
+            unit="days",
+            variables=("JWT_REFRESH_EXPIRY_DAYS",),
+            aliases=("auth.jwt_refresh_expiry_days",),
+        ),
+    ] = 30.0
+    validate_issuer: Annotated[bool, Spec("Refuse a token whose `iss` is not `jwt_issuer`.")] = True
+    validate_audience: Annotated[bool, Spec("Refuse a token whose `aud` does not hold `jwt_audience`.")] = True
+    validate_exp: Annotated[bool, Spec("Refuse a token that has expired or has no `exp`.")] = True
+    validate_nbf: Annotated[bool, Spec("Refuse a token before its `nbf`.")] = True
+    providers: Annotated[
+        tuple[AuthProvider, ...], Spec("Accepted kinds of credentials; a list here replaces the default one.")
+    ] = (AuthProvider(type="jwt", name="jwt", priority=1),)
+
+
+class Websocket(Section, frozen=True, kw_only=True):
+    """Connections and their bounds."""
+
+    max_connections: Annotated[
+        int,
+        Spec(
+            "Most connections at once; the next upgrade is answered 503 with Retry-After.",
+            minimum=1,
+            maximum=10_000_000,
+            variables=("MAX_CONNECTIONS",),
+            live=True,
+        ),
+    ] = 10_000
+    heartbeat_interval_secs: Annotated[
+        float,
+        Spec(
+            "A connection silent for this long is sent a ping.",
+            minimum=0.01,
+            maximum=3600,
+            unit="seconds",
+            variables=("HEARTBEAT_INTERVAL_SECS",),
+            live=True,
+        ),
+    ] = 30.0
+    client_timeout_secs: Annotated[
+        float,
+        Spec(
+            "A connection from which nothing came for this long is closed with 4408.",
+            minimum=0.02,
+            maximum=DAY_SECONDS,
+            unit="seconds",
+            variables=("CLIENT_TIMEOUT_SECS",),
+            live=True,
+        ),
+    ] = 60.0
+    auth_timeout_secs: Annotated[
+        float,
+        Spec(
+            "A connection without credentials must authenticate within this time, or is closed with 4408.",
+            minimum=0.05,
+            maximum=3600,
+            unit="seconds",
+            live=True,
+        ),
+    ] = 10.0
+    max_frame_size: Annotated[
+        int,
+        Spec(
+            "Largest frame from a client, else 1009. Left out, it shrinks to max_message_size.",
+            minimum=125,
+            maximum=MAX_BYTES,
+            unit="bytes",
+            variables=("MAX_FRAME_SIZE",),
+            live=True,
+        ),
+    ] = 65_536
+    max_message_size: Annotated[
+        int,
+        Spec(
+            "Largest message from a client, reassembled and decompressed, else 1009.",
+            minimum=125,
+            maximum=MAX_BYTES,
+            unit="bytes",
+            variables=("MAX_MESSAGE_SIZE",),
+            live=True,
+        ),
+    ] = 1_048_576
+
+
+class Logging(Section, frozen=True, kw_only=True):
+    """What is logged, and how it looks."""
+
+    level: Annotated[
+        str,
+        Spec(
+            "trace, debug, info, warn, error, off, or a filter: `info,realtime_communication::auth=debug`.",
+            minimum=1,
+            maximum=1024,
+            variables=("RUST_LOG", "LOG_LEVEL"),
+            live=True,
+        ),
+    ] = "info"
+    format: Annotated[Literal["json", "pretty"], Spec("`json`: one object a line. `pretty`: for a terminal.")] = "json"
+
+
+class Cors(Section, frozen=True, kw_only=True):
+    """Which web pages may talk to the server."""
+
+    enabled: Annotated[bool, Spec("Check `Origin` of WebSocket upgrades and answer CORS preflights.", live=True)] = (
+        False
+    )
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Spec("Origins, as `scheme://host[:port]`, or `*`; an upgrade from any other is answered 403.", live=True),
+    ] = ()
+    allowed_methods: Annotated[tuple[str, ...], Spec("Methods a preflight grants.", live=True)] = (
+        "GET",
+        "POST",
+        "OPTIONS",
+    )
+    allowed_headers: Annotated[tuple[str, ...], Spec("Request headers a preflight grants.", live=True)] = (
+        "Authorization",
+        "Content-Type",
+    )
+    allow_credentials: Annotated[bool, Spec("Whether cookies and credentials may be sent.", live=True)] = False
+    max_age_secs: Annotated[
+        int,
+        Spec(
+            "How long a browser may keep a preflight's answer.",
+            minimum=0,
+            maximum=DAY_SECONDS,
+            unit="seconds",
+            live=True,
+        ),
+    ] = 86_400
+
+
+class Security(Section, frozen=True, kw_only=True):
+    """Protection of the HTTP side."""
+
+    cors: Cors = msgspec.field(default_factory=Cors)
+
+
+class HealthCheck(Section, frozen=True, kw_only=True):
+    """The health endpoint."""
+
+    enabled: Annotated[bool, Spec("Whether the endpoint exists.")] = True
+    path: Annotated[
+        str, Spec("Its path; `/live` and `/ready` below it are the two short forms.", minimum=2, maximum=255)
+    ] = "/health"
+    detailed: Annotated[bool, Spec("Show connections, topics and version, not only the status.", live=True)] = True
+    check_dependencies: Annotated[bool, Spec("Ask the parts of the server, not only the process.", live=True)] = True
+    timeout_secs: Annotated[
+        float,
+        Spec("Longest time for an answer.", above=0, maximum=300, unit="seconds", live=True),
+    ] = 5.0
+
+
+class Monitoring(Section, frozen=True, kw_only=True):
+    """How the server is watched."""
+
+    health_check: HealthCheck = msgspec.field(default_factory=HealthCheck)
+
+
+class Development(Section, frozen=True, kw_only=True):
+    """Help for developers; refused in the prod profile."""
+
+    enable_debug_endpoints: Annotated[
+        bool, Spec("Serve `/debug/*`, the echo endpoint among them, and the demo page.")
+    ] = False
+    mock_external_services: Annotated[
+        bool, Spec("Never look for external services: what the configuration says about Redis is not used.")
+    ] = False
+
+
+class Testing(Section, frozen=True, kw_only=True):
+    """For tests only; refused outside the test profile."""
+
+    enable_test_mode: Annotated[
+        bool, Spec("Master switch: port 0 and the other keys of this section need it. On in the test profile.")
+    ] = False
+    bypass_auth: Annotated[bool, Spec("A connection is the user named in `?user_id=`, without credentials.")] = False
+    use_in_memory_storage: Annotated[bool, Spec("Never look for Redis: everything stays in this process.")] = False
+    deterministic_ids: Annotated[bool, Spec("Session ids and epochs count up from 1.")] = False
+
+
+class Production(Section, frozen=True, kw_only=True):
+    """How the server stops."""
+
+    enable_graceful_shutdown: Annotated[
+        bool, Spec("On SIGTERM tell every client, drain the mailboxes, then close. false: close at once.")
+    ] = True
+    shutdown_timeout_secs: Annotated[
+        float,
+        Spec(
+            "Longest time from the end of draining to the end of the process.",
+            minimum=0,
+            maximum=3600,
+            unit="seconds",
+            live=True,
+        ),
+    ] = 30.0
+    drain_timeout_secs: Annotated[
+        float,
+        Spec("Longest time to drain mailboxes after SIGTERM.", minimum=0, maximum=3600, unit="seconds", live=True),
+    ] = 60.0
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole configuration, checked. Frozen: a reload makes a new one."""
+
+    server: Server = msgspec.field(default_factory=Server)
+    auth: Auth = msgspec.field(default_factory=Auth)
+    websocket: Websocket = msgspec.field(default_factory=Websocket)
+    rate_limiting: RateLimiting = msgspec.field(default_factory=RateLimiting)
+    message_routing: MessageRouting = msgspec.field(default_factory=MessageRouting)
+    actor_system: ActorSystem = msgspec.field(default_factory=ActorSystem)
+    performance: Performance = msgspec.field(default_factory=Performance)
+    logging: Logging = msgspec.field(default_factory=Logging)
+    security: Security = msgspec.field(default_factory=Security)
+    monitoring: Monitoring = msgspec.field(default_factory=Monitoring)
+    development: Development = msgspec.field(default_factory=Development)
+    testing: Testing = msgspec.field(default_factory=Testing)
+    production: Production = msgspec.field(default_factory=Production)
