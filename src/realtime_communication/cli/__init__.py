@@ -1,0 +1,1 @@
+"""The command line: serve, look into the configuration, make credentials."""

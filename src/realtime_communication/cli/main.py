@@ -1,0 +1,78 @@
+"""Entry point of `realtime_communication` and `rtc`.
+
+Without a subcommand the server runs, so that `realtime_communication --profile=dev --port=8082` works as it always
+did. Options that are configuration keys are not declared here: they are handed to the loader as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from realtime_communication import __version__
+from realtime_communication.cli.configuration import config
+from realtime_communication.cli.credentials import api_key, token
+from realtime_communication.cli.serve import serve
+from realtime_communication.errors import ConfigurationError, RealtimeError
+
+_PLAIN_OPTIONS = frozenset({"--help", "-h", "--version"})
+
+
+class _ServesByDefault(click.Group):
+    """A group whose default command is `serve`: anything that does not begin with a command's name goes there."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in _PLAIN_OPTIONS):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ServesByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="realtime_communication")
+def cli() -> None:
+    """A real-time messaging server. Without a command it serves.
+
+    \b
+    realtime_communication --profile=dev               a server to try things on
+    realtime_communication --config=/etc/rtc/config.toml --port=8082
+    realtime_communication config show --profile=prod  what is in force, and why
+    realtime_communication serve --help                the options
+    """
+
+
+for _command in (serve, config, token, api_key):
+    cli.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 78 for a bad configuration, 71 when the machine refuses, 2 for a bad command."""
+    try:
+        cli.main(args=None if arguments is None else list(arguments), prog_name=_program_name())
+    except ConfigurationError as error:
+        _report(error)
+        sys.exit(error.exit_status)
+    except RealtimeError as error:
+        _say(f"error: {error}")
+        sys.exit(error.exit_status)
+
+
+def _program_name() -> str:
+    name = sys.argv[0].rpartition("/")[2]
+    return name if name in ("rtc", "realtime_communication") else "realtime_communication"
+
+
+def _report(error: ConfigurationError) -> None:
+    for problem in error.problems:
+        _say(f"error: {problem}")
+    count = len(error.problems)
+    _say(f"The configuration has {count} problem{'s' if count > 1 else ''}; nothing was started.")
+
+
+def _say(text: str) -> None:
+    """Print a line to standard error; a closed one is no reason for another exit status."""
+    try:
+        click.echo(text.encode("utf-8", "backslashreplace").decode(), err=True)
+    except (OSError, ValueError):
+        return

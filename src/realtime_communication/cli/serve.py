@@ -1,0 +1,70 @@
+"""`serve`: load the configuration, set up logs, run the server."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from realtime_communication.config import LoadedConfig, load
+from realtime_communication.config.catalogue import ALL_KEYS, LATER_KEYS
+from realtime_communication.config.keys import Kind
+from realtime_communication.observability import logs
+
+PASS_ON = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+"""Context settings of a command that hands unknown options to the configuration loader."""
+
+_log = logs.get_logger(__name__)
+
+
+class WithKeys(click.Command):
+    """A command whose help lists the short options of the configuration keys."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        rows = [
+            ("--profile NAME", "dev, test or prod (the default)."),
+            ("--config FILE", "Configuration file; config.{profile}.toml beside it is read too."),
+        ]
+        for path, key in ALL_KEYS.items():
+            if key.variables and path not in LATER_KEYS:
+                word = "BOOLEAN" if key.kind is Kind.BOOLEAN else "VALUE"
+                rows.append((f"{', '.join(key.options)} {word}", key.effect))
+        rows.append(("--SECTION.KEY VALUE", "Any other key, such as --websocket.auth_timeout_secs=5."))
+        with formatter.section("Configuration"):
+            formatter.write_dl(rows)
+
+
+@click.command(cls=WithKeys, context_settings=PASS_ON)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY=VALUE]...")
+def serve(words: tuple[str, ...]) -> None:
+    """Run the server until SIGTERM or SIGINT.
+
+    \b
+    rtc serve --profile=dev
+    rtc serve --config=/etc/rtc/config.toml --port=8082 --max-connections=5000
+    RUST_LOG=debug PORT=8082 rtc serve
+    """
+    loaded = load(words)
+    settings = loaded.config.logging
+    logs.configure(settings.level, settings.format)
+    _announce(loaded)
+    # The server pulls in the event loop, HTTP and the compiled core: `config check` should not pay for them.
+    from realtime_communication.server.worker import run
+
+    status = run(loaded)
+    logs.shutdown()
+    sys.exit(status)
+
+
+def _announce(loaded: LoadedConfig) -> None:
+    files = [str(path) for path in loaded.files]
+    _log.info("configuration loaded", profile=loaded.profile, files=", ".join(files) or "none")
+    for warning in loaded.warnings:
+        _log.warning(warning)
+    workers = loaded.config.server.workers
+    wanted = workers or len(os.sched_getaffinity(0))
+    if wanted > 1:
+        level = _log.warning if workers else _log.info
+        level("this version serves with one worker", wanted=wanted, setting=f"server.workers = {workers}")
