@@ -26,7 +26,7 @@ def client_frame(
     declared: int | None = None,
     form: int | None = None,
 ) -> bytes:
-    """A client's frame, wrong where asked: `declared` length, `form` (7, 16 or 64 bits) of it, `rsv` 0..7, no `mask`."""
+    """A client's frame; wrong where asked by `declared` length, its `form` (7, 16, 64 bits), `rsv` 0..7, no `mask`."""
     length = len(payload) if declared is None else declared
     if form is None:
         form = 7 if length < 126 else 16 if length < 65536 else 64
