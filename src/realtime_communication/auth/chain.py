@@ -1,0 +1,235 @@
+"""The authentication providers in the order of their priority, as the two callbacks the reactor calls.
+
+A request is searched for each provider's credential in turn: its header first, then its query parameter. The first
+credential found decides: when it is wrong the request is refused, and nothing else in it is tried. A request without
+any is no error for a WebSocket, whose first message may still authenticate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from realtime_communication.auth.api_key import ApiKeyVerifier
+from realtime_communication.auth.identity import (
+    MAX_USER_ID_BYTES,
+    READ,
+    SUBSCRIBE,
+    WRITE,
+    ClaimError,
+    Identity,
+    checked_name,
+)
+from realtime_communication.auth.jwt import MAX_TOKEN_BYTES, JwtVerifier
+from realtime_communication.errors import AuthenticationFailed
+
+Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
+Refusal = tuple[int, str, str, list[tuple[str, str]]]  # HTTP status, error code, message, extra headers
+
+MAX_CACHED_TOKENS: Final = 10_000
+
+_log = logging.getLogger(__name__)
+_HEX: Final = frozenset(b"0123456789abcdefABCDEF")
+
+
+class MalformedRequestError(ValueError):
+    """A query string that is not percent-encoded text, or something that must be unique and is there twice."""
+
+
+class Provider(Protocol):
+    """One way to authenticate."""
+
+    name: str
+    priority: int
+
+    def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
+        """The credential in a request, None when there is none. Raises AuthenticationFailed when it cannot be one."""
+
+    def verify(self, credential: str, now: float) -> Identity:
+        """Raises AuthenticationFailed."""
+
+
+class JwtProvider:
+    """`Authorization: Bearer` or `?token=`.
+
+    Identities are remembered by the token's digest until it expires, so that a client which reconnects does not pay
+    for the signature again; the token itself is not kept.
+    """
+
+    def __init__(self, verifier: JwtVerifier, *, name: str = "jwt", priority: int = 1) -> None:
+        self.name = name
+        self.priority = priority
+        self._verifier = verifier
+        self._known: OrderedDict[bytes, Identity] = OrderedDict()
+
+    def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
+        authorization = headers.get(b"authorization")
+        if authorization is None:
+            return query.get("token")
+        scheme, _, credential = authorization.decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
+            raise AuthenticationFailed("the Authorization header must use the Bearer scheme")
+        return credential.strip(" \t")
+
+    def verify(self, credential: str, now: float) -> Identity:
+        if len(credential) > MAX_TOKEN_BYTES:
+            raise AuthenticationFailed(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
+        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
+        known = self._known.get(digest)
+        if known is not None and (known.expires_at is None or known.expires_at > now):
+            return known
+        try:
+            identity = self._verifier.verify(credential, now)
+        except AuthenticationFailed:
+            self._known.pop(digest, None)
+            raise
+        self._known[digest] = identity
+        if len(self._known) > MAX_CACHED_TOKENS:
+            self._known.popitem(last=False)
+        return identity
+
+
+class ApiKeyProvider:
+    """A header (`X-API-Key`) or a query parameter (`api_key`), both names configurable."""
+
+    def __init__(
+        self,
+        verifier: ApiKeyVerifier,
+        *,
+        header: str = "X-API-Key",
+        query_param: str = "api_key",
+        name: str = "api_key",
+        priority: int = 2,
+    ) -> None:
+        self.name = name
+        self.priority = priority
+        self._verifier = verifier
+        self._header = header.lower().encode()
+        self._query_param = query_param
+
+    def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
+        given = headers.get(self._header)
+        return given.decode("latin-1") if given is not None else query.get(self._query_param)
+
+    def verify(self, credential: str, now: float) -> Identity:
+        identity = self._verifier.verify(credential)
+        if identity is None:
+            raise AuthenticationFailed("the API key is not known")
+        return identity
+
+
+class BypassProvider:
+    """Believes `?user_id=`. Only for `testing.bypass_auth`, which the configuration allows in the test profile alone.
+
+    As a first message, the `token` is taken for the user's name.
+    """
+
+    name = "bypass"
+    priority = 1_000_000
+
+    def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
+        return query.get("user_id")
+
+    def verify(self, credential: str, now: float) -> Identity:
+        try:
+            user_id = checked_name(credential, "user_id", MAX_USER_ID_BYTES)
+        except ClaimError as error:
+            raise AuthenticationFailed(str(error)) from None
+        return Identity(user_id=user_id, permissions=READ | WRITE | SUBSCRIBE)
+
+
+class AuthenticationChain:
+    """All providers; `clock` gives seconds since the epoch."""
+
+    def __init__(self, providers: Sequence[Provider], clock: Callable[[], float] = time.time) -> None:
+        self._providers = sorted(providers, key=lambda provider: provider.priority)
+        self._clock = clock
+
+    def identify(self, headers: Headers, query: bytes) -> Identity | None:
+        """The identity of a request; None when it carries no credential.
+
+        Raises AuthenticationFailed when the first credential found is refused, MalformedRequestError when the query
+        cannot be read.
+        """
+        first: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in first and name == b"authorization":
+                raise MalformedRequestError("the Authorization header is there twice")
+            first.setdefault(name, value)
+        parameters = parse_query(query) if query else {}
+        for provider in self._providers:
+            credential = provider.find(first, parameters)
+            if credential is not None:
+                return provider.verify(credential, self._clock())
+        return None
+
+    def authenticate_upgrade(self, headers: Headers, query: bytes, peer: str) -> Identity | None | Refusal:
+        """What the reactor asks before it accepts a WebSocket. Never raises."""
+        try:
+            return self.identify(headers, query)
+        except (AuthenticationFailed, MalformedRequestError) as error:
+            return refusal_of(error)
+        except Exception:
+            _log.exception("authentication failed by an error of its own")
+            return (500, "internal", "authentication failed", [])
+
+    def authenticate_message(self, token: str | None, api_key: str | None, peer: str) -> Identity | tuple[str, str]:
+        """What the reactor asks when the first message is `Authenticate`, and for `Refresh`. Never raises."""
+        try:
+            for provider in self._providers:
+                credential = api_key if isinstance(provider, ApiKeyProvider) else token
+                if credential is not None:
+                    return provider.verify(credential, self._clock())
+        except AuthenticationFailed as error:
+            return (error.code, error.message)
+        except Exception:
+            _log.exception("authentication failed by an error of its own")
+            return ("internal", "authentication failed")
+        return ("unauthorized", "this kind of credential is not accepted here")
+
+
+def refusal_of(error: AuthenticationFailed | MalformedRequestError) -> Refusal:
+    """The HTTP answer to a refused credential."""
+    if isinstance(error, MalformedRequestError):
+        return (400, "bad_request", str(error), [])
+    # RFC 9110 section 11.6.1: a 401 names the scheme that would be accepted.
+    return (401, error.code, error.message, [("WWW-Authenticate", 'Bearer error="invalid_token"')])
+
+
+def parse_query(query: bytes) -> dict[str, str]:
+    """The parameters of a query string, percent-decoded, strictly.
+
+    Raises MalformedRequestError on a broken escape, on bytes that are not UTF-8 after decoding, and on a parameter that
+    is there twice (two readers could pick different ones).
+    """
+    parameters: dict[str, str] = {}
+    for pair in query.split(b"&"):
+        if not pair:
+            continue
+        name, _, value = pair.partition(b"=")
+        key = _unquoted(name)
+        if key in parameters:
+            raise MalformedRequestError("a query parameter is there twice")
+        parameters[key] = _unquoted(value)
+    return parameters
+
+
+def _unquoted(text: bytes) -> str:
+    text = text.replace(b"+", b" ")
+    if b"%" in text:
+        head, *escaped = text.split(b"%")
+        decoded = bytearray(head)
+        for part in escaped:
+            if len(part) < 2 or not _HEX.issuperset(part[:2]):
+                raise MalformedRequestError("the query contains a broken percent escape")
+            decoded.append(int(part[:2], 16))
+            decoded += part[2:]
+        text = bytes(decoded)
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise MalformedRequestError("the query is not UTF-8") from None
