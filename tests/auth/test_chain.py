@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from realtime_communication.auth import chain as chain_module
-from realtime_communication.auth.api_key import ApiKeyEntry, ApiKeyVerifier, hashed
+from realtime_communication.auth.api_key import ApiKeyVerifier, hashed
 from realtime_communication.auth.chain import (
     ApiKeyProvider,
     AuthenticationChain,
@@ -16,6 +16,7 @@ from realtime_communication.auth.chain import (
 )
 from realtime_communication.auth.jwt import JwtRules, JwtVerifier
 from realtime_communication.auth.tokens import TokenIssuer
+from realtime_communication.config.schema import ApiKey
 
 SECRET = "a secret of the tests, 32 bytes or longer"
 NOW = 1_700_000_000.0
@@ -38,7 +39,7 @@ def clock():
 
 @pytest.fixture
 def chain(clock):
-    keys = ApiKeyVerifier([ApiKeyEntry(key=hashed("key"), user="service", permissions=["write"])])
+    keys = ApiKeyVerifier([ApiKey(hash=hashed("key"), user_id="service", permissions=("write",))])
     return AuthenticationChain([ApiKeyProvider(keys), JwtProvider(JwtVerifier(RULES))], clock)
 
 
@@ -148,7 +149,7 @@ def test_bypass_believes_the_query(clock):
 
 
 def test_configured_names(clock):
-    keys = ApiKeyVerifier([ApiKeyEntry(key=hashed("key"), user="service")])
+    keys = ApiKeyVerifier([ApiKey(hash=hashed("key"), user_id="service")])
     chain = AuthenticationChain([ApiKeyProvider(keys, header="X-Service-Key", query_param="k")], clock)
     assert upgrade(chain, [(b"x-service-key", b"key")]).user_id == "service"
     assert upgrade(chain, query=b"k=key").user_id == "service"

@@ -14,23 +14,20 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
-from realtime_communication.auth.identity import MAX_USER_ID_BYTES, Identity, checked_name, permissions_of
+from realtime_communication.auth.identity import (
+    ALL_PERMISSIONS,
+    MAX_USER_ID_BYTES,
+    Identity,
+    checked_name,
+    checked_patterns,
+    permissions_of,
+)
+from realtime_communication.config.schema import ApiKey
 
 MAX_KEY_BYTES: Final = 512
 GENERATED_KEY_BYTES: Final = 32  # of randomness
 
 _STORED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
-
-
-class ApiKeyEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One key of the configuration."""
-
-    key: str  # "sha256:<hex>"
-    user: str
-    roles: list[str] = []
-    permissions: list[str] = []
 
 
 class ApiKeyVerifier:
@@ -40,24 +37,16 @@ class ApiKeyVerifier:
     its number and never contains the hash.
     """
 
-    def __init__(self, entries: Sequence[ApiKeyEntry]) -> None:
+    def __init__(self, keys: Sequence[ApiKey]) -> None:
         self._keys: list[tuple[bytes, Identity]] = []
-        for number, entry in enumerate(entries):
-            stored = _STORED.fullmatch(entry.key)
+        for number, key in enumerate(keys):
+            stored = _STORED.fullmatch(key.hash)
             if stored is None:
-                raise ValueError(f"API key {number}: `key` must be sha256:<64 hex digits>")
+                raise ValueError(f"API key {number}: `hash` must be sha256:<64 hex digits>")
             digest = bytes.fromhex(stored[1])
             if any(hmac.compare_digest(digest, known) for known, _ in self._keys):
-                raise ValueError(f"API key {number}: `key` is listed twice")
-            self._keys.append(
-                (
-                    digest,
-                    Identity(
-                        user_id=checked_name(entry.user, "user", MAX_USER_ID_BYTES),
-                        permissions=permissions_of(list(entry.roles), list(entry.permissions)),
-                    ),
-                )
-            )
+                raise ValueError(f"API key {number}: `hash` is listed twice")
+            self._keys.append((digest, _identity_of(key)))
 
     def verify(self, key: str) -> Identity | None:
         """The identity of `key`, or None. Takes the same time for every key of one length."""
@@ -70,6 +59,18 @@ class ApiKeyVerifier:
             if hmac.compare_digest(digest, known):
                 found = identity
         return found
+
+
+def _identity_of(key: ApiKey) -> Identity:
+    permissions = permissions_of(list(key.roles), list(key.permissions))
+    if "admin" in key.permissions:
+        permissions = ALL_PERMISSIONS
+    return Identity(
+        user_id=checked_name(key.user_id, "user_id", MAX_USER_ID_BYTES),
+        permissions=permissions,
+        subscribe_patterns=None if key.subscribe is None else checked_patterns(list(key.subscribe), "subscribe"),
+        publish_patterns=None if key.publish is None else checked_patterns(list(key.publish), "publish"),
+    )
 
 
 def hashed(key: str) -> str:

@@ -24,13 +24,16 @@ from realtime_communication.auth.identity import (
     Identity,
     checked_name,
 )
-from realtime_communication.auth.jwt import MAX_TOKEN_BYTES, JwtVerifier
+from realtime_communication.auth.jwt import MAX_TOKEN_BYTES, JwtRules, JwtVerifier
+from realtime_communication.auth.tokens import TokenIssuer
+from realtime_communication.config.schema import Auth, AuthProvider
 from realtime_communication.errors import AuthenticationFailed
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 Refusal = tuple[int, str, str, list[tuple[str, str]]]  # HTTP status, error code, message, extra headers
 
 MAX_CACHED_TOKENS: Final = 10_000
+SECONDS_PER_HOUR: Final = 3600
 
 _log = logging.getLogger(__name__)
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
@@ -233,3 +236,54 @@ def _unquoted(text: bytes) -> str:
         return text.decode()
     except UnicodeDecodeError:
         raise MalformedRequestError("the query is not UTF-8") from None
+
+
+def chain_of(auth: Auth, *, bypass: bool) -> AuthenticationChain:
+    """The providers the configuration enables; `bypass` adds the one that believes `?user_id=`.
+
+    Raises ValueError when a secret, a key or a kind of provider cannot be used.
+    """
+    providers: list[Provider] = [_provider_of(provider, auth) for provider in auth.providers if provider.enabled]
+    if bypass:
+        providers.append(BypassProvider())
+    return AuthenticationChain(providers)
+
+
+def _provider_of(provider: AuthProvider, auth: Auth) -> Provider:
+    name = provider.name or provider.type
+    if provider.type == "jwt":
+        return JwtProvider(JwtVerifier(jwt_rules_of(auth)), name=name, priority=provider.priority)
+    if provider.type == "api_key":
+        return ApiKeyProvider(
+            ApiKeyVerifier(provider.keys),
+            header=provider.header,
+            query_param=provider.query_param,
+            name=name,
+            priority=provider.priority,
+        )
+    raise ValueError(f"auth.providers: {name} is of a type that is not supported")
+
+
+def jwt_rules_of(auth: Auth) -> JwtRules:
+    """What the configuration holds tokens against."""
+    return JwtRules(
+        secret=auth.jwt_secret,
+        issuer=auth.jwt_issuer,
+        audience=auth.jwt_audience,
+        algorithms=auth.jwt_algorithms,
+        validate_issuer=auth.validate_issuer,
+        validate_audience=auth.validate_audience,
+        validate_exp=auth.validate_exp,
+        validate_nbf=auth.validate_nbf,
+    )
+
+
+def issuer_of(auth: Auth) -> TokenIssuer:
+    """Issues tokens that this configuration accepts."""
+    return TokenIssuer(
+        secret=auth.jwt_secret,
+        issuer=auth.jwt_issuer,
+        audience=auth.jwt_audience,
+        lifetime_secs=int(auth.access_token_expiry_hours * SECONDS_PER_HOUR),
+        algorithm=auth.jwt_algorithms[0],
+    )

@@ -132,14 +132,17 @@ def _patterns_of(topics: object) -> tuple[tuple[str, ...] | None, tuple[str, ...
     if not topics.keys() <= {"subscribe", "publish"}:
         raise ClaimError("`topics` may only contain `subscribe` and `publish`")
     return (
-        _checked_patterns(topics.get("subscribe"), "topics.subscribe"),
-        _checked_patterns(topics.get("publish"), "topics.publish"),
+        _optional_patterns(topics.get("subscribe"), "topics.subscribe"),
+        _optional_patterns(topics.get("publish"), "topics.publish"),
     )
 
 
-def _checked_patterns(value: object, claim: str) -> tuple[str, ...] | None:
-    if value is None:
-        return None
+def _optional_patterns(value: object, claim: str) -> tuple[str, ...] | None:
+    return None if value is None else checked_patterns(value, claim)
+
+
+def checked_patterns(value: object, claim: str) -> tuple[str, ...]:
+    """`value` as topic patterns: exact names, or prefixes that end in `*`. Raises ClaimError."""
     patterns = tuple(checked_name(item, claim, MAX_PATTERN_BYTES) for item in _strings(value, claim))
     if any("*" in pattern[:-1] for pattern in patterns):
         raise ClaimError(f"`{claim}`: `*` may only end a pattern")
