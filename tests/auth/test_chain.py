@@ -39,7 +39,7 @@ def clock():
 
 @pytest.fixture
 def chain(clock):
-    keys = ApiKeyVerifier([ApiKey(hash=hashed("key"), user_id="service", permissions=("write",))])
+    keys = ApiKeyVerifier([ApiKey(key=hashed("key"), user="service", permissions=("write",))])
     return AuthenticationChain([ApiKeyProvider(keys), JwtProvider(JwtVerifier(RULES))], clock)
 
 
@@ -149,7 +149,7 @@ def test_bypass_believes_the_query(clock):
 
 
 def test_configured_names(clock):
-    keys = ApiKeyVerifier([ApiKey(hash=hashed("key"), user_id="service")])
+    keys = ApiKeyVerifier([ApiKey(key=hashed("key"), user="service")])
     chain = AuthenticationChain([ApiKeyProvider(keys, header="X-Service-Key", query_param="k")], clock)
     assert upgrade(chain, [(b"x-service-key", b"key")]).user_id == "service"
     assert upgrade(chain, query=b"k=key").user_id == "service"

@@ -19,7 +19,6 @@ from realtime_communication.auth.identity import (
     MAX_USER_ID_BYTES,
     Identity,
     checked_name,
-    checked_patterns,
     permissions_of,
 )
 from realtime_communication.config.schema import ApiKey
@@ -40,12 +39,12 @@ class ApiKeyVerifier:
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self._keys: list[tuple[bytes, Identity]] = []
         for number, key in enumerate(keys):
-            stored = _STORED.fullmatch(key.hash)
+            stored = _STORED.fullmatch(key.key)
             if stored is None:
-                raise ValueError(f"API key {number}: `hash` must be sha256:<64 hex digits>")
+                raise ValueError(f"API key {number}: `key` must be sha256:<64 hex digits>")
             digest = bytes.fromhex(stored[1])
             if any(hmac.compare_digest(digest, known) for known, _ in self._keys):
-                raise ValueError(f"API key {number}: `hash` is listed twice")
+                raise ValueError(f"API key {number}: `key` is listed twice")
             self._keys.append((digest, _identity_of(key)))
 
     def verify(self, key: str) -> Identity | None:
@@ -66,10 +65,8 @@ def _identity_of(key: ApiKey) -> Identity:
     if "admin" in key.permissions:
         permissions = ALL_PERMISSIONS
     return Identity(
-        user_id=checked_name(key.user_id, "user_id", MAX_USER_ID_BYTES),
+        user_id=checked_name(key.user, "user", MAX_USER_ID_BYTES),
         permissions=permissions,
-        subscribe_patterns=None if key.subscribe is None else checked_patterns(list(key.subscribe), "subscribe"),
-        publish_patterns=None if key.publish is None else checked_patterns(list(key.publish), "publish"),
     )
 
 

@@ -8,7 +8,6 @@ any is no error for a WebSocket, whose first message may still authenticate.
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from realtime_communication.auth.jwt import MAX_TOKEN_BYTES, JwtRules, JwtVerifi
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Auth, AuthProvider
 from realtime_communication.errors import AuthenticationFailed
+from realtime_communication.observability.logs import get_logger
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 Refusal = tuple[int, str, str, list[tuple[str, str]]]  # HTTP status, error code, message, extra headers
@@ -35,7 +35,7 @@ Refusal = tuple[int, str, str, list[tuple[str, str]]]  # HTTP status, error code
 MAX_CACHED_TOKENS: Final = 10_000
 SECONDS_PER_HOUR: Final = 3600
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 
 
