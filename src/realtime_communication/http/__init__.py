@@ -1,0 +1,1 @@
+"""The HTTP application beside the WebSocket on the main port."""

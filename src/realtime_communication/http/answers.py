@@ -1,0 +1,96 @@
+"""The one shape of every answer: JSON, and `{"error":{"code":…,"message":…}}` for every failure.
+
+Nothing of an exception that is not meant for the peer gets into an answer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from realtime_communication.config.traffic import RateLimitHeaders
+from realtime_communication.errors import ERROR_CODE_BY_NAME
+
+SERVER_NAME: Final = "realtime_communication"
+_CODE_OF_STATUS: Final = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    408: "timed_out",
+    413: "too_large",
+    429: "rate_limited",
+    431: "too_large",
+    500: "internal",
+    503: "unavailable",
+}
+_KEPT_HEADERS: Final = ("Allow", "Location", "WWW-Authenticate")
+# The hosts of a load balancer ask again after this long when the server is full or draining.
+RETRY_AFTER_SECS: Final = 1
+
+
+def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`value` as JSON, never stored by a cache."""
+    return web.Response(
+        body=msgspec.json.encode(value),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", "Server": SERVER_NAME, "X-Content-Type-Options": "nosniff"}
+        | dict(headers or {}),
+    )
+
+
+def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The answer to a request that failed. `message` is for people."""
+    return json_response({"error": {"code": code, "message": message}}, status, headers)
+
+
+def refused_response(
+    code: str, message: str, retry_after_ms: int | None, limits: RateLimitHeaders, depth: int
+) -> web.Response:
+    """The answer to a request the hub refused with an error code of rtc.v1.
+
+    `depth` is the depth in requests of the bucket that rate limiting speaks of.
+    """
+    row = ERROR_CODE_BY_NAME.get(code)
+    status = row.status if row is not None else 500
+    headers: dict[str, str] = {}
+    wait = max(1, math.ceil((retry_after_ms or RETRY_AFTER_SECS * 1000) / 1000))
+    if status == 503:
+        headers["Retry-After"] = str(wait)
+    elif status == 429:
+        headers["Retry-After"] = str(wait)
+        if limits.enabled:
+            headers = {
+                limits.limit_header: str(depth),
+                limits.remaining_header: "0",
+                limits.reset_header: str(math.ceil(time.time()) + wait),
+                limits.retry_after_header: str(wait),
+            }
+    return error_response(status, code, message, headers)
+
+
+def response_of(exception: web.HTTPException) -> web.Response:
+    """aiohttp's own refusals (404, 405, 413, 417, …) in the shape of all others."""
+    status = exception.status
+    headers: dict[str, str] = {name: exception.headers[name] for name in _KEPT_HEADERS if name in exception.headers}
+    if status < 400:
+        return web.Response(status=status, headers=headers)
+    code = _CODE_OF_STATUS.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    return error_response(status, code, _message_of(status), headers)
+
+
+def _message_of(status: int) -> str:
+    messages: dict[int, Any] = {
+        404: "there is nothing at this path",
+        405: "this path does not support the method",
+        413: "the body is too large",
+        415: "the content type must be application/json",
+        500: "the server failed to answer this request",
+    }
+    return str(messages.get(status, HTTPStatus(status).description or HTTPStatus(status).phrase))

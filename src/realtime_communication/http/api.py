@@ -1,0 +1,86 @@
+"""Publishing over HTTP: `POST /api/publish` and `POST /api/send`.
+
+The hub reads the body itself, by the very rules of the WebSocket; here is only what HTTP adds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from realtime_communication._core.hub.hub import RequestError
+from realtime_communication.auth.identity import WRITE, Identity
+from realtime_communication.errors import AuthenticationFailed
+from realtime_communication.http.answers import json_response, refused_response
+from realtime_communication.http.services import SERVICES, Services
+
+BODY_TIMEOUT_SECS: Final = 10.0  # from the head to the last byte of the body
+
+
+def add_routes(application: web.Application) -> None:
+    """The endpoints of this module."""
+    application.router.add_post("/api/publish", publish)
+    application.router.add_post("/api/send", send)
+
+
+async def publish(request: web.Request) -> web.Response:
+    """{topic, payload, idempotency_key?} → {epoch, offset}."""
+    return await _ask_hub(request, request.app[SERVICES].hub.publish_request)
+
+
+async def send(request: web.Request) -> web.Response:
+    """{to, payload, idempotency_key?} → {delivered, offline}."""
+    return await _ask_hub(request, request.app[SERVICES].hub.send_request)
+
+
+async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[str, Any]]) -> web.Response:
+    services = request.app[SERVICES]
+    identity = require_permission(request, WRITE)
+    body = await read_json_body(request)
+    try:
+        return json_response(ask(body, identity))
+    except RequestError as error:
+        return _refused(services, error)
+
+
+def identify(request: web.Request) -> Identity:
+    """Who sent the request. Raises AuthenticationFailed without or with wrong credentials."""
+    headers = [(name.lower(), value) for name, value in request.raw_headers]
+    identity = request.app[SERVICES].chain.identify(headers, request.rel_url.raw_query_string.encode())
+    if identity is None:
+        raise AuthenticationFailed("this needs a token or an API key")
+    return identity
+
+
+def require_permission(request: web.Request, permission: int) -> Identity:
+    """As `identify`; raises HTTPForbidden when the identity lacks `permission`."""
+    identity = identify(request)
+    if not identity.may(permission):
+        raise web.HTTPForbidden
+    return identity
+
+
+async def read_json_body(request: web.Request) -> bytes:
+    """The body, which claims to be JSON in UTF-8 and is not encoded.
+
+    Raises HTTPUnsupportedMediaType, HTTPRequestTimeout; the guard of the connection has bounded its size.
+    """
+    charset = request.charset or "utf-8"
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if request.content_type != "application/json" or charset.lower() != "utf-8" or encoding.lower() != "identity":
+        raise web.HTTPUnsupportedMediaType
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECS) as bound:
+            return await request.read()
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        raise web.HTTPRequestTimeout(headers={hdrs.CONNECTION: "close"}) from None
+
+
+def _refused(services: Services, error: RequestError) -> web.Response:
+    limits = services.config.rate_limiting
+    return refused_response(error.code, error.message, error.retry_after_ms, limits.headers, limits.user.burst_size)

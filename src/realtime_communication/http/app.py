@@ -1,0 +1,40 @@
+"""The HTTP application: every route this server answers except the WebSocket itself."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from realtime_communication.http import api, debug, demo, health
+from realtime_communication.http.answers import error_response
+from realtime_communication.http.security import answer_errors, apply_cors, on_prepare
+from realtime_communication.http.services import SERVICES, Services
+
+
+def make_application(services: Services) -> web.Application:
+    """The application of one worker. Its bodies are bounded by `websocket.max_message_size`, as messages are."""
+    application = web.Application(
+        # CORS is outermost: a page of another origin must be able to read errors too.
+        middlewares=[apply_cors, answer_errors],
+        client_max_size=0,  # the guard of each connection bounds bodies
+    )
+    application[SERVICES] = services
+    application.on_response_prepare.append(on_prepare)
+    for part in (health, api, debug, demo):
+        part.add_routes(application)
+    application.router.add_get("/ws", upgrade_required)
+    return application
+
+
+def max_body(services: Services) -> int:
+    """Bound of a request body, in bytes."""
+    return services.config.websocket.max_message_size
+
+
+async def upgrade_required(request: web.Request) -> web.Response:
+    """`/ws` without an upgrade, or with one on a connection that has carried other requests already."""
+    return error_response(
+        426,
+        "bad_request",
+        "this is a WebSocket: connect anew and ask for the upgrade in the first request",
+        {"Upgrade": "websocket", "Connection": "close", "Sec-WebSocket-Version": "13"},
+    )

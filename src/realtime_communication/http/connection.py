@@ -1,0 +1,193 @@
+"""One HTTP connection: aiohttp's protocol with a strict guard in front of its parser.
+
+Connections do not come from a listening socket but from the reactor, which has read at least one request head from
+them. `HttpServer.adopt` takes such a socket over together with the bytes that were already read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, web
+from aiohttp.web_protocol import RequestHandler
+
+from realtime_communication.http.answers import error_response, response_of
+from realtime_communication.http.framing import RequestGuard, State, Violation
+from realtime_communication.observability.logs import get_logger
+
+KEEP_ALIVE_SECS: Final = 10.0  # silence, or a head that does not end, on a connection that is waiting for a request
+LINGER_SECS: Final = 2.0  # how long bytes behind an error are read and thrown away, so that the answer arrives
+MAX_WAITING_REQUESTS: Final = 32  # pipelined and not answered yet
+MAX_CONNECTIONS: Final = 4096  # per worker; each costs some ten KiB
+
+_log = get_logger(__name__)
+# A request that no parser accepts. It makes aiohttp put an error answer behind those that are still due.
+_NO_REQUEST: Final = b"\x00\r\n\r\n"
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+    b"Connection: close\r\nContent-Length: 72\r\n\r\n"
+    b'{"error":{"code":"unavailable","message":"too many open HTTP requests"}}'
+)
+
+
+class BodyRefused(TimeoutError):
+    """Raised where a handler reads a body that broke the rules.
+
+    A TimeoutError because aiohttp takes those for granted while it reads the rest of a body nobody wanted.
+    """
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(violation.message)
+        self.violation = violation
+
+
+class HttpConnection(RequestHandler):
+    """aiohttp's connection, which sees only what the guard lets through."""
+
+    __slots__ = ("_answered", "_ended", "_first", "_guard", "_payload")
+
+    def __init__(self, manager: web.Server, first: bytes, max_body: int, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._first = first
+        self._guard = RequestGuard(max_body, MAX_WAITING_REQUESTS)
+        self._answered = 0
+        self._payload: Any = None  # of the last request, when it has one
+        self._ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        first, self._first = self._first, b""
+        self.data_received(first)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._ended.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what the guard accepts; aiohttp itself calls this without data to go on after a pause."""
+        guard = self._guard
+        if not data:
+            super().data_received(data)
+            return
+        if guard.state is State.OVER:
+            return
+        passed = guard.feed(data, self._answered)
+        if passed:
+            super().data_received(passed)
+            if self._messages:
+                self._payload = self._messages[-1][1]
+        violation = guard.violation
+        if violation is None:
+            return
+        _log.info("HTTP request refused", status=violation.status, reason=violation.message)
+        if violation.in_body and self._payload is not None:
+            self._payload.set_exception(BodyRefused(violation))
+        else:
+            super().data_received(_NO_REQUEST)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer when no handler could be called, or one failed in an unforeseen way."""
+        violation = self._guard.violation
+        if violation is not None:
+            response = error_response(violation.status, violation.code, violation.message)
+        elif status == 400:
+            response = error_response(400, "bad_request", "the request is malformed")
+        else:
+            _log.error("an HTTP request failed outside its handler", error=type(exc).__name__)
+            response = error_response(500, "internal", "the server failed to answer this request")
+        # aiohttp stands HTTP/1.0 in for a request it could not read.
+        request._version = HttpVersion11
+        response.force_close()
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer; after a violation, go on reading for a while so that a reset does not destroy it."""
+        if isinstance(resp, web.HTTPException):
+            resp = response_of(resp)
+        violation = self._guard.violation
+        last = self._guard.state is State.OVER and not self._messages
+        if last:
+            resp.force_close()
+        resp, reset = await super().finish_response(request, resp, start_time)
+        self._answered += 1
+        if violation is not None and last and not reset:
+            await self._linger()
+        return resp, reset
+
+    async def _linger(self) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        with contextlib.suppress(OSError, RuntimeError):
+            transport.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECS):
+                await self._ended.wait()
+
+
+class HttpServer:
+    """Serves `application` on connections that are handed over.
+
+    `max_body` gives the bound of a request body in bytes at the time a connection arrives.
+    """
+
+    def __init__(self, application: web.Application, max_body: Callable[[], int]) -> None:
+        self._runner = web.AppRunner(
+            application,
+            handle_signals=False,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_SECS,
+            lingering_time=LINGER_SECS,
+            auto_decompress=False,
+        )
+        self._max_body = max_body
+        self._adopting: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """To be awaited in the running loop before `adopt` is called."""
+        await self._runner.setup()
+
+    def adopt(self, fd: int, data: bytes, peer: str) -> None:
+        """Take over the socket `fd`, from which `data` has been read. Never raises; the socket is closed in the end."""
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        manager = self._runner.server
+        if manager is None or len(manager.connections) + len(self._adopting) >= MAX_CONNECTIONS:
+            with contextlib.suppress(OSError):
+                sock.send(_FULL)
+            sock.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._connect(manager, sock, data), name=f"adopt {peer}")
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+
+    async def _connect(self, manager: web.Server, sock: socket.socket, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+
+        def connection() -> HttpConnection:
+            return HttpConnection(manager, data, self._max_body(), loop=loop, **manager._kwargs)
+
+        try:
+            await loop.connect_accepted_socket(connection, sock)
+        except OSError:
+            sock.close()  # the peer is gone already
+
+    async def shutdown(self, timeout: float) -> None:
+        """Let requests that are being answered finish for at most `timeout` seconds, then close every connection."""
+        manager = self._runner.server
+        if manager is not None:
+            manager.pre_shutdown()
+            await manager.shutdown(timeout)
+        await self._runner.cleanup()
