@@ -1,30 +1,34 @@
 # Token buckets: how many requests a connection, a user or the server takes in.
 #
 # Rules: nothing here raises, allocates or knows what a request is. The time is an argument; one that steps back adds
-# nothing and takes nothing away.
+# nothing and takes nothing away. Times are below 2**48 ms.
 #
 # Theory: tokens are counted in integer billionths, and rates in integer millionths of a token per second, which is the
 # same as billionths per millisecond. Sums of them are exact, so over any time a bucket gives exactly what its rate says,
-# whatever interval and precision are. Tokens arrive at multiples of refill_interval_ms after the bucket was made. What
-# may be spent is the balance rounded down to a multiple of the precision; the rest stays in the balance.
+# whatever interval and precision are. Tokens arrive at multiples of refill_interval_ms after the bucket was made, and can
+# be spent in steps of the precision: what is short of a step stays in the balance, unseen, until the step is whole. What
+# can be spent is so one of the points offset, offset + precision, offset + 2 precision, ...; a full bucket can be spent to
+# the last token, and each token taken moves the points.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 
 cdef struct BucketRate:          # one limit, shared by all of its buckets; made by bucket_rate_init
     int64_t refill               # billionths of a token per millisecond; at least 1
     int64_t capacity             # billionths: the burst
-    int64_t threshold            # billionths: least balance from which a token may be taken
-    uint64_t interval_ms         # refills are this far apart; at least 1
+    uint32_t interval_ms         # refills are this far apart; at least 1
+    uint32_t precision           # thousandths of a token, 1 to 1000
 
 
 cdef struct TokenBucket:         # 16 bytes
     int64_t balance              # billionths of a token, 0 to the capacity
-    uint64_t refilled_ms         # time up to which refills are in the balance
+    uint32_t refilled_ms         # time up to which refills are in the balance, low part
+    uint16_t refilled_high       # bits 32 to 47 of it
+    uint16_t offset              # thousandths, below the precision: where the points lie that can be spent
 
 
-# `tokens_per_second` above 0, rounded to millionths; `burst` in tokens; `precision` in tokens, above 0. What is out of
-# range is brought to the nearest that works: burst and interval to 1, precision into 1e-9 to 1.
+# `tokens_per_second` above 0, rounded to millionths; `burst` in tokens; `precision` in tokens, rounded to thousandths. What
+# is out of range is brought to the nearest that works: burst and interval to 1, precision into 0.001 to 1.
 cdef void bucket_rate_init(
     BucketRate* rate, double tokens_per_second, uint32_t burst, uint32_t refill_interval_ms, double precision
 ) noexcept nogil
@@ -33,7 +37,7 @@ cdef void bucket_init(TokenBucket* bucket, const BucketRate* rate, uint64_t now_
 # Takes a token: -1. When there is none, nothing is taken: milliseconds (at least 1) after which there will be one.
 # The rate may be another one than in the call before: the balance stays, cut to the new burst.
 cdef int64_t bucket_take(TokenBucket* bucket, const BucketRate* rate, uint64_t now_ms) noexcept nogil
-# Puts back a token that was taken, for a request that another limit refused.
+# Puts back a token that was taken, when another limit refused the request.
 cdef void bucket_give_back(TokenBucket* bucket, const BucketRate* rate) noexcept nogil
 # Requests that bucket_take would allow now.
 cdef uint32_t bucket_remaining(const TokenBucket* bucket, const BucketRate* rate, uint64_t now_ms) noexcept nogil

@@ -61,9 +61,8 @@ cdef bint is_key(Slice value) noexcept nogil:
 
 cdef int handshake_check(const HttpHead* head, const char** code, const char** reason) noexcept nogil:
     cdef const Slice* value
-    code[0] = b"bad_handshake"
+    code[0] = b"bad_request"
     if not slice_is(head.method, b"GET", 3):
-        code[0] = b"method_not_allowed"
         reason[0] = b"a WebSocket is opened with GET"
         return 405
     if head.version_minor == 0:
@@ -83,7 +82,7 @@ cdef int handshake_check(const HttpHead* head, const char** code, const char** r
         return 400
     value = head_get(head, b"sec-websocket-version", 21)
     if value == NULL or not slice_is(value[0], b"13", 2) or head_count(head, b"sec-websocket-version", 21) != 1:
-        code[0] = b"unsupported_version"
+        code[0] = b"unsupported"
         reason[0] = b"WebSocket version 13 is needed"
         return 426
     value = head_get(head, b"sec-websocket-key", 17)

@@ -79,7 +79,7 @@ cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, size_t* progress
     cdef size_t method_end
     cdef uint8_t byte
     cdef int status
-    if at < METHOD_LIMIT:
+    if at <= METHOD_LIMIT:
         # What cannot be a method is no HTTP: a TLS hello, say. At most these few bytes are looked at again.
         method_end = 0
         while method_end < end and traits[data[method_end]] & IN_METHOD and method_end < METHOD_LIMIT:
