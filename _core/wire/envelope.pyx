@@ -314,6 +314,29 @@ cdef int field_of(Slice key) noexcept nogil:
     return FIELDS
 
 
+# The RequestType of a name, REQUEST_NONE when there is none such.
+cdef int type_of(Slice name) noexcept nogil:
+    if name.size == 4:
+        return REQUEST_PING if key_is(name, b"Ping", 4) else REQUEST_NONE
+    if name.size == 7:
+        if key_is(name, b"History", 7):
+            return REQUEST_HISTORY
+        return REQUEST_REFRESH if key_is(name, b"Refresh", 7) else REQUEST_NONE
+    if name.size == 8:
+        return REQUEST_PRESENCE if key_is(name, b"Presence", 8) else REQUEST_NONE
+    if name.size == 9:
+        if key_is(name, b"Broadcast", 9):
+            return REQUEST_BROADCAST
+        return REQUEST_SUBSCRIBE if key_is(name, b"Subscribe", 9) else REQUEST_NONE
+    if name.size == 11:
+        return REQUEST_UNSUBSCRIBE if key_is(name, b"Unsubscribe", 11) else REQUEST_NONE
+    if name.size == 12:
+        return REQUEST_AUTHENTICATE if key_is(name, b"Authenticate", 12) else REQUEST_NONE
+    if name.size == 13:
+        return REQUEST_DIRECT_MESSAGE if key_is(name, b"DirectMessage", 13) else REQUEST_NONE
+    return REQUEST_NONE
+
+
 cdef int fail_scan(Request* out, int encoding, int status) noexcept nogil:
     if status == NO_MEMORY:
         return fail(out, ERROR_UNAVAILABLE, b"", b"out of memory")
@@ -469,7 +492,7 @@ cdef int take_topic(Fields* fields) noexcept nogil:
     if status < 0:
         return -1
     if status == 0:
-        return fail_field(fields, ERROR_TOPIC_INVALID, FIELD_TOPIC)
+        return fail_field(fields, ERROR_BAD_REQUEST, FIELD_TOPIC)
     out.topic_is_all = out.type == REQUEST_BROADCAST and slice_is(token.content, b"*", 1)
     if not out.topic_is_all and not topic_valid(token.content):
         return fail_field(fields, ERROR_TOPIC_INVALID, FIELD_TOPIC)
@@ -621,14 +644,12 @@ cdef int take_id(Fields* fields) noexcept nogil:
 cdef int take_type(Fields* fields) noexcept nogil:
     cdef MsgpackToken token
     cdef int status = take(fields, FIELD_TYPE, MSGPACK_STRING, &token)
-    cdef int type
     if status < 0:
         return -1
     if status > 0:
-        for type in range(1, REQUEST_TYPES):
-            if slice_is(token.content, REQUEST_NAMES[type], strlen(REQUEST_NAMES[type])):
-                fields.out.type = type
-                return 0
+        fields.out.type = type_of(token.content)
+        if fields.out.type != REQUEST_NONE:
+            return 0
     return fail_field(fields, ERROR_BAD_REQUEST, FIELD_TYPE)
 
 

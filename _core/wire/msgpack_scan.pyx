@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 from realtime_communication._core.base.memory cimport (
     Buffer, Slice, buffer_append, buffer_byte, buffer_reserve, slice_of,
 )
-from realtime_communication._core.wire.utf8 cimport utf8_valid
+from realtime_communication._core.wire.utf8 cimport utf8_is_ascii, utf8_valid
 
 
 cdef const char* msgpack_error_text(int error) noexcept nogil:
@@ -65,7 +65,7 @@ cdef inline int take_content(const uint8_t* data, size_t size, size_t* at, int k
         return MSGPACK_TRUNCATED
     token.kind = kind
     token.content = slice_of(data + at[0], length)
-    if kind == MSGPACK_STRING and not utf8_valid(data + at[0], length):
+    if kind == MSGPACK_STRING and not utf8_is_ascii(data + at[0], length) and not utf8_valid(data + at[0], length):
         return MSGPACK_UTF8
     at[0] += length
     return 0
