@@ -1,13 +1,13 @@
 # Hash table of entries that live in their owners' structs; the keys are bytes that peers chose.
 #
-# Rules: nothing here raises, and nothing but the bucket arrays is allocated. An entry, and the bytes of its key, belong
-# to the caller and must stay where they are from table_add to table_remove. Keys are hashed with SipHash-1-3 under a
-# random key of this process, so that a peer cannot pick names that share a bucket.
+# Rules: nothing here raises, and nothing but the bucket arrays is allocated. An entry, and the bytes of its key,
+# belong to the caller and must stay where they are from table_add to table_remove. Keys are hashed with SipHash-1-3
+# under a random key of this process, so that a peer cannot pick names that share a bucket.
 #
-# Theory: chains in a power of two of buckets. When the table is resized, each adding and each removing moves a few old
-# buckets, lowest first, so no call takes long however many entries there are. An entry's place follows from its hash
-# alone: its old bucket while that one has not been moved, its new bucket afterwards. A lookup so walks one chain, always.
-# Iteration goes in the order of the bit-reversed hash, which no resize changes; see table_next.
+# Theory: chains in a power of two of buckets. When the table is resized, each adding and each removing moves a few
+# old buckets, lowest first, so no call takes long however many entries there are. An entry's place follows from its
+# hash alone: its old bucket while that one has not been moved, its new bucket afterwards. A lookup so walks one
+# chain, always. Iteration goes in the order of the bit-reversed hash, which no resize changes; see table_next.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -2,13 +2,13 @@
 # argument, and a due timer is handed out, not called.
 #
 # Rules: nothing here raises or allocates. A timer lives in its owner's struct and must not move or go away while set.
-# Never early; late by at most one tick plus the time between two calls of wheel_expired. A clock that steps back delays
-# timers until it is where it was; nothing fires twice.
+# Never early; late by at most one tick plus the time between two calls of wheel_expired. A clock that steps back
+# delays timers until it is where it was; nothing fires twice.
 #
-# Theory: time is counted in ticks. Eight levels of 64 slots stand for the 48 bits of a tick, six bits each. A timer is
-# kept at the level of the highest six bits in which its deadline differs from the wheel's time, in the slot those bits
-# name; when the wheel's time reaches that slot its timers go to lower levels, at the lowest they are due. A word per level
-# has a bit for each slot in use, so stretches without timers are passed over in a few instructions.
+# Theory: time is counted in ticks. Eight levels of 64 slots stand for the 48 bits of a tick, six bits each. A timer
+# is kept at the level of the highest six bits in which its deadline differs from the wheel's time, in the slot those
+# bits name; when the wheel's time reaches that slot its timers go to lower levels, at the lowest they are due. A word
+# per level has a bit for each slot in use, so stretches without timers are passed over in a few instructions.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t

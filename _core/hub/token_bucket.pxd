@@ -3,12 +3,12 @@
 # Rules: nothing here raises, allocates or knows what a request is. The time is an argument; one that steps back adds
 # nothing and takes nothing away. Times are below 2**48 ms.
 #
-# Theory: tokens are counted in integer billionths, and rates in integer millionths of a token per second, which is the
-# same as billionths per millisecond. Sums of them are exact, so over any time a bucket gives exactly what its rate says,
-# whatever interval and precision are. Tokens arrive at multiples of refill_interval_ms after the bucket was made, and can
-# be spent in steps of the precision: what is short of a step stays in the balance, unseen, until the step is whole. What
-# can be spent is so one of the points offset, offset + precision, offset + 2 precision, ...; a full bucket can be spent to
-# the last token, and each token taken moves the points.
+# Theory: tokens are counted in integer billionths, and rates in integer millionths of a token per second, which is
+# the same as billionths per millisecond. Sums of them are exact, so over any time a bucket gives exactly what its
+# rate says, whatever interval and precision are. Tokens arrive at multiples of refill_interval_ms after the bucket
+# was made, and can be spent in steps of the precision: what is short of a step stays in the balance, unseen, until
+# the step is whole. What can be spent is so one of the points offset, offset + precision, offset + 2 precision, ...;
+# a full bucket can be spent to the last token, and each token taken moves the points.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
@@ -27,8 +27,9 @@ cdef struct TokenBucket:         # 16 bytes
     uint16_t offset              # thousandths, below the precision: where the points lie that can be spent
 
 
-# `tokens_per_second` above 0, rounded to millionths; `burst` in tokens; `precision` in tokens, rounded to thousandths. What
-# is out of range is brought to the nearest that works: burst and interval to 1, precision into 0.001 to 1.
+# `tokens_per_second` above 0, rounded to millionths; `burst` in tokens; `precision` in tokens, rounded to
+# thousandths. What is out of range is brought to the nearest that works: burst and interval to 1, precision into
+# 0.001 to 1.
 cdef void bucket_rate_init(
     BucketRate* rate, double tokens_per_second, uint32_t burst, uint32_t refill_interval_ms, double precision
 ) noexcept nogil

@@ -256,7 +256,7 @@ cdef bytes refusal(int status, object code, object message, list extra_headers):
         separators=(",", ":"),
     ).encode()
     cdef list fields = [(field_text(name), field_text(value)) for name, value in extra_headers or ()]
-    given = {name.lower() for name, value in fields}
+    given = {name.lower() for name, _ in fields}
     fields += [(name, value) for name, value in DEMANDED.get(status, ()) if name.lower() not in given]
     lines = [
         b"HTTP/1.1 %d %s" % (status, PHRASES.get(status, b"Error")),

@@ -1,8 +1,8 @@
 # The head of an HTTP/1.1 request, read strictly (RFC 9110, RFC 9112).
 #
-# Rules: no socket, no allocation, nothing raised; time is linear in the bytes, also when they come one by one. What two
-# parsers could read in two ways is refused, because behind this one there may be a second (the HTTP application gets the
-# same bytes) and in front of it another (a proxy). All slices point into the caller's bytes.
+# Rules: no socket, no allocation, nothing raised; time is linear in the bytes, also when they come one by one. What
+# two parsers could read in two ways is refused, because behind this one there may be a second (the HTTP application
+# gets the same bytes) and in front of it another (a proxy). All slices point into the caller's bytes.
 #
 # Use: head_find_end on whatever has arrived until it gives the head's size, then head_parse once.
 
@@ -35,13 +35,13 @@ cdef struct HttpHead:            # about 3.3 KiB
     HeadField fields[HEAD_MAX_FIELDS]
 
 
-# Where the head ends: its size; 0 when more bytes are needed; a negative HTTP status when no bytes could save it. `data`
-# always begins with the head's first byte. `progress` is 0 before the first call, and the caller keeps it unread (it fits
-# 32 bits): each byte is looked at once.
+# Where the head ends: its size; 0 when more bytes are needed; a negative HTTP status when no bytes could save it.
+# `data` always begins with the head's first byte. `progress` is 0 before the first call, and the caller keeps it
+# unread (it fits 32 bits): each byte is looked at once.
 cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, size_t* progress) noexcept nogil
 
-# Reads the head at the start of the bytes, which may go on behind it. 0, or an HTTP status (400, 431, 505) with a constant
-# text for the peer in `reason`; then `out` must not be used.
+# Reads the head at the start of the bytes, which may go on behind it. 0, or an HTTP status (400, 431, 505) with a
+# constant text for the peer in `reason`; then `out` must not be used.
 cdef int head_parse(const uint8_t* data, size_t size, HttpHead* out, const char** reason) noexcept nogil
 
 # The first field of that name (given in lower case), or NULL; and how many there are.

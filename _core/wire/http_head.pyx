@@ -1,7 +1,7 @@
 """The head of an HTTP request, read strictly; `http_head.pxd` is the contract. `parse_head` shows it to Python."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
 from realtime_communication._core.base.memory cimport Slice, slice_is, slice_of

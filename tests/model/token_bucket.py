@@ -1,4 +1,4 @@
-"""A token bucket in exact fractions: slow, and plainly what CONFIG_SEMANTICS promises. The oracle of the compiled one."""
+"""A token bucket in exact fractions: slow, and plainly what is promised. The oracle of the compiled one."""
 
 from __future__ import annotations
 

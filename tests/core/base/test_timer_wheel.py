@@ -31,7 +31,7 @@ class ModelWheel:
         self.seen = now // tick
         self.deadlines: dict[int, int] = {}
 
-    def set(self, number: int, deadline: int) -> None:
+    def arm(self, number: int, deadline: int) -> None:
         tick = max(-(-deadline // self.tick), self.seen + 1)
         if self.deadlines.get(number) != tick:
             self.deadlines[number] = tick
@@ -52,7 +52,7 @@ def test_does_what_the_model_does(now: int, tick: int, program: list[tuple[str, 
         if step == "set":
             deadline = max(0, now + argument)
             wheel.set(number, deadline)
-            model.set(number, deadline)
+            model.arm(number, deadline)
         elif step == "cancel":
             wheel.cancel(number)
             model.deadlines.pop(number, None)
@@ -148,10 +148,10 @@ def test_many_timers_of_one_period() -> None:
         wheel.set(number, 30_000 + number % 1000)
     fired = [0] * 19_000
     for now in range(0, 91_100, 100):
-        while (number := wheel.expired(now)) is not None:
-            assert 0 <= now - (fired[number] + 1) * 30_000 - number % 1000 < 100 * (fired[number] + 1)
-            fired[number] += 1
-            wheel.set(number, now + 30_000)
+        while (due := wheel.expired(now)) is not None:
+            assert 0 <= now - (fired[due] + 1) * 30_000 - due % 1000 < 100 * (fired[due] + 1)
+            fired[due] += 1
+            wheel.set(due, now + 30_000)
     assert fired == [3] * 19_000
     assert wheel.count == 19_000
 

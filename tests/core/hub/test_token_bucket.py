@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model.token_bucket import ModelBucket, Rate
 
+from model.token_bucket import ModelBucket, Rate
 from realtime_communication._core.hub.token_bucket import Bucket
 
 thorough = settings(max_examples=200, deadline=None, derandomize=True)

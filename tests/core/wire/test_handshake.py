@@ -60,7 +60,7 @@ class TestRequest:
 
     def test_version_of_http(self) -> None:
         assert status(request(request_line=b"GET /ws HTTP/1.0")) == 400
-        with pytest.raises(ValueError, match="malformed|HTTP"):
+        with pytest.raises(ValueError, match="malformed method"):
             check_handshake(request(request_line=b"get /ws HTTP/1.1"))
 
     @pytest.mark.parametrize(

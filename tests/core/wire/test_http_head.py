@@ -116,7 +116,9 @@ class TestRequestLine:
             (b"http:/ws", None),
         ],
     )
-    def test_absolute_target_has_to_name_the_host(self, target: bytes, expected: tuple[bytes, bytes | None]) -> None:
+    def test_absolute_target_has_to_name_the_host(
+        self, target: bytes, expected: tuple[bytes, bytes | None] | None
+    ) -> None:
         data = head(request_line=b"GET " + target + b" HTTP/1.1\r\n")
         if expected is None:
             assert status(data) == 400
