@@ -2,7 +2,7 @@
 #
 # Rules: no state between messages. What comes from a peer is bounded in output, in work and in the decoder's own
 # memory: the frame's structure is checked before anything is allocated for it, and a window above ZSTD_WINDOW_MOST
-# (or the limit, when that is larger) is refused.
+# (or the limit, when that is larger) is refused. For one thread: the zstd objects behind it are shared.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t

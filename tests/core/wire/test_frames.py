@@ -1,6 +1,8 @@
 """Frames by the clauses of RFC 6455, against the plain-Python oracle, cut at every offset."""
 
 import random
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -404,6 +406,25 @@ class TestMemory:
         parser.feed(b"\xff")
         assert parser.held == 0
         assert parser.feed(client_frame(TEXT, b"late")) == []
+
+    def test_no_memory_fails_the_connection_only(self) -> None:
+        """In a process of its own, whose address space ends soon."""
+        script = """
+import resource
+from realtime_communication._core.wire.frames import FrameReader
+pages = int(open("/proc/self/statm").read().split()[0])
+ceiling = pages * resource.getpagesize() + (64 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
+reader = FrameReader(False, 1 << 40, 1 << 40, 10)
+events = reader.feed(bytes.fromhex("82ff000000400000000000000000"))
+piece = bytes(1 << 20)
+for _ in range(64):
+    events += reader.feed(piece)
+print(events, reader.held, FrameReader().feed(bytes.fromhex("81810000000061")))
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+        assert done.stderr == ""
+        assert done.stdout == "[('failed', 1011, 'out of memory')] 0 [('message', 1, False, b'a')]\n"
 
 
 payloads = st.one_of(
