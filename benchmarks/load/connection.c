@@ -1,0 +1,352 @@
+#include "connection.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    /* A loopback address has some 28,000 ephemeral ports; connections are spread over several source addresses. */
+    CONNECTIONS_PER_ADDRESS = 8000,
+    OPENING_TIMEOUT_NS_PER_CONNECTION = 20 * 1000 * 1000,
+    SEARCHED_BYTES = 160,
+};
+
+static const char text_subprotocol[] = "rtc.v1.json";
+
+static void out_of_memory(void)
+{
+    fputs("load: no memory\n", stderr);
+    exit(1);
+}
+
+void bytes_reserve(struct bytes *bytes, size_t more)
+{
+    if (bytes->room - bytes->length >= more)
+        return;
+    size_t room = bytes->length + more + bytes->room;
+    uint8_t *grown = realloc(bytes->data, room);
+    if (grown == NULL)
+        out_of_memory();
+    bytes->data = grown;
+    bytes->room = room;
+}
+
+static void bytes_append(struct bytes *bytes, const void *data, size_t length)
+{
+    bytes_reserve(bytes, length);
+    memcpy(bytes->data + bytes->length, data, length);
+    bytes->length += length;
+}
+
+uint64_t number_after(const struct frame *frame, const char *key, size_t key_length)
+{
+    const char *end = (const char *)frame->payload + frame->length;
+    size_t searched = frame->length < SEARCHED_BYTES ? frame->length : SEARCHED_BYTES;
+    const char *at = memmem(frame->payload, searched, key, key_length);
+    if (at == NULL)
+        return UINT64_MAX;
+    at += key_length;
+    while (at < end && *at == ' ')
+        at++;
+    uint64_t value = 0;
+    const char *digits = at;
+    for (; at < end && *at >= '0' && *at <= '9'; at++)
+        value = value * 10 + (uint64_t)(*at - '0');
+    return at == digits ? UINT64_MAX : value;
+}
+
+void load_init(struct load *load, const struct options *options, size_t count)
+{
+    *load = (struct load){.options = options, .count = count};
+    load->epoll = epoll_create1(EPOLL_CLOEXEC);
+    load->connections = calloc(count, sizeof *load->connections);
+    load->buffer = malloc(SHARED_BUFFER);
+    if (load->epoll < 0 || load->connections == NULL || load->buffer == NULL)
+        out_of_memory();
+    for (size_t index = 0; index < count; index++) {
+        struct connection *connection = &load->connections[index];
+        connection->fd = -1;
+        connection->index = index;
+        connection->state = STATE_CLOSED;
+        connection->mask = 0x9e3779b9u * (uint32_t)(index + 1) | 0x01010101u;
+    }
+}
+
+static void watch(struct load *load, struct connection *connection, int operation, bool writing)
+{
+    struct epoll_event event = {.events = EPOLLIN | (writing ? EPOLLOUT : 0u), .data.ptr = connection};
+    epoll_ctl(load->epoll, operation, connection->fd, &event);
+    connection->waits = writing;
+}
+
+static void lose(struct load *load, struct connection *connection, const char *why, const void *detail, size_t length)
+{
+    if (connection->state == STATE_CLOSED)
+        return;
+    if (connection->state == STATE_READY)
+        load->ready--;
+    connection->state = STATE_CLOSED;
+    close(connection->fd);
+    connection->fd = -1;
+    load->closed++;
+    note_error(&load->problems, why, detail, length);
+}
+
+static const char *path_of(const struct load *load, const struct connection *connection)
+{
+    static const char *const text_paths[] = {"/subscribe", "/publish", "/echo", "/echo"};
+    if (load->options->path != NULL)
+        return load->options->path;
+    return load->options->protocol == PROTOCOL_RTC ? "/ws" : text_paths[connection->role];
+}
+
+static bool start_connecting(struct load *load, struct connection *connection)
+{
+    connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (connection->fd < 0)
+        return false;
+    int on = 1;
+    setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(connection->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    uint32_t source = INADDR_LOOPBACK + 1 + (uint32_t)(connection->index / CONNECTIONS_PER_ADDRESS);
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(source)};
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(load->options->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    connection->state = STATE_CONNECTING;
+    if (bind(connection->fd, (struct sockaddr *)&from, sizeof from) != 0
+        || (connect(connection->fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS))
+        return false;
+    watch(load, connection, EPOLL_CTL_ADD, true);
+    return true;
+}
+
+static void send_request(struct load *load, struct connection *connection)
+{
+    const struct options *options = load->options;
+    char host[64], request[8192];
+    snprintf(host, sizeof host, "127.0.0.1:%u", options->port);
+    const char *token = options->token_count ? options->tokens[connection->index % options->token_count] : NULL;
+    int length = write_request(request, sizeof request, host, path_of(load, connection),
+                               options->protocol == PROTOCOL_RTC ? text_subprotocol : NULL, token);
+    if (length < 0) {
+        lose(load, connection, "the token is too long", NULL, 0);
+        return;
+    }
+    connection->state = STATE_UPGRADING;
+    bytes_append(&connection->out, request, (size_t)length);
+    connection_flush(load, connection);
+}
+
+static void become_ready(struct load *load, struct connection *connection)
+{
+    connection->state = STATE_READY;
+    load->ready++;
+}
+
+static void subscribe(struct load *load, struct connection *connection)
+{
+    const struct options *options = load->options;
+    char text[512];
+    int length = options->topics > 1
+        ? snprintf(text, sizeof text, "{\"type\":\"Subscribe\",\"id\":1,\"topic\":\"%s-%zu\"}", options->topic,
+                   connection->index % options->topics)
+        : snprintf(text, sizeof text, "{\"type\":\"Subscribe\",\"id\":1,\"topic\":\"%s\"}", options->topic);
+    connection->state = STATE_SUBSCRIBING;
+    connection_append(connection, text, (size_t)length);
+    connection_flush(load, connection);
+}
+
+static bool has_type(const struct frame *frame, const char *name)
+{
+    char wanted[64];
+    int length = snprintf(wanted, sizeof wanted, "{\"type\":\"%s\"", name);
+    return frame->length > (size_t)length && memcmp(frame->payload, wanted, (size_t)length) == 0;
+}
+
+static void after_upgrade(struct load *load, struct connection *connection)
+{
+    /* Echo endpoints know no rtc.v1, whoever serves them. */
+    if (load->options->protocol == PROTOCOL_RTC && connection->role != ROLE_ECHO)
+        connection->state = STATE_SIGNING_ON;
+    else
+        become_ready(load, connection);
+}
+
+static void take_frame(struct load *load, struct connection *connection, const struct frame *frame)
+{
+    if (frame->opcode == OPCODE_PING) {
+        bytes_reserve(&connection->out, frame->length + MAX_FRAME_HEADER);
+        connection->out.length += write_frame(connection->out.data + connection->out.length, OPCODE_PONG,
+                                              frame->payload, frame->length, connection->mask);
+        connection_flush(load, connection);
+        return;
+    }
+    if (frame->opcode == OPCODE_PONG)
+        return;
+    if (frame->opcode == OPCODE_CLOSE) {
+        char why[64];
+        int code = frame->length >= 2 ? frame->payload[0] << 8 | frame->payload[1] : 1005;
+        snprintf(why, sizeof why, "closed with %d ", code);
+        lose(load, connection, why, frame->payload + 2, frame->length > 2 ? frame->length - 2 : 0);
+        return;
+    }
+    switch (connection->state) {
+    case STATE_SIGNING_ON:
+        if (!has_type(frame, "Connected"))
+            lose(load, connection, "instead of Connected: ", frame->payload, frame->length);
+        else if (connection->subscribes)
+            subscribe(load, connection);
+        else
+            become_ready(load, connection);
+        break;
+    case STATE_SUBSCRIBING:
+        if (!has_type(frame, "Subscribed")) {
+            lose(load, connection, "instead of Subscribed: ", frame->payload, frame->length);
+        } else {
+            connection->base = number_after(frame, "\"offset\":", 9);
+            become_ready(load, connection);
+        }
+        break;
+    default:
+        load->on_message(load, connection, frame);
+    }
+}
+
+/* Reads as many frames as `data` holds and returns how many bytes they were. */
+static size_t take(struct load *load, struct connection *connection, const uint8_t *data, size_t length)
+{
+    size_t at = 0;
+    if (connection->state == STATE_UPGRADING) {
+        long head = read_response((const char *)data, length);
+        if (head < 0)
+            lose(load, connection, "upgrade refused: ", data, length);
+        if (head <= 0)
+            return 0;
+        at = (size_t)head;
+        after_upgrade(load, connection);
+    }
+    struct frame frame;
+    while (connection->state != STATE_CLOSED) {
+        int found = read_frame(data + at, length - at, &frame);
+        if (found < 0)
+            lose(load, connection, "not a frame a server may send", NULL, 0);
+        if (found <= 0)
+            break;
+        take_frame(load, connection, &frame);
+        at += frame.size;
+    }
+    return at;
+}
+
+static void receive(struct load *load, struct connection *connection)
+{
+    struct bytes *rest = &connection->rest;
+    size_t kept = rest->length;
+    if (kept > SHARED_BUFFER / 2) {
+        lose(load, connection, "a frame is too long", NULL, 0);
+        return;
+    }
+    if (kept != 0)
+        memcpy(load->buffer, rest->data, kept);
+    ssize_t got = recv(connection->fd, load->buffer + kept, SHARED_BUFFER - kept, 0);
+    if (got <= 0) {
+        if (got == 0 || (errno != EAGAIN && errno != EINTR))
+            lose(load, connection, got == 0 ? "the server closed" : strerror(errno), NULL, 0);
+        return;
+    }
+    size_t length = kept + (size_t)got;
+    rest->length = 0;
+    size_t used = take(load, connection, load->buffer, length);
+    if (connection->state != STATE_CLOSED && used < length)
+        bytes_append(rest, load->buffer + used, length - used);
+}
+
+void load_turn(struct load *load, int timeout_ms)
+{
+    struct epoll_event events[EVENTS_PER_TURN];
+    int count = epoll_wait(load->epoll, events, EVENTS_PER_TURN, timeout_ms);
+    for (int index = 0; index < count; index++) {
+        struct connection *connection = events[index].data.ptr;
+        if (connection->state == STATE_CLOSED)
+            continue;
+        if (events[index].events & EPOLLOUT) {
+            if (connection->state == STATE_CONNECTING && !(events[index].events & (EPOLLERR | EPOLLHUP)))
+                send_request(load, connection);
+            else
+                connection_flush(load, connection);
+        }
+        if (connection->state != STATE_CLOSED && events[index].events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+            receive(load, connection);
+    }
+}
+
+bool load_open(struct load *load)
+{
+    uint64_t deadline = now_ns() + 10000000000u + load->count * (uint64_t)OPENING_TIMEOUT_NS_PER_CONNECTION;
+    size_t started = 0;
+    while (load->ready < load->count && load->problems.errors == 0) {
+        while (started < load->count && started - load->ready < load->options->opening) {
+            if (!start_connecting(load, &load->connections[started])) {
+                note_error(&load->problems, "cannot connect: ", strerror(errno), strlen(strerror(errno)));
+                return false;
+            }
+            started++;
+        }
+        load_turn(load, 0);
+        if (now_ns() > deadline) {
+            note_error(&load->problems, "opening the connections took too long", NULL, 0);
+            return false;
+        }
+    }
+    return load->problems.errors == 0;
+}
+
+void connection_append(struct connection *connection, const void *payload, size_t length)
+{
+    bytes_reserve(&connection->out, length + MAX_FRAME_HEADER);
+    connection->out.length +=
+        write_frame(connection->out.data + connection->out.length, OPCODE_TEXT, payload, length, connection->mask);
+}
+
+void connection_flush(struct load *load, struct connection *connection)
+{
+    struct bytes *out = &connection->out;
+    if (connection->state == STATE_CLOSED)
+        return;
+    if (out->length != 0) {
+        ssize_t sent = send(connection->fd, out->data, out->length, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+            lose(load, connection, strerror(errno), NULL, 0);
+            return;
+        }
+        if (sent > 0) {
+            out->length -= (size_t)sent;
+            memmove(out->data, out->data + sent, out->length);
+        }
+    }
+    if ((out->length != 0) != connection->waits)
+        watch(load, connection, EPOLL_CTL_MOD, out->length != 0);
+}
+
+void load_close(struct load *load)
+{
+    for (size_t index = 0; index < load->count; index++) {
+        struct connection *connection = &load->connections[index];
+        if (connection->fd >= 0) {
+            struct linger reset = {.l_onoff = 1, .l_linger = 0};
+            setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+            close(connection->fd);
+        }
+        free(connection->rest.data);
+        free(connection->out.data);
+    }
+    close(load->epoll);
+    free(load->connections);
+    free(load->buffer);
+}

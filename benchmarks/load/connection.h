@@ -1,0 +1,80 @@
+/* Many WebSocket connections on one epoll: opens them in batches, signs them on, reads and writes frames.
+ *
+ * A connection is ready once the peer has accepted it: with plain text after the upgrade, with rtc.v1 after `Connected`
+ * and, when it is to subscribe, after `Subscribed`. What arrives later goes to `on_message`.
+ * Everything is read into one shared buffer; only a frame that is not complete yet is kept with its connection. */
+#ifndef LOAD_CONNECTION_H
+#define LOAD_CONNECTION_H
+
+#include <netinet/in.h>
+
+#include "options.h"
+#include "report.h"
+#include "websocket.h"
+
+enum { SHARED_BUFFER = 1 << 20, EVENTS_PER_TURN = 1024 };
+
+enum role { ROLE_SUBSCRIBER, ROLE_PUBLISHER, ROLE_ECHO, ROLE_USER };
+
+enum state { STATE_CONNECTING, STATE_UPGRADING, STATE_SIGNING_ON, STATE_SUBSCRIBING, STATE_READY, STATE_CLOSED };
+
+struct bytes {
+    uint8_t *data; /* owned */
+    size_t length;
+    size_t room;
+};
+
+struct connection {
+    int fd;
+    enum role role;
+    enum state state;
+    size_t index;     /* among all connections; its user is `u<index>` when there are enough tokens */
+    uint32_t mask;    /* of its frames */
+    bool subscribes;
+    bool waits;       /* epoll reports when it can be written */
+    uint64_t base;    /* rtc: the topic's offset when it subscribed */
+    uint64_t next;    /* the sequence number it must see next; the modes count it */
+    struct bytes rest; /* received, not a complete frame yet */
+    struct bytes out;  /* not sent yet */
+};
+
+struct load {
+    const struct options *options;
+    int epoll;
+    struct connection *connections; /* owned */
+    size_t count;
+    size_t ready;   /* in STATE_READY */
+    size_t closed;  /* lost since they were opened */
+    struct problems problems;
+    uint8_t *buffer; /* owned; SHARED_BUFFER bytes */
+    /* A data message for a ready connection; `frame` is valid during the call. */
+    void (*on_message)(struct load *load, struct connection *connection, const struct frame *frame);
+    void *state; /* of the mode */
+};
+
+/* Prepares `count` connections without opening them. Exits with 1 when there is no memory. */
+void load_init(struct load *load, const struct options *options, size_t count);
+
+/* Opens all connections, at most `options->opening` at a time, and returns once all are ready. Each connection's role
+ * and `subscribes` were set before. Returns false, with the reason in `problems`, when one of them fails. */
+bool load_open(struct load *load);
+
+/* One turn: whatever can be read is read and handed to `on_message`. `timeout_ms` 0 polls. */
+void load_turn(struct load *load, int timeout_ms);
+
+/* Adds a frame to what the connection sends; `connection_flush` sends it. */
+void connection_append(struct connection *connection, const void *payload, size_t length);
+
+/* Sends what is waiting; what the socket does not take now leaves when it can. */
+void connection_flush(struct load *load, struct connection *connection);
+
+/* Resets every connection, so that no port waits in TIME_WAIT for the next run, and frees everything. */
+void load_close(struct load *load);
+
+/* Makes room for `more` bytes behind those in `bytes`. Exits with 1 when there is no memory. */
+void bytes_reserve(struct bytes *bytes, size_t more);
+
+/* The number that follows `key` in the first bytes of an envelope; UINT64_MAX when there is none. */
+uint64_t number_after(const struct frame *frame, const char *key, size_t key_length);
+
+#endif

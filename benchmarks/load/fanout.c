@@ -1,0 +1,249 @@
+#include "fanout.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    RING = 1 << 16, /* more than publications can be in flight */
+    SEQUENCE_DIGITS = 20,
+};
+static const uint64_t STALLED_NS = 5000000000u;
+static const uint64_t SETTLE_NS = 200000000u;
+static const double SECOND_NS = 1e9;
+
+struct fanout {
+    struct connection *publisher;
+    size_t subscribers;
+    uint32_t arrived[RING];  /* subscribers that got publication n, at n % RING */
+    uint64_t due_ns[RING];   /* when publication n was to be sent */
+    uint64_t published;
+    uint64_t landed;
+    uint64_t deliveries;
+    uint64_t bytes;
+    uint64_t last_arrival_ns;
+    uint64_t turn_ns;        /* the time at the start of this turn */
+    size_t offset_at;        /* where envelopes so far had their offset; checked before it is used */
+    bool measuring;
+    struct histogram *latency; /* or NULL */
+    char *message;           /* owned: the publication; with text its first 20 bytes are the sequence number */
+    size_t message_length;
+};
+
+static uint64_t sequence_of(struct fanout *fanout, const struct options *options, const struct connection *connection,
+                            const struct frame *frame)
+{
+    static const char key[] = "\"offset\":";
+    enum { KEY = sizeof key - 1 };
+    const char *text = (const char *)frame->payload;
+    if (options->protocol == PROTOCOL_TEXT) {
+        uint64_t value = 0;
+        if (frame->length != fanout->message_length)
+            return UINT64_MAX;
+        for (int index = 0; index < SEQUENCE_DIGITS; index++)
+            value = value * 10 + (uint64_t)(text[index] - '0');
+        return value;
+    }
+    static const char type[] = "{\"type\":\"Message\",";
+    if (frame->length < sizeof type - 1 || memcmp(text, type, sizeof type - 1) != 0)
+        return UINT64_MAX;
+    uint64_t offset = 0;
+    if (fanout->offset_at + KEY < frame->length && memcmp(text + fanout->offset_at, key, KEY) == 0) {
+        for (const char *at = text + fanout->offset_at + KEY; *at >= '0' && *at <= '9'; at++)
+            offset = offset * 10 + (uint64_t)(*at - '0');
+    } else {
+        const char *at = memmem(text, frame->length, key, KEY);
+        if (at == NULL)
+            return UINT64_MAX;
+        fanout->offset_at = (size_t)(at - text);
+        offset = number_after(frame, key, KEY);
+    }
+    return offset - connection->base - 1;
+}
+
+static void count_arrival(struct fanout *fanout, uint64_t sequence)
+{
+    if (++fanout->arrived[sequence % RING] == fanout->subscribers) {
+        fanout->arrived[sequence % RING] = 0;
+        fanout->landed++;
+    }
+}
+
+static void take_message(struct load *load, struct connection *connection, const struct frame *frame)
+{
+    struct fanout *fanout = load->state;
+    uint64_t sequence = connection == fanout->publisher
+        ? UINT64_MAX
+        : sequence_of(fanout, load->options, connection, frame);
+    if (sequence >= fanout->published) {
+        note_error(&load->problems, "unexpected: ", frame->payload, frame->length);
+        return;
+    }
+    fanout->last_arrival_ns = fanout->turn_ns;
+    if (sequence < connection->next) {
+        if (load->problems.gaps != 0)
+            load->problems.disorder++;
+        else
+            load->problems.duplicates++;
+        return;
+    }
+    while (connection->next < sequence) { /* counted as arrived too, so that the run goes on */
+        load->problems.gaps++;
+        count_arrival(fanout, connection->next++);
+    }
+    connection->next++;
+    fanout->deliveries++;
+    fanout->bytes += frame->length;
+    if (fanout->latency != NULL && fanout->measuring) {
+        uint64_t now = now_ns(), due = fanout->due_ns[sequence % RING];
+        histogram_add(fanout->latency, now > due ? now - due : 0);
+    }
+    count_arrival(fanout, sequence);
+}
+
+static void make_message(struct fanout *fanout, const struct options *options)
+{
+    size_t room = options->message_bytes + strlen(options->topic) + 128;
+    fanout->message = malloc(room);
+    if (fanout->message == NULL)
+        exit(1);
+    int head = options->protocol == PROTOCOL_TEXT
+        ? 0
+        : snprintf(fanout->message, room, "{\"type\":\"Broadcast\",\"topic\":\"%s\",\"payload\":\"", options->topic);
+    size_t fill = options->protocol == PROTOCOL_TEXT ? options->message_bytes : options->message_bytes - 2;
+    for (size_t index = 0; index < fill; index++)
+        fanout->message[(size_t)head + index] = (char)('a' + index % 26);
+    fanout->message_length = (size_t)head + fill;
+    if (options->protocol == PROTOCOL_RTC) {
+        memcpy(fanout->message + fanout->message_length, "\"}", 2);
+        fanout->message_length += 2;
+    }
+}
+
+static void publish(struct fanout *fanout, const struct options *options, uint64_t due_ns)
+{
+    if (options->protocol == PROTOCOL_TEXT) {
+        uint64_t rest = fanout->published;
+        for (int index = SEQUENCE_DIGITS - 1; index >= 0; index--, rest /= 10)
+            fanout->message[index] = (char)('0' + rest % 10);
+    }
+    fanout->due_ns[fanout->published % RING] = due_ns;
+    fanout->published++;
+    connection_append(fanout->publisher, fanout->message, fanout->message_length);
+}
+
+/* Keeps `in_flight` publications under way, or follows the schedule of a fixed rate. */
+static void publish_more(struct load *load, struct fanout *fanout, uint64_t start_ns)
+{
+    const struct options *options = load->options;
+    uint64_t before = fanout->published;
+    if (options->mode == MODE_FANOUT) {
+        while (fanout->published - fanout->landed < options->in_flight)
+            publish(fanout, options, fanout->turn_ns);
+    } else {
+        while (fanout->published - fanout->landed < RING / 2) {
+            uint64_t due = start_ns + (uint64_t)((double)fanout->published * SECOND_NS / options->rate);
+            if (due > fanout->turn_ns)
+                break;
+            publish(fanout, options, due);
+        }
+    }
+    if (fanout->published != before)
+        connection_flush(load, fanout->publisher);
+}
+
+static bool stalled(const struct fanout *fanout)
+{
+    return fanout->published > fanout->landed && fanout->turn_ns > fanout->last_arrival_ns
+        && fanout->turn_ns - fanout->last_arrival_ns > STALLED_NS;
+}
+
+static void drive(struct load *load, struct fanout *fanout, struct result *result)
+{
+    const struct options *options = load->options;
+    uint64_t start = now_ns(), from = start + (uint64_t)(options->warmup * SECOND_NS);
+    uint64_t until = from + (uint64_t)(options->seconds * SECOND_NS), measured_from = from;
+    uint64_t deliveries = 0, landed = 0, bytes = 0;
+    struct cpu_time cpu = {0, 0};
+    fanout->last_arrival_ns = start;
+    for (;;) {
+        fanout->turn_ns = now_ns();
+        if (!fanout->measuring && fanout->turn_ns >= from) {
+            fanout->measuring = true;
+            cpu = cpu_time_of(options->server_pids, options->server_pid_count);
+            deliveries = fanout->deliveries;
+            landed = fanout->landed;
+            bytes = fanout->bytes;
+            measured_from = now_ns();
+        }
+        if (fanout->turn_ns >= until || load->problems.errors != 0)
+            break;
+        if (stalled(fanout)) {
+            result->stalled = true;
+            break;
+        }
+        publish_more(load, fanout, start);
+        load_turn(load, 0);
+    }
+    struct cpu_time end = cpu_time_of(options->server_pids, options->server_pid_count);
+    result->seconds = (double)(fanout->turn_ns - measured_from) / SECOND_NS;
+    result->deliveries = fanout->deliveries - deliveries;
+    result->publications = fanout->landed - landed;
+    result->bytes = fanout->bytes - bytes;
+    result->server = (struct cpu_time){end.user - cpu.user, end.system - cpu.system};
+}
+
+/* A text peer says nothing once it has registered a subscriber, so it gets a moment after the last upgrade. */
+static void settle(struct load *load)
+{
+    for (uint64_t until = now_ns() + SETTLE_NS; now_ns() < until;)
+        load_turn(load, 10);
+}
+
+/* What is in flight when the measuring ends must still arrive. */
+static void drain(struct load *load, struct fanout *fanout)
+{
+    fanout->measuring = false;
+    fanout->last_arrival_ns = now_ns();
+    do {
+        load_turn(load, 0);
+        fanout->turn_ns = now_ns();
+    } while (fanout->landed < fanout->published && load->problems.errors == 0 && !stalled(fanout));
+    for (size_t index = 0; index < fanout->subscribers; index++)
+        load->problems.lost += fanout->published - load->connections[index].next;
+}
+
+bool run_fanout(const struct options *options, struct result *result, struct problems *problems)
+{
+    struct load load;
+    load_init(&load, options, options->connections + 1);
+    struct fanout *fanout = calloc(1, sizeof *fanout);
+    if (fanout == NULL)
+        exit(1);
+    fanout->subscribers = options->connections;
+    fanout->publisher = &load.connections[options->connections];
+    fanout->publisher->role = ROLE_PUBLISHER;
+    for (size_t index = 0; index < options->connections; index++)
+        load.connections[index].subscribes = options->protocol == PROTOCOL_RTC;
+    load.on_message = take_message;
+    load.state = fanout;
+    make_message(fanout, options);
+    if (options->mode == MODE_LATENCY) {
+        result->latency = fanout->latency = calloc(1, sizeof *fanout->latency);
+        if (fanout->latency == NULL)
+            exit(1);
+    }
+    uint64_t start = now_ns();
+    bool opened = load_open(&load);
+    result->connect_seconds = (double)(now_ns() - start) / SECOND_NS;
+    if (opened) {
+        settle(&load);
+        drive(&load, fanout, result);
+        drain(&load, fanout);
+    }
+    *problems = load.problems;
+    load_close(&load);
+    free(fanout->message);
+    free(fanout);
+    return opened;
+}

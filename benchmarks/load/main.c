@@ -1,0 +1,32 @@
+/* The load generator: see the usage text in options.c and the README one folder up. */
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "fanout.h"
+#include "opening.h"
+#include "pingpong.h"
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    read_options(argc, argv, &options);
+    signal(SIGPIPE, SIG_IGN);
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+
+    struct result result = {.mode = mode_name(options.mode), .connections = options.connections};
+    struct problems problems = {0};
+    bool opened = false;
+    switch (options.mode) {
+    case MODE_FANOUT:
+    case MODE_LATENCY: opened = run_fanout(&options, &result, &problems); break;
+    case MODE_ECHO:
+    case MODE_DIRECT: opened = run_pingpong(&options, &result, &problems); break;
+    case MODE_CONNECT:
+    case MODE_IDLE: opened = run_opening(&options, &result, &problems); break;
+    }
+    print_result(&result, &problems);
+    return opened ? 0 : 1;
+}

@@ -1,0 +1,120 @@
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LONGEST_IN_FLIGHT = 32768, LONGEST_MESSAGE = 1 << 20 };
+
+static const char *const mode_names[] = {"fanout", "latency", "echo", "direct", "connect", "idle"};
+
+static const char usage[] =
+    "usage: load --mode=fanout|latency|echo|direct|connect|idle --port=N [--protocol=rtc|text] [--tokens=FILE]\n"
+    "            [--connections=N] [--in-flight=N] [--message-bytes=N] [--seconds=S] [--warmup=S] [--rate=N]\n"
+    "            [--path=/ws] [--topic=bench] [--topics=N] [--opening=N] [--server-pid=N ...]\n"
+    "prints one line of JSON; idle prints `ready` first and goes on until its standard input ends\n";
+
+const char *mode_name(enum mode mode)
+{
+    return mode_names[mode];
+}
+
+static void fail(const char *problem, const char *value)
+{
+    fprintf(stderr, "load: %s%s%s\n%s", problem, value ? ": " : "", value ? value : "", usage);
+    exit(2);
+}
+
+static double number(const char *text, double least, double most)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value >= least && value <= most))
+        fail("a number is out of range", text);
+    return value;
+}
+
+static enum mode mode_of(const char *name)
+{
+    for (size_t index = 0; index < sizeof mode_names / sizeof *mode_names; index++)
+        if (strcmp(mode_names[index], name) == 0)
+            return (enum mode)index;
+    fail("no such mode", name);
+    return MODE_FANOUT;
+}
+
+static void read_tokens(const char *path, struct options *options)
+{
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        fail(strerror(errno), path);
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t length;
+    while ((length = getline(&line, &room, file)) > 0) {
+        line[strcspn(line, "\r\n")] = '\0';
+        char **grown = reallocarray(options->tokens, options->token_count + 1, sizeof *grown);
+        if (grown == NULL || (grown[options->token_count] = strdup(line)) == NULL)
+            fail("no memory", NULL);
+        options->tokens = grown;
+        options->token_count++;
+    }
+    free(line);
+    fclose(file);
+}
+
+void read_options(int argc, char **argv, struct options *options)
+{
+    static const struct option names[] = {
+        {"mode", required_argument, NULL, 'm'},       {"protocol", required_argument, NULL, 'p'},
+        {"port", required_argument, NULL, 'P'},       {"path", required_argument, NULL, 'a'},
+        {"topic", required_argument, NULL, 't'},      {"topics", required_argument, NULL, 'T'},
+        {"tokens", required_argument, NULL, 'k'},     {"connections", required_argument, NULL, 'c'},
+        {"in-flight", required_argument, NULL, 'f'},  {"message-bytes", required_argument, NULL, 'b'},
+        {"seconds", required_argument, NULL, 's'},    {"warmup", required_argument, NULL, 'w'},
+        {"rate", required_argument, NULL, 'r'},       {"opening", required_argument, NULL, 'o'},
+        {"server-pid", required_argument, NULL, 'S'}, {NULL, 0, NULL, 0},
+    };
+    *options = (struct options){.topic = "bench", .topics = 1, .connections = 64, .in_flight = 1, .message_bytes = 100,
+                                .seconds = 1, .warmup = 0.2, .rate = 100, .opening = 64};
+    bool has_mode = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
+        switch (option) {
+        case 'm': options->mode = mode_of(optarg); has_mode = true; break;
+        case 'p':
+            if (strcmp(optarg, "rtc") != 0 && strcmp(optarg, "text") != 0)
+                fail("no such protocol", optarg);
+            options->protocol = strcmp(optarg, "rtc") == 0 ? PROTOCOL_RTC : PROTOCOL_TEXT;
+            break;
+        case 'P': options->port = (uint16_t)number(optarg, 1, 65535); break;
+        case 'a': options->path = optarg; break;
+        case 't': options->topic = optarg; break;
+        case 'T': options->topics = (unsigned)number(optarg, 0, 1e6); break;
+        case 'k': read_tokens(optarg, options); break;
+        case 'c': options->connections = (size_t)number(optarg, 1, 1e6); break;
+        case 'f': options->in_flight = (size_t)number(optarg, 1, LONGEST_IN_FLIGHT); break;
+        case 'b': options->message_bytes = (size_t)number(optarg, 24, LONGEST_MESSAGE); break;
+        case 's': options->seconds = number(optarg, 0, 3600); break;
+        case 'w': options->warmup = number(optarg, 0, 3600); break;
+        case 'r': options->rate = number(optarg, 0.1, 1e7); break;
+        case 'o': options->opening = (unsigned)number(optarg, 1, 10000); break;
+        case 'S':
+            if (options->server_pid_count == MAX_SERVER_PIDS)
+                fail("too many server processes", optarg);
+            options->server_pids[options->server_pid_count++] = (pid_t)number(optarg, 1, 1e9);
+            break;
+        default: fail("that option is not known", NULL);
+        }
+    }
+    if (optind != argc)
+        fail("one argument too many", argv[optind]);
+    if (!has_mode || options->port == 0)
+        fail("--mode and --port are needed", NULL);
+    if (strlen(options->topic) > 200)
+        fail("the topic is too long", NULL);
+    if (options->mode == MODE_DIRECT && (options->protocol != PROTOCOL_RTC || options->connections % 2 != 0))
+        fail("direct needs rtc and an even number of connections", NULL);
+}

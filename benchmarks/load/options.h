@@ -1,0 +1,42 @@
+/* The command line of the load generator. */
+#ifndef LOAD_OPTIONS_H
+#define LOAD_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_DIRECT, MODE_CONNECT, MODE_IDLE };
+
+/* What the peer speaks: rtc.v1 envelopes in JSON, or plain text whose first 20 bytes are a sequence number. */
+enum protocol { PROTOCOL_RTC, PROTOCOL_TEXT };
+
+enum { MAX_SERVER_PIDS = 64 };
+
+struct options {
+    enum mode mode;
+    enum protocol protocol;
+    uint16_t port;
+    const char *path;       /* NULL: /ws with rtc; with text /subscribe, /publish or /echo by role */
+    const char *topic;      /* what is subscribed to and published on */
+    unsigned topics;        /* idle, connect: topics the connections are spread over; 0: no subscription */
+    char **tokens;          /* one per connection, used in turn; the user of token i is `u<i>` */
+    size_t token_count;
+    size_t connections;     /* subscribers, echo connections, users (two make a pair), idle connections */
+    size_t in_flight;       /* fanout: publications under way at any time */
+    size_t message_bytes;   /* text: of the message; rtc: of the payload value */
+    double seconds;         /* measured, after `warmup` */
+    double warmup;
+    double rate;            /* latency: publications a second */
+    unsigned opening;       /* connections being opened at any time */
+    pid_t server_pids[MAX_SERVER_PIDS]; /* whose CPU time is measured along */
+    size_t server_pid_count;
+};
+
+/* Reads the command line; on a mistake it says so on stderr and exits with 2. */
+void read_options(int argc, char **argv, struct options *options);
+
+const char *mode_name(enum mode mode);
+
+#endif

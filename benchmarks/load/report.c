@@ -1,0 +1,98 @@
+#include "report.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+struct cpu_time cpu_time_of(const pid_t *pids, size_t count)
+{
+    struct cpu_time sum = {0, 0};
+    double tick = 1.0 / (double)sysconf(_SC_CLK_TCK);
+    for (size_t index = 0; index < count; index++) {
+        char path[64], line[1024];
+        snprintf(path, sizeof path, "/proc/%d/stat", (int)pids[index]);
+        FILE *file = fopen(path, "r");
+        if (file == NULL)
+            continue;
+        size_t length = fread(line, 1, sizeof line - 1, file);
+        fclose(file);
+        line[length] = '\0';
+        /* The command may contain anything; the numbers start after its closing bracket (proc(5)). */
+        const char *fields = strrchr(line, ')');
+        unsigned long user, system;
+        if (fields != NULL
+            && sscanf(fields + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) == 2) {
+            sum.user += (double)user * tick;
+            sum.system += (double)system * tick;
+        }
+    }
+    return sum;
+}
+
+void histogram_add(struct histogram *histogram, uint64_t nanoseconds)
+{
+    size_t bucket = (size_t)nanoseconds;
+    if (nanoseconds >= HISTOGRAM_STEPS) {
+        unsigned shift = 58u - (unsigned)__builtin_clzll(nanoseconds); /* keeps the top 6 bits: 32…63 */
+        bucket = (size_t)shift * HISTOGRAM_STEPS + (size_t)(nanoseconds >> shift);
+    }
+    histogram->counts[bucket]++;
+    histogram->total++;
+    if (nanoseconds > histogram->most)
+        histogram->most = nanoseconds;
+}
+
+double histogram_quantile(const struct histogram *histogram, double share)
+{
+    uint64_t wanted = (uint64_t)(share * (double)histogram->total + 0.5), seen = 0;
+    for (size_t bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++) {
+        seen += histogram->counts[bucket];
+        if (seen >= wanted && seen > 0) {
+            if (bucket < 2 * HISTOGRAM_STEPS)
+                return (double)bucket / 1000.0;
+            size_t shift = bucket / HISTOGRAM_STEPS - 1;
+            return (double)((bucket - shift * HISTOGRAM_STEPS) << shift) / 1000.0;
+        }
+    }
+    return 0;
+}
+
+void note_error(struct problems *problems, const char *what, const void *detail, size_t length)
+{
+    if (problems->errors++ != 0)
+        return;
+    size_t at = (size_t)snprintf(problems->first, sizeof problems->first, "%s", what);
+    const char *text = detail;
+    for (size_t index = 0; index < length && at + 1 < sizeof problems->first; index++) {
+        char letter = text[index];
+        problems->first[at++] = letter < ' ' || letter > '~' || letter == '"' || letter == '\\' ? '\'' : letter;
+    }
+    problems->first[at] = '\0';
+}
+
+void print_result(const struct result *result, const struct problems *problems)
+{
+    printf("{\"mode\":\"%s\",\"connections\":%zu,\"connect_seconds\":%.6f,\"seconds\":%.6f,\"deliveries\":%llu,"
+           "\"publications\":%llu,\"bytes\":%llu,\"server_user\":%.2f,\"server_system\":%.2f",
+           result->mode, result->connections, result->connect_seconds, result->seconds,
+           (unsigned long long)result->deliveries, (unsigned long long)result->publications,
+           (unsigned long long)result->bytes, result->server.user, result->server.system);
+    if (result->latency != NULL)
+        printf(",\"p50_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"max_us\":%.2f",
+               histogram_quantile(result->latency, 0.5), histogram_quantile(result->latency, 0.99),
+               histogram_quantile(result->latency, 0.999), (double)result->latency->most / 1000.0);
+    printf(",\"gaps\":%llu,\"duplicates\":%llu,\"disorder\":%llu,\"lost\":%llu,\"errors\":%llu,\"stalled\":%s,"
+           "\"first_error\":\"%s\"}\n",
+           (unsigned long long)problems->gaps, (unsigned long long)problems->duplicates,
+           (unsigned long long)problems->disorder, (unsigned long long)problems->lost,
+           (unsigned long long)problems->errors, result->stalled ? "true" : "false", problems->first);
+    fflush(stdout);
+}

@@ -1,0 +1,61 @@
+/* Time, CPU time of the servers, latency, and the line of JSON at the end. */
+#ifndef LOAD_REPORT_H
+#define LOAD_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Monotonic time, nanoseconds. */
+uint64_t now_ns(void);
+
+struct cpu_time {
+    double user;   /* seconds */
+    double system; /* seconds */
+};
+
+/* What the processes have used so far. The kernel counts in ticks of 10 ms. */
+struct cpu_time cpu_time_of(const pid_t *pids, size_t count);
+
+/* Log-linear: 32 buckets for each power of two of nanoseconds, so an error of at most 3 %. */
+enum { HISTOGRAM_STEPS = 32, HISTOGRAM_BUCKETS = 64 * HISTOGRAM_STEPS };
+struct histogram {
+    uint64_t counts[HISTOGRAM_BUCKETS];
+    uint64_t total;
+    uint64_t most;
+};
+
+void histogram_add(struct histogram *histogram, uint64_t nanoseconds);
+
+/* The latency, in microseconds, that a share (0…1) of the entries does not exceed. */
+double histogram_quantile(const struct histogram *histogram, double share);
+
+/* Everything that can be wrong with what arrived. All zero in a run that counts. */
+struct problems {
+    uint64_t gaps;       /* messages skipped */
+    uint64_t duplicates; /* messages seen before */
+    uint64_t disorder;   /* messages that came after a later one */
+    uint64_t lost;       /* messages that had not arrived when the run ended */
+    uint64_t errors;     /* connections lost, `Error` and `Lagged` envelopes, frames that are none */
+    char first[256];     /* what the first of the errors said, as printable ASCII */
+};
+
+void note_error(struct problems *problems, const char *what, const void *detail, size_t length);
+
+struct result {
+    const char *mode;
+    size_t connections;
+    double connect_seconds;
+    double seconds;         /* measured */
+    uint64_t deliveries;    /* messages that arrived in that time; echoes count once */
+    uint64_t publications;  /* that had arrived everywhere in that time */
+    uint64_t bytes;         /* of those deliveries' payloads */
+    struct cpu_time server; /* used by the server in that time */
+    const struct histogram *latency; /* or NULL */
+    bool stalled;           /* nothing arrived for too long and the run was given up */
+};
+
+void print_result(const struct result *result, const struct problems *problems);
+
+#endif
