@@ -1,0 +1,126 @@
+"""Runs of the compiled load generator: its command line, its tokens, and what it reports."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jwt
+import msgspec
+
+from . import prepare
+
+TOKEN_LIFETIME_SECS = 24 * 3600
+ISSUER = "ai-system-rust"
+AUDIENCE = "realtime-communication"
+
+
+class Report(msgspec.Struct):
+    """The load generator's line of JSON. Times in seconds, latencies in microseconds."""
+
+    mode: str
+    connections: int
+    connect_seconds: float
+    seconds: float
+    deliveries: int
+    publications: int
+    bytes: int
+    server_user: float
+    server_system: float
+    gaps: int
+    duplicates: int
+    disorder: int
+    lost: int
+    errors: int
+    stalled: bool
+    first_error: str
+    p50_us: float | None = None
+    p99_us: float | None = None
+    p999_us: float | None = None
+    max_us: float | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """No loss, no duplicate, no disorder, no error: only such a run counts."""
+        return not (self.gaps or self.duplicates or self.disorder or self.lost or self.errors or self.stalled)
+
+    @property
+    def problems(self) -> str:
+        """What was wrong with the run, for people."""
+        counts = {name: getattr(self, name) for name in ("gaps", "duplicates", "disorder", "lost", "errors", "stalled")}
+        return ", ".join(f"{name} {count}" for name, count in counts.items() if count) + f" {self.first_error}".rstrip()
+
+    @property
+    def rate(self) -> float:
+        """Deliveries a second."""
+        return self.deliveries / self.seconds if self.seconds else 0.0
+
+    @property
+    def connect_rate(self) -> float:
+        return self.connections / self.connect_seconds if self.connect_seconds else 0.0
+
+
+class GeneratorError(Exception):
+    """The load generator ended without a report."""
+
+
+def write_tokens(path: Path, count: int, secret: str) -> None:
+    """One token a line; the user of line i is `u<i>`."""
+    now = int(time.time())
+    with path.open("w") as file:
+        for index in range(count):
+            claims = {
+                "sub": f"u{index}",
+                "user_id": f"u{index}",
+                "session_id": f"login-{index}",
+                "iss": ISSUER,
+                "aud": AUDIENCE,
+                "iat": now,
+                "nbf": now,
+                "exp": now + TOKEN_LIFETIME_SECS,
+                "roles": ["user"],
+                "permissions": ["read", "write", "subscribe"],
+            }
+            file.write(jwt.encode(claims, secret, "HS256") + "\n")
+
+
+class Generator:
+    """The compiled load generator, pinned to one core (None: wherever the kernel puts it)."""
+
+    def __init__(self, binary: Path = prepare.CACHE / "load", core: int | None = None) -> None:
+        self._binary = binary
+        self._core = core
+
+    def run(self, *arguments: str, hold: Callable[[], None] | None = None) -> Report:
+        """One run to its end. With mode idle, `hold` is called while the connections are open.
+
+        Raises GeneratorError when it reports nothing.
+        """
+        core = self._core
+        process = subprocess.Popen(
+            [str(self._binary), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
+        )
+        with process:
+            try:
+                return self._report(process, hold)
+            finally:
+                process.kill()
+
+    def _report(self, process: subprocess.Popen[bytes], hold: Callable[[], None] | None) -> Report:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        if line == b"ready\n":
+            if hold is not None:
+                hold()
+            process.stdin.close()
+            line = process.stdout.readline()
+        if not line:
+            raise GeneratorError(process.stderr.read().decode(errors="replace"))
+        return msgspec.json.decode(line, type=Report)

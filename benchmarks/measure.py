@@ -1,0 +1,191 @@
+"""Runs every figure on every server in turn, several rounds, and prints what came out.
+
+`benchmarks/run` prepares the environment and then runs this module; it has the same options.
+"""
+
+import argparse
+import os
+import resource
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from . import figures, tables
+from .figures import Figure
+from .generator import Generator, GeneratorError, Report, write_tokens
+from .results import Idle, Results
+from .servers import CANDIDATES, SECRET, UWEBSOCKETS, Candidate, Running, StartError, running
+
+WARM_UP_CONNECTIONS = 100
+LATENCY_LOAD = 0.2
+"""Publications a second of the latency figure, as a share of what uWebSockets reaches with one in flight."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How much is measured."""
+
+    rounds: int
+    seconds: float
+    figures: tuple[Figure, ...]
+    idle: Figure | None
+    idle_seconds: float
+    candidates: tuple[Candidate, ...]
+
+
+class Session:
+    """One whole measurement: the servers stay up, each round asks every figure of every one of them in turn."""
+
+    def __init__(self, plan: Plan, results: Results, generator: Generator, tokens: Path, server_core: int) -> None:
+        self._plan = plan
+        self._results = results
+        self._generator = generator
+        self._tokens = tokens
+        self._server_core = server_core
+        self._latency_rate = 0.0
+
+    def run(self) -> None:
+        with ExitStack() as stack:
+            servers = self._start(stack)
+            for number in range(self._plan.rounds):
+                say(f"round {number + 1} of {self._plan.rounds}")
+                for figure in self._plan.figures:
+                    if figure.kind == "latency":
+                        self._latency_rate = self._rate_for_latency()
+                    for server in servers:
+                        if figure.kind in server.candidate.figures:
+                            self._results.add(figure, server.candidate, number, self._measure(figure, server))
+        if self._plan.idle is not None:
+            for candidate in self._plan.candidates:
+                if "idle" in candidate.figures and candidate.name not in self._results.not_started:
+                    self._measure_idle(self._plan.idle, candidate)
+
+    def _start(self, stack: ExitStack) -> list[Running]:
+        servers = []
+        for candidate in self._plan.candidates:
+            try:
+                servers.append(stack.enter_context(running(candidate, self._server_core)))
+            except (StartError, OSError) as problem:
+                self._results.not_started[candidate.name] = str(problem)
+                say(str(problem))
+        return servers
+
+    def _rate_for_latency(self) -> float:
+        """A fifth of the load that uWebSockets takes; without it, of what the slowest server here takes."""
+        one = figures.fanout(1)
+        rates = self._results.medians(one)
+        reference = rates.get(UWEBSOCKETS) or min(rates.values(), default=0.0)
+        return max(reference / one.connections * LATENCY_LOAD, 1.0)
+
+    def _measure(self, figure: Figure, server: Running) -> Report:
+        """One run; a run that went wrong is kept, and told about at the end."""
+        server.settle()
+        arguments = [
+            *figure.arguments(server.candidate, self._plan.seconds, self._latency_rate or 1.0),
+            *self._arguments(server),
+        ]
+        report = self._generator.run(*arguments)
+        if not report.is_sound:
+            say(f"{server.candidate.name}, {figure.key}: {report.problems}")
+        return report
+
+    def _arguments(self, server: Running) -> list[str]:
+        arguments = [f"--port={server.port}", *(f"--server-pid={pid}" for pid in server.pids())]
+        if server.candidate.protocol == "rtc":
+            arguments.append(f"--tokens={self._tokens}")
+        return arguments
+
+    def _measure_idle(self, figure: Figure, candidate: Candidate) -> None:
+        """Memory of a fresh process before and with the connections; a few came and went before, for what is lazy."""
+        say(f"idle connections: {candidate.name}")
+        with running(candidate, self._server_core) as server:
+            few = Figure("warm-up", "connect", WARM_UP_CONNECTIONS)
+            self._measure(few, server)
+            server.settle()
+            before = server.rss_bytes()
+            held: list[int] = []
+
+            def hold() -> None:
+                server.settle()
+                time.sleep(self._plan.idle_seconds)
+                held.append(server.rss_bytes())
+
+            arguments = [*figure.arguments(candidate, 0, 1.0), *self._arguments(server)]
+            report = self._generator.run(*arguments, hold=hold)
+        growth = (held[0] - before) / figure.connections if held else 0.0
+        self._results.idle[candidate.name] = Idle(report, growth)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def make_plan(options: argparse.Namespace) -> Plan:
+    """The figures and servers that were asked for."""
+    quick: bool = options.quick
+    wanted: list[Figure] = [figures.fanout(count) for count in figures.FANOUT_IN_FLIGHT]
+    if not quick:
+        wanted += [figures.fanout(count) for count in figures.CLIFF_IN_FLIGHT]
+        wanted += [figures.spread(count) for count in figures.SPREAD_SUBSCRIBERS]
+    wanted += [figures.ECHO, figures.DIRECT, figures.connect(1000 if quick else 5000), figures.LATENCY]
+    idle = figures.idle(1000 if quick else 10_000)
+    kinds = {figure.kind for figure in wanted} | {"idle"}
+    only = {name for name in (options.only or "").split(",") if name}
+    known = {candidate.name for candidate in CANDIDATES} | kinds | {figure.key for figure in wanted}
+    if unknown := only - known:
+        raise SystemExit(f"--only: not known: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    servers = only & {candidate.name for candidate in CANDIDATES}
+    asked = only - servers
+    return Plan(
+        rounds=options.rounds or (2 if quick else 5),
+        seconds=0.5 if quick else 1.0,
+        figures=tuple(figure for figure in wanted if not asked or {figure.kind, figure.key} & asked),
+        idle=idle if not asked or "idle" in asked else None,
+        idle_seconds=1.0 if quick else 35.0,
+        candidates=tuple(candidate for candidate in CANDIDATES if not servers or candidate.name in servers),
+    )
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/run", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two short rounds and fewer connections, to see it run")
+    parser.add_argument("--only", help="servers and figures, by name and separated by commas")
+    parser.add_argument("--rounds", type=int, help="how often each figure is taken (5; with --quick 2)")
+    parser.add_argument("--json", type=Path, help="a file for every single result")
+    return parser.parse_args()
+
+
+def two_cores() -> tuple[int, int]:
+    """The cores of server and load. Raises SystemExit where there is only one."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("measuring takes two cores: one for the server, one for the load")
+    return cores[0], cores[1]
+
+
+def main() -> None:
+    options = parse_options()
+    plan = make_plan(options)
+    server_core, load_core = two_cores()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    results = Results()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        tokens = Path(folder) / "tokens"
+        connections = [figure.connections for figure in (*plan.figures, *([plan.idle] if plan.idle else []))]
+        write_tokens(tokens, max(connections, default=0) + 1, SECRET)
+        try:
+            Session(plan, results, Generator(core=load_core), tokens, server_core).run()
+        except GeneratorError as problem:
+            raise SystemExit(f"the load generator failed: {problem}") from problem
+    print(tables.document(plan.candidates, plan.figures, plan.idle, results))
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.format(results.as_json(), indent=1))
+    sys.exit(1 if results.not_started or results.unsound() else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Everything that was measured, and the statistics the tables show."""
+
+from collections.abc import Callable
+from statistics import median
+
+import msgspec
+
+from .figures import Figure
+from .generator import Report
+from .servers import Candidate
+
+
+class Idle(msgspec.Struct, frozen=True):
+    """Idle connections: the run, and by how much each of them made the server's resident memory grow."""
+
+    report: Report
+    bytes_per_connection: float
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """The middle of several rounds and how far they lie apart."""
+
+    least: float
+    middle: float
+    most: float
+
+
+class CpuCost(msgspec.Struct, frozen=True):
+    """CPU time of the server for one delivery, microseconds."""
+
+    user: float
+    system: float
+
+    @property
+    def total(self) -> float:
+        return self.user + self.system
+
+
+def spread_of(values: list[float]) -> Spread | None:
+    return Spread(min(values), median(values), max(values)) if values else None
+
+
+def default_value(figure: Figure) -> Callable[[Report], float]:
+    """The number a figure is about: connections or deliveries a second, or the 99th percentile in microseconds."""
+    if figure.kind == "connect":
+        return lambda report: report.connect_rate
+    if figure.kind == "latency":
+        return lambda report: report.p99_us or 0.0
+    return lambda report: report.rate
+
+
+class Results:
+    """Reports by figure, server and round. Only sound runs enter the statistics; the others are listed."""
+
+    def __init__(self) -> None:
+        self._reports: dict[tuple[str, str], dict[int, Report]] = {}
+        self.idle: dict[str, Idle] = {}
+        self.not_started: dict[str, str] = {}
+
+    def add(self, figure: Figure, candidate: Candidate, number: int, report: Report) -> None:
+        self._reports.setdefault((figure.key, candidate.name), {})[number] = report
+
+    def sound(self, figure: Figure, name: str) -> dict[int, Report]:
+        """The sound reports by round."""
+        reports = self._reports.get((figure.key, name), {})
+        return {number: report for number, report in reports.items() if report.is_sound}
+
+    def unsound(self) -> list[tuple[str, str, Report]]:
+        """Every run with a loss, a duplicate, disorder or an error: figure, server, report."""
+        found = [
+            (key, name, report)
+            for (key, name), reports in self._reports.items()
+            for report in reports.values()
+            if not report.is_sound
+        ]
+        return found + [("idle", name, idle.report) for name, idle in self.idle.items() if not idle.report.is_sound]
+
+    def runs(self) -> int:
+        return sum(len(reports) for reports in self._reports.values()) + len(self.idle)
+
+    def deliveries(self) -> int:
+        return sum(report.deliveries for reports in self._reports.values() for report in reports.values())
+
+    def spread(self, figure: Figure, name: str, value: Callable[[Report], float] | None = None) -> Spread | None:
+        taken = value or default_value(figure)
+        return spread_of([taken(report) for report in self.sound(figure, name).values()])
+
+    def medians(self, figure: Figure) -> dict[str, float]:
+        names = {name for key, name in self._reports if key == figure.key}
+        spreads = {name: self.spread(figure, name) for name in names}
+        return {name: spread.middle for name, spread in spreads.items() if spread is not None}
+
+    def ratio(self, figure: Figure, name: str, other_figure: Figure, other: str) -> Spread | None:
+        """A server's figure as a share of another's, taken round by round."""
+        value, other_value = default_value(figure), default_value(other_figure)
+        others = self.sound(other_figure, other)
+        return spread_of(
+            [
+                value(report) / other_value(others[number])
+                for number, report in self.sound(figure, name).items()
+                if number in others and other_value(others[number]) > 0
+            ]
+        )
+
+    def cpu_cost(self, figure: Figure, name: str) -> CpuCost | None:
+        """Over all rounds together, since the kernel counts CPU time in ticks of 10 ms."""
+        reports = self.sound(figure, name).values()
+        count = sum(report.connections if figure.kind == "connect" else report.deliveries for report in reports)
+        if count == 0:
+            return None
+        user = sum(report.server_user for report in reports) * 1e6 / count
+        return CpuCost(user, sum(report.server_system for report in reports) * 1e6 / count)
+
+    def as_json(self) -> bytes:
+        document = {
+            "runs": [
+                {"figure": key, "server": name, "round": number, "report": report}
+                for (key, name), reports in self._reports.items()
+                for number, report in reports.items()
+            ],
+            "idle": self.idle,
+            "not_started": self.not_started,
+        }
+        return msgspec.json.encode(document)

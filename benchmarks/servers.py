@@ -1,0 +1,209 @@
+"""The servers that are measured: how each is started, what it speaks, and what its processes use."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from . import prepare
+
+START_TIMEOUT_SECS = 20.0
+STOP_TIMEOUT_SECS = 10.0
+
+SECRET = secrets.token_hex(32)
+"""Signs every token of this run."""
+
+PRODUCT_CONFIGURATION = """
+[server]
+host = "127.0.0.1"
+workers = 1
+
+[websocket]
+max_connections = 100000
+
+[rate_limiting]
+enabled = false
+
+[logging]
+level = "warn"
+
+[development]
+enable_debug_endpoints = true
+"""
+
+Protocol = Literal["rtc", "text"]
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A server that can be started. `{port}` in its command is a free port; `figures` are the ones it can be asked for."""
+
+    name: str
+    title: str
+    protocol: Protocol
+    command: tuple[str, ...]
+    figures: frozenset[str]
+    echo_path: str | None = None
+
+
+PEER_FIGURES = frozenset({"fanout", "latency", "echo", "connect", "idle"})
+LIMIT = "limit"
+PRODUCT = "product"
+UWEBSOCKETS = "uwebsockets"
+
+
+def peer(name: str, title: str, module: str) -> Candidate:
+    command = (sys.executable, "-m", f"benchmarks.peers.{module}", "--port", "{port}")
+    return Candidate(name, title, "text", command, PEER_FIGURES)
+
+
+CANDIDATES = (
+    Candidate(
+        LIMIT,
+        "bare C loop",
+        "text",
+        (str(prepare.CACHE / "limit"), "{port}"),
+        frozenset({"fanout", "latency", "echo", "connect"}),
+    ),
+    Candidate(
+        PRODUCT,
+        "**this build**",
+        "rtc",
+        (
+            sys.executable,
+            "-m",
+            "realtime_communication",
+            "serve",
+            "--profile=test",
+            "--config={config}",
+            "--port={port}",
+        ),
+        frozenset({"fanout", "latency", "echo", "direct", "connect", "idle"}),
+        echo_path="/debug/echo",
+    ),
+    peer(UWEBSOCKETS, "uWebSockets (C++), `publish`", "uwebsockets_publish"),
+    peer("picows", "picows listener under uvloop", "picows_listener"),
+    peer("websockets", "`websockets` under uvloop", "websockets_broadcast"),
+    Candidate(
+        "baseline",
+        "baseline: plain-Python `rtc.v1`",
+        "rtc",
+        (sys.executable, "-m", "benchmarks.baseline", "--port", "{port}"),
+        frozenset({"fanout", "latency", "direct", "connect", "idle"}),
+    ),
+)
+
+
+class StartError(Exception):
+    """A server did not start; the message ends with what it printed."""
+
+
+class Running:
+    """A started server, pinned to one core."""
+
+    def __init__(self, candidate: Candidate, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.candidate = candidate
+        self.port = port
+        self._process = process
+
+    def pids(self) -> list[int]:
+        """The server's process and all below it."""
+        found = [self._process.pid]
+        for pid in found:
+            try:
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            except FileNotFoundError:
+                continue
+            found += [int(child) for child in children]
+        return found
+
+    def rss_bytes(self) -> int:
+        return sum(rss_bytes(pid) for pid in self.pids())
+
+    def settle(self, limit_secs: float = 10.0) -> None:
+        """Waits until the server does nothing any more, such as freeing the connections of the run before."""
+        deadline = time.monotonic() + limit_secs
+        used = -1
+        while (now_used := sum(map(run_time_ns, self.pids()))) - used > 1_000_000 and time.monotonic() < deadline:
+            used = now_used
+            time.sleep(0.05)
+
+
+def rss_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def run_time_ns(pid: int) -> int:
+    """The CPU time a process has had, nanoseconds (proc(5), schedstat)."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    except FileNotFoundError:
+        return 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(candidate: Candidate, core: int) -> Iterator[Running]:
+    """Starts a server on a core of its own and stops it afterwards. Raises StartError."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        configuration = Path(folder) / "config.toml"
+        configuration.write_text(PRODUCT_CONFIGURATION)
+        output = Path(folder) / "output"
+        port = free_port()
+        command = [part.format(port=port, config=configuration) for part in candidate.command]
+        with output.open("wb") as out:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=prepare.ROOT,
+                env={**os.environ, "JWT_SECRET": SECRET},
+                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            )
+        try:
+            wait_until_listening(candidate, process, port, output)
+            yield Running(candidate, port, process)
+        finally:
+            stop(process)
+
+
+def wait_until_listening(candidate: Candidate, process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise StartError(f"{candidate.name} did not start:\n{output.read_text(errors='replace')[-2000:]}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends a server: asked first, killed when it takes too long."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_SECS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
