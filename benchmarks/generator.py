@@ -1,6 +1,5 @@
 """Runs of the compiled load generator: its command line, its tokens, and what it reports."""
 
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ class Report(msgspec.Struct):
     bytes: int
     server_user: float
     server_system: float
+    server_cpu: float
     gaps: int
     duplicates: int
     disorder: int
@@ -97,13 +97,12 @@ class Generator:
 
         Raises GeneratorError when it reports nothing.
         """
-        core = self._core
+        pinned = [] if self._core is None else ["taskset", "-c", str(self._core)]
         process = subprocess.Popen(
-            [str(self._binary), *arguments],
+            [*pinned, str(self._binary), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )
         with process:
             try:

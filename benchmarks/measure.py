@@ -17,6 +17,7 @@ import msgspec
 from . import figures, tables
 from .figures import Figure
 from .generator import Generator, GeneratorError, Report, write_tokens
+from .machine import Watch
 from .results import Idle, Results
 from .servers import CANDIDATES, SECRET, UWEBSOCKETS, Candidate, Running, StartError, running
 
@@ -173,6 +174,7 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     results = Results()
+    watch = Watch((server_core, load_core))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         tokens = Path(folder) / "tokens"
         connections = [figure.connections for figure in (*plan.figures, *([plan.idle] if plan.idle else []))]
@@ -181,6 +183,7 @@ def main() -> None:
             Session(plan, results, Generator(core=load_core), tokens, server_core).run()
         except GeneratorError as problem:
             raise SystemExit(f"the load generator failed: {problem}") from problem
+    results.foreign_share = watch.foreign_share()
     print(tables.document(plan.candidates, plan.figures, plan.idle, results))
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(results.as_json(), indent=1))

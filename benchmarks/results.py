@@ -56,6 +56,7 @@ class Results:
         self._reports: dict[tuple[str, str], dict[int, Report]] = {}
         self.idle: dict[str, Idle] = {}
         self.not_started: dict[str, str] = {}
+        self.foreign_share: float | None = None
 
     def add(self, figure: Figure, candidate: Candidate, number: int, report: Report) -> None:
         self._reports.setdefault((figure.key, candidate.name), {})[number] = report
@@ -103,13 +104,16 @@ class Results:
         )
 
     def cpu_cost(self, figure: Figure, name: str) -> CpuCost | None:
-        """Over all rounds together, since the kernel counts CPU time in ticks of 10 ms."""
+        """Over all rounds together. The sum is exact; how it splits, the kernel counts in ticks of 10 ms."""
         reports = self.sound(figure, name).values()
         count = sum(report.connections if figure.kind == "connect" else report.deliveries for report in reports)
         if count == 0:
             return None
-        user = sum(report.server_user for report in reports) * 1e6 / count
-        return CpuCost(user, sum(report.server_system for report in reports) * 1e6 / count)
+        user = sum(report.server_user for report in reports)
+        system = sum(report.server_system for report in reports)
+        total = sum(report.server_cpu for report in reports) * 1e6 / count
+        share = user / (user + system) if user + system else 0.0
+        return CpuCost(total * share, total * (1 - share))
 
     def as_json(self) -> bytes:
         document = {
@@ -120,5 +124,6 @@ class Results:
             ],
             "idle": self.idle,
             "not_started": self.not_started,
+            "foreign_share": self.foreign_share,
         }
         return msgspec.json.encode(document)

@@ -45,7 +45,10 @@ Protocol = Literal["rtc", "text"]
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A server that can be started. `{port}` in its command is a free port; `figures` are the ones it can be asked for."""
+    """A server that can be started.
+
+    `{port}` in its command is a free port, `{config}` a configuration file; `figures` are those it can be asked for.
+    """
 
     name: str
     title: str
@@ -171,13 +174,12 @@ def running(candidate: Candidate, core: int) -> Iterator[Running]:
         command = [part.format(port=port, config=configuration) for part in candidate.command]
         with output.open("wb") as out:
             process = subprocess.Popen(
-                command,
+                ["taskset", "-c", str(core), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 cwd=prepare.ROOT,
                 env={**os.environ, "JWT_SECRET": SECRET},
-                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             )
         try:
             wait_until_listening(candidate, process, port, output)

@@ -1,5 +1,6 @@
 """The measured figures as Markdown. Every number comes out of the run."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -35,6 +36,9 @@ def document(candidates: Sequence[Candidate], measured: Sequence[Figure], idle: 
         "### As a share of the bare C loop and of uWebSockets\n\nRound by round, so that what disturbed both of a pair "
         "does not count. Direct messages are compared with echoes.",
         ratios_table(started, measured, results),
+        "### The same by CPU time\n\nWhat the bare loop spends on a delivery (connection) as a share of what the server "
+        "spends: where other programs run on the cores, this holds while rates do not.",
+        cpu_ratios_table(started, measured, results),
         "### CPU time of the server\n\nMicroseconds for each delivery (connection), user + system, over all rounds.",
         cpu_table(started, measured, results),
     ]
@@ -96,8 +100,7 @@ def idle_cells(candidate: Candidate, results: Results) -> list[str]:
     found = results.idle.get(candidate.name)
     if found is None or not found.report.is_sound:
         return [MISSING, MISSING]
-    used = found.report.server_user + found.report.server_system
-    cpu = used * 1e6 / found.report.connections / found.report.seconds
+    cpu = found.report.server_cpu * 1e6 / found.report.connections / found.report.seconds
     return [f"{found.bytes_per_connection / 1024:.2f} KiB", f"{cpu:.2f}"]
 
 
@@ -115,6 +118,19 @@ def ratios_table(candidates: Sequence[Candidate], measured: Sequence[Figure], re
                 rows.append(
                     [f"{candidate.title} / {title}", *(spread_cell(ratio, "{:.2f}".format) for ratio in ratios)]
                 )
+    return table(["share", *map(heading, columns)], rows)
+
+
+def cpu_ratios_table(candidates: Sequence[Candidate], measured: Sequence[Figure], results: Results) -> str:
+    columns = with_rates(measured)
+    rows = []
+    for candidate in candidates:
+        cells = []
+        for figure in columns:
+            own, limit = results.cpu_cost(figure, candidate.name), results.cpu_cost(counterpart(figure), LIMIT)
+            cells.append(MISSING if own is None or limit is None else f"{limit.total / own.total:.2f}")
+        if candidate.name != LIMIT:
+            rows.append([f"{candidate.title} / bare C loop", *cells])
     return table(["share", *map(heading, columns)], rows)
 
 
@@ -182,7 +198,7 @@ def cliff_goals(measured: Sequence[Figure], results: Results) -> list[Goal]:
     rates = [spread.middle for spread in spreads if spread is not None]
     if len(rising) < 2:
         return []
-    holds = all(after >= 0.95 * before for before, after in zip(rates, rates[1:], strict=False))
+    holds = all(after >= 0.95 * before for before, after in itertools.pairwise(rates))
     wanted = f"never falls from {rising[0].in_flight} to {rising[-1].in_flight:,} in flight"
     return [Goal("no cliff", wanted, " → ".join(map(rounded, rates)) or MISSING, holds if rates else None)]
 
@@ -229,6 +245,8 @@ def soundness(results: Results) -> str:
     lines = [f"- {name}: {key}: {report.problems}" for key, name, report in results.unsound()]
     lines += [f"- {name}: not started" for name in results.not_started]
     counted = f"{results.runs()} runs, {results.deliveries():,} deliveries counted in their measured time"
+    if results.foreign_share is not None:
+        counted = f"Other programs took {results.foreign_share:.0%} of the two cores. {counted}"
     if not lines:
         return f"{counted}: no loss, no duplicate, no disorder."
     return f"{counted}. Not counted above:\n\n" + "\n".join(lines)

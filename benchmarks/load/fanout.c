@@ -164,7 +164,7 @@ static void drive(struct load *load, struct fanout *fanout, struct result *resul
     uint64_t start = now_ns(), from = start + (uint64_t)(options->warmup * SECOND_NS);
     uint64_t until = from + (uint64_t)(options->seconds * SECOND_NS), measured_from = from;
     uint64_t deliveries = 0, landed = 0, bytes = 0;
-    struct cpu_time cpu = {0, 0};
+    struct cpu_time cpu = {0, 0, 0};
     fanout->last_arrival_ns = start;
     for (;;) {
         fanout->turn_ns = now_ns();
@@ -190,7 +190,7 @@ static void drive(struct load *load, struct fanout *fanout, struct result *resul
     result->deliveries = fanout->deliveries - deliveries;
     result->publications = fanout->landed - landed;
     result->bytes = fanout->bytes - bytes;
-    result->server = (struct cpu_time){end.user - cpu.user, end.system - cpu.system};
+    result->server = cpu_time_between(cpu, end);
 }
 
 /* A text peer says nothing once it has registered a subscriber, so it gets a moment after the last upgrade. */

@@ -42,7 +42,7 @@ bool run_opening(const struct options *options, struct result *result, struct pr
         end = now_ns();
     }
     struct cpu_time now = cpu_time_of(options->server_pids, options->server_pid_count);
-    result->server = (struct cpu_time){now.user - cpu.user, now.system - cpu.system};
+    result->server = cpu_time_between(cpu, now);
     result->seconds = (double)(end - start) / SECOND_NS;
     *problems = load.problems;
     problems->lost += load.count - load.ready;

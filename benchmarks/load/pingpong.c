@@ -121,7 +121,7 @@ static void drive(struct load *load, struct pingpong *pingpong, struct result *r
     result->deliveries = pingpong->deliveries - deliveries;
     result->publications = result->deliveries;
     result->bytes = pingpong->bytes - bytes;
-    result->server = (struct cpu_time){end.user - cpu.user, end.system - cpu.system};
+    result->server = cpu_time_between(cpu, end);
 }
 
 bool run_pingpong(const struct options *options, struct result *result, struct problems *problems)

@@ -1,5 +1,6 @@
 #include "report.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,29 +13,67 @@ uint64_t now_ns(void)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-struct cpu_time cpu_time_of(const pid_t *pids, size_t count)
+/* Nanoseconds on a core, over all threads of a process; 0 without schedstat. */
+static uint64_t run_time_ns(pid_t pid)
 {
-    struct cpu_time sum = {0, 0};
-    double tick = 1.0 / (double)sysconf(_SC_CLK_TCK);
-    for (size_t index = 0; index < count; index++) {
-        char path[64], line[1024];
-        snprintf(path, sizeof path, "/proc/%d/stat", (int)pids[index]);
-        FILE *file = fopen(path, "r");
+    char path[64 + sizeof(((struct dirent *)0)->d_name)];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *threads = opendir(path);
+    uint64_t sum = 0;
+    for (struct dirent *thread; threads != NULL && (thread = readdir(threads)) != NULL;) {
+        unsigned long long running;
+        snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", (int)pid, thread->d_name);
+        FILE *file = thread->d_name[0] == '.' ? NULL : fopen(path, "r");
         if (file == NULL)
             continue;
-        size_t length = fread(line, 1, sizeof line - 1, file);
+        if (fscanf(file, "%llu", &running) == 1)
+            sum += running;
         fclose(file);
-        line[length] = '\0';
-        /* The command may contain anything; the numbers start after its closing bracket (proc(5)). */
-        const char *fields = strrchr(line, ')');
-        unsigned long user, system;
-        if (fields != NULL
-            && sscanf(fields + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) == 2) {
-            sum.user += (double)user * tick;
-            sum.system += (double)system * tick;
-        }
+    }
+    if (threads != NULL)
+        closedir(threads);
+    return sum;
+}
+
+static struct cpu_time cpu_ticks(pid_t pid)
+{
+    struct cpu_time used = {0, 0, 0};
+    double tick = 1.0 / (double)sysconf(_SC_CLK_TCK);
+    char path[64], line[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return used;
+    size_t length = fread(line, 1, sizeof line - 1, file);
+    fclose(file);
+    line[length] = '\0';
+    /* The command may contain anything; the numbers start after its closing bracket (proc(5)). */
+    const char *fields = strrchr(line, ')');
+    unsigned long user, system;
+    if (fields != NULL
+        && sscanf(fields + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) == 2) {
+        used.user = (double)user * tick;
+        used.system = (double)system * tick;
+    }
+    return used;
+}
+
+struct cpu_time cpu_time_of(const pid_t *pids, size_t count)
+{
+    struct cpu_time sum = {0, 0, 0};
+    for (size_t index = 0; index < count; index++) {
+        struct cpu_time used = cpu_ticks(pids[index]);
+        uint64_t exact = run_time_ns(pids[index]);
+        sum.user += used.user;
+        sum.system += used.system;
+        sum.total += exact != 0 ? (double)exact / 1e9 : used.user + used.system;
     }
     return sum;
+}
+
+struct cpu_time cpu_time_between(struct cpu_time start, struct cpu_time end)
+{
+    return (struct cpu_time){end.user - start.user, end.system - start.system, end.total - start.total};
 }
 
 void histogram_add(struct histogram *histogram, uint64_t nanoseconds)
@@ -81,10 +120,12 @@ void note_error(struct problems *problems, const char *what, const void *detail,
 void print_result(const struct result *result, const struct problems *problems)
 {
     printf("{\"mode\":\"%s\",\"connections\":%zu,\"connect_seconds\":%.6f,\"seconds\":%.6f,\"deliveries\":%llu,"
-           "\"publications\":%llu,\"bytes\":%llu,\"server_user\":%.2f,\"server_system\":%.2f",
+           "\"publications\":%llu,\"bytes\":%llu,\"server_user\":%.2f,\"server_system\":%.2f,"
+           "\"server_cpu\":%.6f",
            result->mode, result->connections, result->connect_seconds, result->seconds,
            (unsigned long long)result->deliveries, (unsigned long long)result->publications,
-           (unsigned long long)result->bytes, result->server.user, result->server.system);
+           (unsigned long long)result->bytes, result->server.user, result->server.system,
+           result->server.total);
     if (result->latency != NULL)
         printf(",\"p50_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"max_us\":%.2f",
                histogram_quantile(result->latency, 0.5), histogram_quantile(result->latency, 0.99),

@@ -11,11 +11,12 @@
 uint64_t now_ns(void);
 
 struct cpu_time {
-    double user;   /* seconds */
-    double system; /* seconds */
+    double user;   /* seconds, in ticks of 10 ms */
+    double system; /* seconds, in ticks of 10 ms */
+    double total;  /* seconds, exact where the kernel has schedstat; otherwise the sum of the two */
 };
 
-/* What the processes have used so far. The kernel counts in ticks of 10 ms. */
+/* What the processes have used so far. */
 struct cpu_time cpu_time_of(const pid_t *pids, size_t count);
 
 /* Log-linear: 32 buckets for each power of two of nanoseconds, so an error of at most 3 %. */
@@ -25,6 +26,9 @@ struct histogram {
     uint64_t total;
     uint64_t most;
 };
+
+/* How much more `end` is than `start`. */
+struct cpu_time cpu_time_between(struct cpu_time start, struct cpu_time end);
 
 void histogram_add(struct histogram *histogram, uint64_t nanoseconds);
 

@@ -1,6 +1,5 @@
 """`websockets` under uvloop, with its `broadcast` and its C extension, compression off."""
 
-
 import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
