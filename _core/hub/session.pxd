@@ -1,0 +1,140 @@
+# One connection: bytes in, requests out.
+#
+# A session knows the inbound order (head, frames, envelope) and nothing of topics or other sessions: it turns bytes into
+# requests, the hub acts on them. It answers control frames itself, through its own mailbox. It owns no socket: a driver
+# (reactor, TLS transport, test) feeds it and writes what its mailbox gathers.
+#
+# States only ever move forward, in the order of SessionState.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from realtime_communication._core.base.counters cimport Counters
+from realtime_communication._core.base.memory cimport Buffer, Slice
+from realtime_communication._core.base.timer_wheel cimport Timer
+from realtime_communication._core.hub.mailbox cimport Mailbox
+from realtime_communication._core.hub.settings cimport Settings
+from realtime_communication._core.hub.token_bucket cimport TokenBucket
+from realtime_communication._core.wire.envelope cimport EnvelopeScratch, Request
+from realtime_communication._core.wire.frames cimport FrameEvent, FrameParser
+
+
+cdef enum SessionState:
+    SESSION_HEAD = 0             # the HTTP head is not complete
+    SESSION_ANONYMOUS = 1        # open; the first message must be Authenticate
+    SESSION_OPEN = 2
+    SESSION_CLOSING = 3          # our close frame is queued; waits for the peer's
+    SESSION_LINGER = 4           # all is said; what still comes is thrown away until the peer ends the stream
+    SESSION_DEAD = 5             # out of all lists; freed at the end of the turn
+
+
+cdef enum SessionFlag:
+    FLAG_DIRTY = 1               # in the list of sessions to write
+    FLAG_BLOCKED = 2             # the socket is full: data goes to the queue
+    FLAG_PAUSED = 4              # not read until the mailbox or a consumer has room
+    FLAG_RESUME = 8              # in the list of sessions with input left over
+    FLAG_ECHO = 16               # /debug/echo: messages come back as they are
+    FLAG_DEFLATE = 32            # permessage-deflate negotiated
+    FLAG_PINGED = 64             # a ping went out and nothing came since
+    FLAG_EXPIRY_TOLD = 128       # TokenExpiring was sent
+    FLAG_FULL = 256              # overflow `block`: the mailbox is full, publishers wait
+    FLAG_WRITE_ARMED = 512       # the driver waits for the socket to take bytes
+    FLAG_SHUT = 1024             # the driver shut its sending side down
+    FLAG_WAITING = 2048          # in the list of publishers that wait for a full consumer
+    FLAG_COUNTED = 4096          # counted as a connection of the server
+    FLAG_READ_OFF = 8192         # the driver does not poll for input
+    FLAG_TARDY = 16384           # some of its subscriptions wait to be told of a gap or to be caught up
+
+
+cdef enum Permission:
+    PERMISSION_READ = 1
+    PERMISSION_WRITE = 2
+    PERMISSION_SUBSCRIBE = 4
+    PERMISSION_ADMIN = 8
+
+
+cdef enum SessionEvent:
+    EVENT_NEED_MORE = 0          # the input is used up
+    EVENT_REQUEST = 1            # `inbound.request` holds a valid request
+    EVENT_INVALID = 2            # `inbound.request.error` says what is wrong
+    EVENT_ECHO = 3               # `inbound.frame` holds the message to send back
+    EVENT_CLOSED = 4             # a close frame is queued, or the peer's was answered: leave all topics now
+
+
+cdef struct Patterns:            # topics a token is narrowed to; one block of memory
+    uint32_t count
+    Slice items[1]               # a trailing '*' matches any rest
+
+
+cdef struct Session:
+    Timer timer                  # kind is free for the hub
+    int32_t fd                   # -1 when a driver without descriptors owns the session
+    uint8_t state                # SessionState
+    uint8_t variant              # what its data frames look like, see variants.pxd
+    uint8_t encoding             # JSON_TEXT or MSGPACK
+    uint8_t compression          # form of message compression, 0 for none
+    uint8_t window_bits          # of permessage-deflate
+    uint8_t permissions          # Permission bits
+    uint16_t close_code          # sent in our close frame
+    uint32_t flags               # SessionFlag bits
+    uint64_t serial              # unique in this hub, from 1
+    uint64_t id_high             # session id: 32 hexadecimal digits
+    uint64_t id_low
+    FrameParser parser
+    Mailbox mailbox
+    Buffer stash                 # input not handled yet: the head, or requests behind a batch's bound
+    size_t head_scanned          # bytes of the stash already searched for the head's end
+    uint64_t received_ms         # monotonic time of the last byte
+    uint64_t since_ms            # when the state, or FLAG_FULL, began
+    uint64_t opened_ms
+    TokenBucket bucket
+    TokenBucket* custom          # one for each custom limit, made with the first request
+    uint32_t strikes             # requests refused by a limit in this window
+    uint64_t strikes_ms          # when the window began
+    int64_t expires_at           # seconds since the epoch, -1 never
+    int64_t refresh_at           # seconds since the epoch, -1 unknown
+    Patterns* subscribe_patterns # NULL: all topics
+    Patterns* publish_patterns
+    char* login                  # the token's session_id, NULL when it has none
+    void* user                   # User*, NULL until authenticated
+    void* subscriptions          # first Subscription*
+    void* last_topic             # Topic* of the newest publication, compared only
+    uint32_t subscription_count  # of the client, inboxes not counted
+    Session* next_of_user
+    Session* previous_of_user
+    Session* next                # in the list of all sessions
+    Session* previous
+    Session* next_dirty
+    Session* next_resume
+    Session* next_waiting
+    Session* next_dead
+    void* driver                 # what the driver needs to find its own
+
+
+cdef class Inbound:
+    # What one turn of parsing needs, shared by all sessions of a worker.
+    cdef EnvelopeScratch scratch
+    cdef Request request
+    cdef FrameEvent frame
+    cdef object inflated         # keeps decompressed bytes alive that `request` points into
+
+
+# A session in SESSION_HEAD, or NULL without memory.
+cdef void session_init(Session* session, int fd, uint64_t serial, uint64_t now_ms) noexcept nogil
+# Frees what the session holds, not the session itself. The mailbox's queue must be empty.
+cdef void session_free(Session* session) noexcept nogil
+
+# Handles input of a session that is past its head, until the first event. Sets `consumed`; to be called again with the
+# rest until EVENT_NEED_MORE. Raises nothing but MemoryError out of the decompressors.
+cdef int session_receive(Session* session, Inbound inbound, const Settings* settings, Counters* counters,
+                         uint8_t* data, size_t size, size_t* consumed) except -1
+
+# Queues a close frame and moves to SESSION_CLOSING; nothing when that has happened already.
+cdef void session_close(Session* session, int code, const char* reason, uint64_t now_ms) noexcept nogil
+
+# Writes the 32 digits of the session id.
+cdef void session_id(const Session* session, uint8_t* out) noexcept nogil
+
+# Makes Patterns of a sequence of str, NULL for None. Raises MemoryError.
+cdef Patterns* patterns_new(object patterns) except? NULL
+cdef bint patterns_match(const Patterns* patterns, Slice topic) noexcept nogil

@@ -1,0 +1,246 @@
+"""Sessions; `session.pxd` is the contract."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset, strlen
+
+from realtime_communication._core.base.counters cimport Counters
+from realtime_communication._core.base.memory cimport Slice, buffer_free, buffer_init
+from realtime_communication._core.hub.mailbox cimport mailbox_free, mailbox_init, mailbox_push_priority
+from realtime_communication._core.hub.settings cimport Settings
+from realtime_communication._core.wire.compression cimport decompress_message, detect_compression
+from realtime_communication._core.wire.deflate cimport inflate_message
+from realtime_communication._core.wire.envelope cimport (
+    JSON_TEXT,
+    EnvelopeScratch,
+    Request,
+    envelope_parse,
+    envelope_scratch_free,
+    envelope_scratch_init,
+)
+from realtime_communication._core.wire.frames cimport (
+    FRAME_CLOSE,
+    FRAME_FAILED,
+    FRAME_MESSAGE,
+    FRAME_NEED_MORE,
+    FRAME_PING,
+    FRAME_PONG,
+    OP_BINARY,
+    OP_CLOSE,
+    OP_PONG,
+    OP_TEXT,
+    FrameLimits,
+    frame_next,
+    frame_parser_free,
+    write_close_frame,
+)
+from realtime_communication._core.wire.utf8 cimport utf8_valid
+
+cdef enum:
+    PONGS_WAITING = 16           # pongs that may wait behind a full socket; later ones replace the newest
+
+
+cdef class Inbound:
+    def __cinit__(self):
+        envelope_scratch_init(&self.scratch)
+        self.inflated = None
+
+    def __dealloc__(self):
+        envelope_scratch_free(&self.scratch)
+
+
+cdef void session_init(Session* session, int fd, uint64_t serial, uint64_t now_ms) noexcept nogil:
+    memset(session, 0, sizeof(Session))
+    session.fd = fd
+    session.serial = serial
+    session.received_ms = now_ms
+    session.since_ms = now_ms
+    session.opened_ms = now_ms
+    session.expires_at = -1
+    session.refresh_at = -1
+    buffer_init(&session.stash)
+    mailbox_init(&session.mailbox)
+
+
+cdef void session_free(Session* session) noexcept nogil:
+    frame_parser_free(&session.parser)
+    mailbox_free(&session.mailbox)
+    buffer_free(&session.stash)
+    free(session.custom)
+    free(session.subscribe_patterns)
+    free(session.publish_patterns)
+    free(session.login)
+    session.custom = NULL
+    session.subscribe_patterns = NULL
+    session.publish_patterns = NULL
+    session.login = NULL
+
+
+cdef void session_id(const Session* session, uint8_t* out) noexcept nogil:
+    cdef int i
+    cdef uint64_t value
+    cdef uint8_t digit
+    for i in range(32):
+        value = session.id_high if i < 16 else session.id_low
+        digit = <uint8_t> ((value >> (60 - 4 * (i & 15))) & 15)
+        out[i] = digit + (48 if digit < 10 else 87)
+
+
+cdef void session_close(Session* session, int code, const char* reason, uint64_t now_ms) noexcept nogil:
+    cdef uint8_t frame[127]
+    cdef uint8_t payload_at
+    cdef size_t size
+    if session.state >= SESSION_CLOSING:
+        return
+    session.state = SESSION_CLOSING
+    session.since_ms = now_ms
+    session.close_code = <uint16_t> code
+    size = write_close_frame(frame, <uint16_t> code, <const uint8_t*> reason, strlen(reason))
+    # The lane adds the header itself: a close frame's is always two bytes.
+    payload_at = 2
+    mailbox_push_priority(&session.mailbox, OP_CLOSE, False, frame + payload_at, size - payload_at)
+
+
+cdef void answer_close(Session* session, uint16_t code, uint64_t now_ms) noexcept nogil:
+    """Echo the peer's close code (RFC 6455, 5.5.1); 1005 means that it gave none."""
+    if session.state < SESSION_CLOSING:
+        if code == 1005:
+            session.state = SESSION_CLOSING
+            mailbox_push_priority(&session.mailbox, OP_CLOSE, False, NULL, 0)
+        else:
+            session_close(session, code, b"", now_ms)
+    session.state = SESSION_LINGER
+    session.since_ms = now_ms
+
+
+cdef void answer_ping(Session* session, const uint8_t* data, size_t size) noexcept nogil:
+    """Queue a pong. Behind a full socket only some are kept: RFC 6455, 5.5.3 lets the newest stand for the others."""
+    if session.flags & FLAG_BLOCKED and session.mailbox.priority_messages >= PONGS_WAITING:
+        return
+    mailbox_push_priority(&session.mailbox, OP_PONG, False, data, size)
+
+
+cdef int receive_message(Session* session, Inbound inbound, const Settings* settings) except -1:
+    """Turn a whole message into a request; the close code when it can't be one, 0 otherwise, -2 when it is invalid."""
+    cdef const uint8_t* data = inbound.frame.data
+    cdef size_t size = inbound.frame.size
+    cdef bint text = inbound.frame.opcode == OP_TEXT
+    cdef int failure = 0
+    cdef const FrameLimits* limits = &settings.anonymous if session.state == SESSION_ANONYMOUS else &settings.frames
+    inbound.inflated = None
+    if inbound.frame.compressed:
+        inbound.inflated = inflate_message(data, size, limits.max_message, &failure)
+        if inbound.inflated is None:
+            return failure
+        data = <const uint8_t*> <bytes> inbound.inflated
+        size = len(<bytes> inbound.inflated)
+        if text and not utf8_valid(data, size):
+            return 1007
+    if session.flags & FLAG_ECHO:
+        inbound.frame.data = <uint8_t*> data
+        inbound.frame.size = size
+        return 0
+    if not text and session.compression and detect_compression(data, size) == session.compression:
+        unpacked = decompress_message(session.compression, data, size, limits.max_message, &failure)
+        if unpacked is None:
+            return failure
+        inbound.inflated = unpacked
+        data = <const uint8_t*> <bytes> unpacked
+        size = len(<bytes> unpacked)
+        if session.encoding == JSON_TEXT and not utf8_valid(data, size):
+            return 1007
+    elif text != (session.encoding == JSON_TEXT):
+        return 1003
+    if envelope_parse(&inbound.scratch, session.encoding, data, size, 0, &inbound.request) < 0:
+        return -2
+    return 0
+
+
+cdef const char* failure_reason(int code) noexcept nogil:
+    if code == 1003:
+        return b"this encoding does not use this kind of frame"
+    if code == 1007:
+        return b"the message's bytes do not fit its encoding"
+    if code == 1009:
+        return b"message larger than max_message_size"
+    return b"internal error"
+
+
+cdef int session_receive(Session* session, Inbound inbound, const Settings* settings, Counters* counters,
+                         uint8_t* data, size_t size, size_t* consumed) except -1:
+    cdef size_t used = 0
+    cdef int kind, outcome
+    cdef const FrameLimits* limits
+    consumed[0] = 0
+    while True:
+        limits = &settings.anonymous if session.state == SESSION_ANONYMOUS else &settings.frames
+        kind = frame_next(&session.parser, limits, data + consumed[0], size - consumed[0], &used, &inbound.frame)
+        consumed[0] += used
+        if kind == FRAME_NEED_MORE:
+            return EVENT_NEED_MORE
+        if kind == FRAME_MESSAGE:
+            if session.state >= SESSION_CLOSING:
+                continue
+            outcome = receive_message(session, inbound, settings)
+            if outcome == 0:
+                return EVENT_ECHO if session.flags & FLAG_ECHO else EVENT_REQUEST
+            if outcome == -2:
+                return EVENT_INVALID
+            counters.protocol_errors += 1
+            session_close(session, outcome, failure_reason(outcome), session.received_ms)
+            consumed[0] = size
+            return EVENT_CLOSED
+        if kind == FRAME_PING:
+            if session.state < SESSION_CLOSING:
+                answer_ping(session, inbound.frame.data, inbound.frame.size)
+        elif kind == FRAME_CLOSE:
+            answer_close(session, inbound.frame.close_code, session.received_ms)
+            consumed[0] = size
+            return EVENT_CLOSED
+        elif kind == FRAME_FAILED:
+            counters.protocol_errors += 1
+            if session.state >= SESSION_CLOSING:
+                session.state = SESSION_LINGER
+            session_close(session, inbound.frame.close_code, inbound.frame.reason, session.received_ms)
+            consumed[0] = size
+            return EVENT_CLOSED
+
+
+cdef Patterns* patterns_new(object patterns) except? NULL:
+    cdef Patterns* made
+    cdef size_t size = 0
+    cdef uint8_t* at
+    if patterns is None:
+        return NULL
+    encoded = [(<str> pattern).encode() for pattern in patterns]
+    for item in encoded:
+        size += len(<bytes> item)
+    made = <Patterns*> malloc(sizeof(Patterns) + len(encoded) * sizeof(Slice) + size)
+    if made == NULL:
+        raise MemoryError
+    made.count = <uint32_t> len(encoded)
+    at = <uint8_t*> made + sizeof(Patterns) + len(encoded) * sizeof(Slice)
+    for i, item in enumerate(encoded):
+        size = len(<bytes> item)
+        memcpy(at, <const char*> <bytes> item, size)
+        made.items[<size_t> i].data = at
+        made.items[<size_t> i].size = size
+        at += size
+    return made
+
+
+cdef bint patterns_match(const Patterns* patterns, Slice topic) noexcept nogil:
+    cdef uint32_t i
+    cdef Slice pattern
+    if patterns == NULL:
+        return True
+    for i in range(patterns.count):
+        pattern = patterns.items[i]
+        if pattern.size and pattern.data[pattern.size - 1] == b"*":
+            pattern.size -= 1
+            if topic.size >= pattern.size and memcmp(topic.data, pattern.data, pattern.size) == 0:
+                return True
+        elif topic.size == pattern.size and memcmp(topic.data, pattern.data, pattern.size) == 0:
+            return True
+    return False

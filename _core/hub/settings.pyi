@@ -1,0 +1,3 @@
+OVERFLOWS: dict[str, int]
+
+def describe(source: object) -> dict[str, object]: ...
