@@ -1,0 +1,62 @@
+# The outbound order: from a publication or a reply to the mailboxes of those who get it.
+#
+# A publication is encoded once per variant that has a subscriber, into that variant's arena, and waits as the topic's
+# *run* for others to follow it; `flush_topics` walks the subscribers once per run. So 64 messages to 1,000 subscribers
+# cost 64 encodings and 1,000 spans. A subscriber whose socket is full gets references to the messages instead
+# (mailbox.pxd), under the bound and the overflow strategy of the settings.
+#
+# Rules: whatever would change who is subscribed, or must stand behind what was published before, flushes the topic first.
+# A driver that fails to write is not dealt with here: its session goes to `broken`, for the hub to end after the walk.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from realtime_communication._core.base.counters cimport Counters
+from realtime_communication._core.base.memory cimport Arena, ArenaPool, Buffer
+from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.message cimport Message
+from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.hub.settings cimport Settings
+from realtime_communication._core.hub.topics cimport Subscription, Topic, TopicStore
+from realtime_communication._core.hub.variants cimport VARIANTS
+
+
+cdef struct Outbox:
+    ArenaPool arenas
+    Arena* current[VARIANTS]     # the arena each variant is written to; holds a reference
+    Buffer text                  # the envelope being made; what `outbox_reply` sends
+    Buffer envelopes[2]          # of one publication, by encoding
+    Buffer piece                 # an encoded sender, a transcoded payload
+    Topic* listed_first          # topics with pending messages
+    Topic* listed_last
+    Session* dirty               # sessions to write at the end of the turn
+    bint relieved                # a full mailbox has room again: waiting publishers may go on
+    Settings* settings
+    Counters* counters
+    TopicStore* store
+
+
+cdef void outbox_init(Outbox* outbox, Settings* settings, Counters* counters, TopicStore* store,
+                      size_t kept_arenas) noexcept nogil
+cdef void outbox_free(Outbox* outbox) noexcept nogil
+
+# Puts the session on the list of those to write.
+cdef void outbox_touch(Outbox* outbox, Session* session) noexcept nogil
+# Sends the envelope in `text` to one session, ahead of its data (`in_order` False) or behind it. 0, or -1 without memory.
+cdef int outbox_reply(Outbox* outbox, Session* session, bint in_order) noexcept
+
+# A message that topic_append has numbered goes to the topic's subscribers, except the session whose serial is
+# `message.excluded`. 0, or -1 without memory (nobody gets it; the offset stays used).
+cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
+cdef void outbox_flush_topic(Outbox* outbox, Topic* topic) noexcept
+cdef void outbox_flush_topics(Outbox* outbox) noexcept
+
+# A blocked session's bytes have all left: encodes more from its queue, tells gaps, catches up from the cache. False when
+# nothing is left, and the session is no longer blocked.
+cdef bint outbox_refill(Outbox* outbox, Session* session) noexcept
+# Whether the mailbox takes no more data messages.
+cdef bint outbox_is_full(const Outbox* outbox, const Session* session) noexcept nogil
+# Drops everything that waits for the session.
+cdef void outbox_discard(Outbox* outbox, Session* session) noexcept
+# A subscription ends: forgets what waits for it in the queue.
+cdef void outbox_forget(Outbox* outbox, Subscription* subscription) noexcept

@@ -1,0 +1,132 @@
+# Topics: offsets, the message cache, and who is subscribed.
+#
+# Rules: containers only. Nothing here encodes, delivers or reads a clock. A topic lives while somebody is subscribed, a
+# message of it is cached or pending, or a member of it is remembered; then `topic_release` frees it and with it the
+# epoch, so that a later topic of the same name is a new one. Subscribing, unsubscribing and finding are O(1).
+#
+# The cache is one queue over all topics, oldest first: a message has a place in it and in its topic's ring, which is
+# indexed by offset. Since the oldest of all is also the oldest of its topic, forgetting is O(1) as well.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from realtime_communication._core.base.memory cimport Arena, Pool, Slice
+from realtime_communication._core.base.table cimport Table, TableEntry
+from realtime_communication._core.hub.message cimport Message
+from realtime_communication._core.hub.session cimport Session
+
+
+cdef enum TopicKind:
+    TOPIC_PLAIN = 0
+    TOPIC_INBOX = 1              # `@user`: filled by DirectMessage
+    TOPIC_ALL = 2                # `*`: every connection
+
+
+cdef struct Subscription:
+    TableEntry entry             # keyed by the two pointers below
+    Session* session
+    Topic* topic
+    Subscription* next_of_session
+    Subscription* previous_of_session
+    uint64_t joined_at           # milliseconds since the epoch
+    uint32_t position            # in its group
+    uint32_t watching            # position among the watchers + 1, 0 when it wants no joins and leaves
+    bint lagging                 # skipped from `gap_from` on, to be caught up from the cache
+    uint32_t dropped             # messages dropped and not told yet
+    uint64_t gap_from            # first offset skipped, while lagging
+    uint64_t dropped_last        # highest offset dropped
+
+
+cdef struct Recipient:
+    Session* session
+    Subscription* subscription
+
+
+cdef struct Group:               # the subscribers of a topic that get the same bytes
+    Recipient* items
+    uint32_t count
+    uint32_t capacity
+    Arena* arena                 # the run: frames encoded and not fanned out yet; NULL when there is none
+    uint32_t start
+    uint32_t end
+    uint8_t variant
+
+
+cdef struct Topic:
+    TableEntry entry             # keyed by the name, which follows the struct
+    uint64_t offset              # of the newest message, 0 before the first
+    uint64_t epoch
+    Group* groups
+    uint8_t group_count
+    uint8_t kind                 # TopicKind
+    bint listed                  # in the list of topics with pending messages
+    uint32_t subscribers
+    Message** ring               # cached messages; the newest has offset `offset`
+    uint32_t ring_capacity       # a power of two, 0 while nothing was cached
+    uint32_t ring_head           # index of the oldest
+    uint32_t cached
+    uint32_t watcher_count
+    uint32_t watcher_capacity
+    Subscription** watchers      # subscriptions that want joins and leaves
+    Message* pending_first       # messages not fanned out yet; the list holds references
+    Message* pending_last
+    uint32_t pending
+    uint32_t full                # subscribers whose mailbox is full (overflow `block`)
+    uint32_t members             # entries of this topic in the presence table
+    uint64_t stamp               # mark of the last request that named this topic
+    Topic* next_listed
+
+
+cdef struct TopicStore:
+    Table topics
+    Table subscriptions
+    Pool messages
+    Message* oldest              # the cache, by age
+    Message* newest
+    size_t cached
+    size_t cached_bytes          # payload bytes
+    size_t subscription_count    # of plain topics
+    uint64_t epoch_seed          # random; 0: epochs count from 1
+
+
+cdef void store_init(TopicStore* store, size_t message_pool, uint64_t epoch_seed) noexcept nogil
+cdef void store_free(TopicStore* store) noexcept nogil
+
+cdef inline Slice topic_name(const Topic* topic) noexcept nogil:
+    cdef Slice out
+    out.data = topic.entry.key
+    out.size = topic.entry.key_size
+    return out
+
+cdef enum:
+    EPOCH_SIZE = 16              # bytes of an epoch's text
+
+cdef Topic* topic_find(const TopicStore* store, Slice name) noexcept nogil
+# The topic of that name, made when it is not there; NULL without memory.
+cdef Topic* topic_open(TopicStore* store, Slice name, int kind) noexcept nogil
+# Frees the topic when nothing needs it any more; says whether it did.
+cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil
+# Writes EPOCH_SIZE hexadecimal digits.
+cdef void topic_epoch(const Topic* topic, uint8_t* out) noexcept nogil
+cdef bint topic_epoch_is(const Topic* topic, Slice epoch) noexcept nogil
+
+cdef Subscription* subscription_find(const TopicStore* store, Session* session, Topic* topic) noexcept nogil
+# A new subscription; the pair must not have one. NULL without memory.
+cdef Subscription* subscription_add(TopicStore* store, Session* session, Topic* topic,
+                                    uint64_t joined_at) noexcept nogil
+# Takes it out of everything and frees it. The topic is not released.
+cdef void subscription_remove(TopicStore* store, Subscription* subscription) noexcept nogil
+# 0, or -1 without memory.
+cdef int subscription_watch(Subscription* subscription, bint on) noexcept nogil
+
+# Gives the message its topic's next offset and, when `entries` is not 0, a place in the cache, which then forgets its
+# oldest messages down to `entries` and `bytes`. Without memory for the ring the message is just not cached.
+cdef void topic_append(TopicStore* store, Topic* topic, Message* message, size_t entries, size_t bytes) noexcept nogil
+# Forgets messages stored before `before_ms`, at most `most` of them; how many it forgot.
+cdef size_t cache_forget(TopicStore* store, uint64_t before_ms, size_t most) noexcept nogil
+cdef void cache_limit(TopicStore* store, size_t entries, size_t bytes) noexcept nogil
+# Offset of the oldest cached message; topic.offset + 1 when nothing is cached.
+cdef inline uint64_t topic_first(const Topic* topic) noexcept nogil:
+    return topic.offset + 1 - topic.cached
+# The cached message of that offset, NULL when it is not there.
+cdef Message* topic_message(const Topic* topic, uint64_t offset) noexcept nogil

@@ -1,0 +1,311 @@
+"""Topics; `topics.pxd` is the contract."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from realtime_communication._core.base.memory cimport Arena, Slice, arena_drop, pool_free, pool_init, slice_of
+from realtime_communication._core.base.table cimport (
+    TableCursor,
+    TableEntry,
+    table_add,
+    table_find,
+    table_free,
+    table_init,
+    table_next,
+    table_remove,
+    table_start,
+)
+from realtime_communication._core.hub.message cimport MESSAGE_ITEM, Message, message_drop, message_new
+from realtime_communication._core.hub.session cimport Session, session_init
+
+cdef enum:
+    RING_START = 8               # entries of a ring's first allocation
+
+
+cdef void store_init(TopicStore* store, size_t message_pool, uint64_t epoch_seed) noexcept nogil:
+    memset(store, 0, sizeof(TopicStore))
+    table_init(&store.topics)
+    table_init(&store.subscriptions)
+    pool_init(&store.messages, MESSAGE_ITEM, message_pool)
+    store.epoch_seed = epoch_seed
+
+
+cdef void store_free(TopicStore* store) noexcept nogil:
+    cdef TableCursor cursor
+    cdef TableEntry* entry
+    cache_limit(store, 0, 0)
+    table_start(&cursor)
+    while True:
+        entry = table_next(&store.topics, &cursor)
+        if entry == NULL:
+            break
+        topic_release(store, <Topic*> entry)
+    table_free(&store.topics)
+    table_free(&store.subscriptions)
+    pool_free(&store.messages)
+
+
+cdef Topic* topic_find(const TopicStore* store, Slice name) noexcept nogil:
+    return <Topic*> table_find(&store.topics, name.data, name.size)
+
+
+cdef uint64_t next_epoch(TopicStore* store) noexcept nogil:
+    """A value that no topic had before: an odd step through all 64-bit numbers from a random start."""
+    if store.epoch_seed < 1 << 32:
+        store.epoch_seed += 1
+    else:
+        store.epoch_seed += <uint64_t> 0x9E3779B97F4A7C15
+    return store.epoch_seed
+
+
+cdef Topic* topic_open(TopicStore* store, Slice name, int kind) noexcept nogil:
+    cdef Topic* topic = topic_find(store, name)
+    cdef uint8_t* key
+    if topic != NULL:
+        return topic
+    topic = <Topic*> malloc(sizeof(Topic) + name.size)
+    if topic == NULL:
+        return NULL
+    memset(topic, 0, sizeof(Topic))
+    key = <uint8_t*> topic + sizeof(Topic)
+    memcpy(key, name.data, name.size)
+    topic.kind = <uint8_t> kind
+    topic.epoch = next_epoch(store)
+    if table_add(&store.topics, &topic.entry, key, name.size) < 0:
+        free(topic)
+        return NULL
+    return topic
+
+
+cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil:
+    cdef uint32_t i
+    if topic.subscribers or topic.cached or topic.pending or topic.members or topic.listed:
+        return False
+    table_remove(&store.topics, &topic.entry)
+    for i in range(topic.group_count):
+        free(topic.groups[i].items)
+    free(topic.groups)
+    free(topic.ring)
+    free(topic.watchers)
+    free(topic)
+    return True
+
+
+cdef void topic_epoch(const Topic* topic, uint8_t* out) noexcept nogil:
+    cdef int i
+    cdef uint8_t digit
+    for i in range(EPOCH_SIZE):
+        digit = <uint8_t> ((topic.epoch >> (60 - 4 * i)) & 15)
+        out[i] = digit + (48 if digit < 10 else 87)
+
+
+cdef bint topic_epoch_is(const Topic* topic, Slice epoch) noexcept nogil:
+    cdef uint8_t text[EPOCH_SIZE]
+    cdef size_t i
+    if epoch.size != EPOCH_SIZE:
+        return False
+    topic_epoch(topic, text)
+    for i in range(EPOCH_SIZE):
+        if text[i] != epoch.data[i]:
+            return False
+    return True
+
+
+cdef Group* group_of(Topic* topic, uint8_t variant) noexcept nogil:
+    """The topic's group of that variant, made when it is not there; NULL without memory."""
+    cdef uint32_t i
+    cdef Group* groups
+    for i in range(topic.group_count):
+        if topic.groups[i].variant == variant:
+            return &topic.groups[i]
+    groups = <Group*> realloc(topic.groups, (topic.group_count + 1) * sizeof(Group))
+    if groups == NULL:
+        return NULL
+    topic.groups = groups
+    memset(&groups[topic.group_count], 0, sizeof(Group))
+    groups[topic.group_count].variant = variant
+    topic.group_count += 1
+    return &groups[topic.group_count - 1]
+
+
+cdef Subscription* subscription_find(const TopicStore* store, Session* session, Topic* topic) noexcept nogil:
+    cdef void* key[2]
+    key[0] = session
+    key[1] = topic
+    return <Subscription*> table_find(&store.subscriptions, <const uint8_t*> key, sizeof(key))
+
+
+cdef Subscription* subscription_add(TopicStore* store, Session* session, Topic* topic,
+                                    uint64_t joined_at) noexcept nogil:
+    cdef Group* group = group_of(topic, session.variant)
+    cdef Subscription* made
+    cdef Recipient* items
+    cdef uint32_t capacity
+    if group == NULL:
+        return NULL
+    if group.count == group.capacity:
+        capacity = 1 if group.capacity == 0 else group.capacity * 2
+        items = <Recipient*> realloc(group.items, capacity * sizeof(Recipient))
+        if items == NULL:
+            return NULL
+        group.items = items
+        group.capacity = capacity
+    made = <Subscription*> calloc(1, sizeof(Subscription))
+    if made == NULL:
+        return NULL
+    made.session = session
+    made.topic = topic
+    made.joined_at = joined_at
+    if table_add(&store.subscriptions, &made.entry, <const uint8_t*> &made.session, 2 * sizeof(void*)) < 0:
+        free(made)
+        return NULL
+    made.position = group.count
+    group.items[group.count].session = session
+    group.items[group.count].subscription = made
+    group.count += 1
+    made.next_of_session = <Subscription*> session.subscriptions
+    if made.next_of_session != NULL:
+        made.next_of_session.previous_of_session = made
+    session.subscriptions = made
+    topic.subscribers += 1
+    if topic.kind == TOPIC_PLAIN:
+        session.subscription_count += 1
+        store.subscription_count += 1
+    return made
+
+
+cdef void subscription_remove(TopicStore* store, Subscription* subscription) noexcept nogil:
+    cdef Session* session = subscription.session
+    cdef Topic* topic = subscription.topic
+    cdef Group* group = group_of(topic, session.variant)
+    subscription_watch(subscription, False)
+    table_remove(&store.subscriptions, &subscription.entry)
+    group.count -= 1
+    group.items[subscription.position] = group.items[group.count]
+    group.items[subscription.position].subscription.position = subscription.position
+    if group.count < group.capacity // 4 and group.capacity > RING_START:
+        shrink_group(group)
+    if subscription.previous_of_session != NULL:
+        subscription.previous_of_session.next_of_session = subscription.next_of_session
+    else:
+        session.subscriptions = subscription.next_of_session
+    if subscription.next_of_session != NULL:
+        subscription.next_of_session.previous_of_session = subscription.previous_of_session
+    topic.subscribers -= 1
+    if topic.kind == TOPIC_PLAIN:
+        session.subscription_count -= 1
+        store.subscription_count -= 1
+    free(subscription)
+
+
+cdef void shrink_group(Group* group) noexcept nogil:
+    cdef Recipient* items = <Recipient*> realloc(group.items, (group.capacity // 2) * sizeof(Recipient))
+    if items != NULL:
+        group.items = items
+        group.capacity //= 2
+
+
+cdef int subscription_watch(Subscription* subscription, bint on) noexcept nogil:
+    cdef Topic* topic = subscription.topic
+    cdef Subscription** watchers
+    cdef uint32_t capacity, position
+    if on == (subscription.watching != 0):
+        return 0
+    if on:
+        if topic.watcher_count == topic.watcher_capacity:
+            capacity = 2 if topic.watcher_capacity == 0 else topic.watcher_capacity * 2
+            watchers = <Subscription**> realloc(topic.watchers, capacity * sizeof(Subscription*))
+            if watchers == NULL:
+                return -1
+            topic.watchers = watchers
+            topic.watcher_capacity = capacity
+        topic.watchers[topic.watcher_count] = subscription
+        topic.watcher_count += 1
+        subscription.watching = topic.watcher_count
+        return 0
+    position = subscription.watching - 1
+    topic.watcher_count -= 1
+    topic.watchers[position] = topic.watchers[topic.watcher_count]
+    topic.watchers[position].watching = position + 1
+    subscription.watching = 0
+    return 0
+
+
+cdef bint ring_grow(Topic* topic) noexcept nogil:
+    cdef uint32_t capacity = RING_START if topic.ring_capacity == 0 else topic.ring_capacity * 2
+    cdef uint32_t i
+    cdef Message** ring = <Message**> malloc(capacity * sizeof(Message*))
+    if ring == NULL:
+        return False
+    for i in range(topic.cached):
+        ring[i] = topic.ring[(topic.ring_head + i) & (topic.ring_capacity - 1)]
+    free(topic.ring)
+    topic.ring = ring
+    topic.ring_capacity = capacity
+    topic.ring_head = 0
+    return True
+
+
+cdef void topic_append(TopicStore* store, Topic* topic, Message* message, size_t entries, size_t bytes) noexcept nogil:
+    topic.offset += 1
+    message.offset = topic.offset
+    message.topic = topic
+    if entries == 0:
+        return
+    if topic.cached == topic.ring_capacity and not ring_grow(topic):
+        # A hole in the cache would make a recovery incomplete, so what came before is forgotten with it.
+        while topic.cached:
+            forget_oldest(store)
+        return
+    topic.ring[(topic.ring_head + topic.cached) & (topic.ring_capacity - 1)] = message
+    topic.cached += 1
+    message.references += 1
+    if store.newest != NULL:
+        store.newest.newer = message
+    else:
+        store.oldest = message
+    store.newest = message
+    store.cached += 1
+    store.cached_bytes += message.payload_size
+    cache_limit(store, entries, bytes)
+
+
+cdef void forget_oldest(TopicStore* store) noexcept nogil:
+    cdef Message* message = store.oldest
+    cdef Topic* topic = <Topic*> message.topic
+    store.oldest = message.newer
+    if store.oldest == NULL:
+        store.newest = NULL
+    message.newer = NULL
+    store.cached -= 1
+    store.cached_bytes -= message.payload_size
+    topic.ring_head = (topic.ring_head + 1) & (topic.ring_capacity - 1)
+    topic.cached -= 1
+    message_drop(&store.messages, message)
+    if topic.cached == 0:
+        free(topic.ring)
+        topic.ring = NULL
+        topic.ring_capacity = 0
+        topic.ring_head = 0
+        topic_release(store, topic)
+
+
+cdef size_t cache_forget(TopicStore* store, uint64_t before_ms, size_t most) noexcept nogil:
+    cdef size_t forgotten = 0
+    while store.oldest != NULL and store.oldest.stored_ms < before_ms and forgotten < most:
+        forget_oldest(store)
+        forgotten += 1
+    return forgotten
+
+
+cdef void cache_limit(TopicStore* store, size_t entries, size_t bytes) noexcept nogil:
+    while store.cached > entries or store.cached_bytes > bytes:
+        forget_oldest(store)
+
+
+cdef Message* topic_message(const Topic* topic, uint64_t offset) noexcept nogil:
+    if offset > topic.offset or offset < topic_first(topic):
+        return NULL
+    return topic.ring[(topic.ring_head + <uint32_t> (offset - topic_first(topic))) & (topic.ring_capacity - 1)]

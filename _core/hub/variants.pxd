@@ -1,0 +1,36 @@
+# The forms in which one envelope leaves the server: encoding x compression. An envelope is framed once per variant that
+# somebody uses, never once per connection.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t
+
+from realtime_communication._core.base.memory cimport Buffer
+
+
+cdef enum:
+    DEFLATE_LOWEST = 9           # window bits of permessage-deflate
+    DEFLATE_HIGHEST = 15
+    FORMS = 11                   # plain, zstd, lz4, gzip, deflate with 9 to 15 window bits
+    VARIANTS = 22                # FORMS for each encoding
+
+
+# `compression` is a message compression (0 none); it wins over permessage-deflate. window_bits 0: no deflate.
+cdef inline uint8_t variant_of(int encoding, int compression, int window_bits) noexcept nogil:
+    cdef int form = compression
+    if compression == 0 and window_bits:
+        form = 4 + window_bits - DEFLATE_LOWEST
+    return <uint8_t> (encoding * FORMS + form)
+
+
+cdef inline int variant_encoding(uint8_t variant) noexcept nogil:
+    return variant // FORMS
+
+
+cdef inline bint variant_is_plain(uint8_t variant) noexcept nogil:
+    return variant % FORMS == 0
+
+
+# Appends the frame of an envelope. It is compressed when the variant says so, it has at least `threshold` bytes and
+# compression makes it smaller; otherwise plain. 0, or -1 without memory, with `out` as it was.
+cdef int variant_frame(uint8_t variant, const uint8_t* envelope, size_t size, uint32_t threshold,
+                       Buffer* out) noexcept
