@@ -47,6 +47,8 @@ cdef struct Mailbox:
     uint32_t held_frame          # bytes from held_at to the end of the frame it lies in, 0 at a border
     uint32_t priority_at         # bytes of priority already written
     uint32_t priority_messages   # messages added since the lane was last empty
+    uint32_t pong_at             # start + 1 of the newest pong in priority, 0 when there is none
+    uint32_t pong_end            # its end
     uint32_t held_messages       # data messages in held, counted down when it is empty
     uint32_t span_messages       # data messages in spans
     Span first                   # the first span, inline

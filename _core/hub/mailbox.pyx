@@ -32,6 +32,8 @@ cdef void mailbox_init(Mailbox* box) noexcept nogil:
     box.held_frame = 0
     box.priority_at = 0
     box.priority_messages = 0
+    box.pong_at = 0
+    box.pong_end = 0
     box.held_messages = 0
     box.span_messages = 0
     box.more = NULL
@@ -209,6 +211,7 @@ cdef int mailbox_advance(Mailbox* box, size_t written) noexcept nogil:
         buffer_free(&box.priority)
         box.priority_at = 0
         box.priority_messages = 0
+        box.pong_at = 0
     if box.span_count == 0:
         return 0
     if box.span_count == 1 and written == box.first.end - box.first.start:

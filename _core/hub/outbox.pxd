@@ -31,6 +31,7 @@ cdef struct Outbox:
     Topic* listed_last
     Session* dirty               # sessions to write at the end of the turn
     bint relieved                # a full mailbox has room again: waiting publishers may go on
+    uint64_t now_ms              # monotonic time of this turn
     Settings* settings
     Counters* counters
     TopicStore* store

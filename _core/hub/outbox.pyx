@@ -467,7 +467,7 @@ cdef void queue(Outbox* outbox, Subscription* subscription, Message* message) no
         note_drop(outbox, subscription, message.offset)
         return
     if overflow == OVERFLOW_BLOCK and not session.flags & FLAG_FULL and outbox_is_full(outbox, session):
-        set_full(session, True)
+        set_full(outbox, session, True)
 
 
 cdef void note_drop(Outbox* outbox, Subscription* subscription, uint64_t offset) noexcept nogil:
@@ -509,13 +509,13 @@ cdef void put_back(Mailbox* box, Queued entry) noexcept nogil:
     box.queue_bytes += entry.message.payload_size
 
 
-cdef void set_full(Session* session, bint full) noexcept nogil:
+cdef void set_full(Outbox* outbox, Session* session, bint full) noexcept nogil:
     cdef Subscription* subscription = <Subscription*> session.subscriptions
     if full:
         session.flags |= FLAG_FULL
     else:
         session.flags &= ~<uint32_t> FLAG_FULL
-    session.since_ms = session.received_ms
+    session.since_ms = outbox.now_ms
     while subscription != NULL:
         if full:
             subscription.topic.full += 1
@@ -533,7 +533,7 @@ cdef bint outbox_refill(Outbox* outbox, Session* session) noexcept:
             box.held_messages += 1
         message_drop(&outbox.store.messages, entry.message)
     if session.flags & FLAG_FULL and mailbox_messages(box) <= outbox.settings.mailbox_capacity // 2:
-        set_full(session, False)
+        set_full(outbox, session, False)
         outbox.relieved = True
     if box.held.size == before and session.flags & FLAG_TARDY:
         settle_gaps(outbox, session)
@@ -664,7 +664,7 @@ cdef void outbox_discard(Outbox* outbox, Session* session) noexcept:
     while mailbox_dequeue(&session.mailbox, &entry):
         message_drop(&outbox.store.messages, entry.message)
     if session.flags & FLAG_FULL:
-        set_full(session, False)
+        set_full(outbox, session, False)
         outbox.relieved = True
 
 

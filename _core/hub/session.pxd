@@ -83,7 +83,7 @@ cdef struct Session:
     FrameParser parser
     Mailbox mailbox
     Buffer stash                 # input not handled yet: the head, or requests behind a batch's bound
-    size_t head_scanned          # bytes of the stash already searched for the head's end
+    size_t stash_at              # bytes of the stash already searched for the head's end; past the head: handled
     uint64_t received_ms         # monotonic time of the last byte
     uint64_t since_ms            # when the state, or FLAG_FULL, began
     uint64_t opened_ms
@@ -98,7 +98,6 @@ cdef struct Session:
     char* login                  # the token's session_id, NULL when it has none
     void* user                   # User*, NULL until authenticated
     void* subscriptions          # first Subscription*
-    void* last_topic             # Topic* of the newest publication, compared only
     uint32_t subscription_count  # of the client, inboxes not counted
     Session* next_of_user
     Session* previous_of_user

@@ -7,7 +7,7 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Slice, buffer_free, buffer_init
-from realtime_communication._core.hub.mailbox cimport mailbox_free, mailbox_init, mailbox_push_priority
+from realtime_communication._core.hub.mailbox cimport Mailbox, mailbox_free, mailbox_init, mailbox_push_priority
 from realtime_communication._core.hub.settings cimport Settings
 from realtime_communication._core.wire.compression cimport decompress_message, detect_compression
 from realtime_communication._core.wire.deflate cimport inflate_message
@@ -116,9 +116,14 @@ cdef void answer_close(Session* session, uint16_t code, uint64_t now_ms) noexcep
 
 cdef void answer_ping(Session* session, const uint8_t* data, size_t size) noexcept nogil:
     """Queue a pong. Behind a full socket only some are kept: RFC 6455, 5.5.3 lets the newest stand for the others."""
-    if session.flags & FLAG_BLOCKED and session.mailbox.priority_messages >= PONGS_WAITING:
-        return
-    mailbox_push_priority(&session.mailbox, OP_PONG, False, data, size)
+    cdef Mailbox* box = &session.mailbox
+    if session.flags & FLAG_BLOCKED and box.priority_messages >= PONGS_WAITING and box.pong_at:
+        if box.pong_at > box.priority_at and box.pong_end == box.priority.size:
+            box.priority.size = box.pong_at - 1
+    cdef uint32_t start = <uint32_t> box.priority.size + 1
+    if mailbox_push_priority(box, OP_PONG, False, data, size) == 0:
+        box.pong_at = start
+        box.pong_end = <uint32_t> box.priority.size
 
 
 cdef int receive_message(Session* session, Inbound inbound, const Settings* settings) except -1:

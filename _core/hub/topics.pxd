@@ -1,8 +1,9 @@
 # Topics: offsets, the message cache, and who is subscribed.
 #
 # Rules: containers only. Nothing here encodes, delivers or reads a clock. A topic lives while somebody is subscribed, a
-# message of it is cached or pending, or a member of it is remembered; then `topic_release` frees it and with it the
-# epoch, so that a later topic of the same name is a new one. Subscribing, unsubscribing and finding are O(1).
+# message of it is cached or pending, or a member of it is remembered; then `topic_release` frees it. If it had messages,
+# topics made after that have another epoch, so that no epoch ever means two histories; a topic that never had one may
+# come and go without its subscribers losing their place. Subscribing, unsubscribing and finding are O(1).
 #
 # The cache is one queue over all topics, oldest first: a message has a place in it and in its topic's ring, which is
 # indexed by offset. Since the oldest of all is also the oldest of its topic, forgetting is O(1) as well.
@@ -86,10 +87,11 @@ cdef struct TopicStore:
     size_t cached
     size_t cached_bytes          # payload bytes
     size_t subscription_count    # of plain topics
-    uint64_t epoch_seed          # random; 0: epochs count from 1
+    uint64_t epoch               # of topics made from now on; changed whenever a topic with history is freed
 
 
-cdef void store_init(TopicStore* store, size_t message_pool, uint64_t epoch_seed) noexcept nogil
+# `epoch`: random, or small for epochs that count.
+cdef void store_init(TopicStore* store, size_t message_pool, uint64_t epoch) noexcept nogil
 cdef void store_free(TopicStore* store) noexcept nogil
 
 cdef inline Slice topic_name(const Topic* topic) noexcept nogil:

@@ -24,12 +24,12 @@ cdef enum:
     RING_START = 8               # entries of a ring's first allocation
 
 
-cdef void store_init(TopicStore* store, size_t message_pool, uint64_t epoch_seed) noexcept nogil:
+cdef void store_init(TopicStore* store, size_t message_pool, uint64_t epoch) noexcept nogil:
     memset(store, 0, sizeof(TopicStore))
     table_init(&store.topics)
     table_init(&store.subscriptions)
     pool_init(&store.messages, MESSAGE_ITEM, message_pool)
-    store.epoch_seed = epoch_seed
+    store.epoch = epoch
 
 
 cdef void store_free(TopicStore* store) noexcept nogil:
@@ -51,13 +51,12 @@ cdef Topic* topic_find(const TopicStore* store, Slice name) noexcept nogil:
     return <Topic*> table_find(&store.topics, name.data, name.size)
 
 
-cdef uint64_t next_epoch(TopicStore* store) noexcept nogil:
-    """A value that no topic had before: an odd step through all 64-bit numbers from a random start."""
-    if store.epoch_seed < 1 << 32:
-        store.epoch_seed += 1
+cdef void change_epoch(TopicStore* store) noexcept nogil:
+    """To a value that was not there before: an odd step through all 64-bit numbers; from a small start, a count."""
+    if store.epoch < <uint64_t> 1 << 32:
+        store.epoch += 1
     else:
-        store.epoch_seed += <uint64_t> 0x9E3779B97F4A7C15
-    return store.epoch_seed
+        store.epoch += <uint64_t> 0x9E3779B97F4A7C15
 
 
 cdef Topic* topic_open(TopicStore* store, Slice name, int kind) noexcept nogil:
@@ -72,7 +71,7 @@ cdef Topic* topic_open(TopicStore* store, Slice name, int kind) noexcept nogil:
     key = <uint8_t*> topic + sizeof(Topic)
     memcpy(key, name.data, name.size)
     topic.kind = <uint8_t> kind
-    topic.epoch = next_epoch(store)
+    topic.epoch = store.epoch
     if table_add(&store.topics, &topic.entry, key, name.size) < 0:
         free(topic)
         return NULL
@@ -83,6 +82,8 @@ cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil:
     cdef uint32_t i
     if topic.subscribers or topic.cached or topic.pending or topic.members or topic.listed:
         return False
+    if topic.offset:
+        change_epoch(store)
     table_remove(&store.topics, &topic.entry)
     for i in range(topic.group_count):
         free(topic.groups[i].items)

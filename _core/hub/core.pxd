@@ -1,0 +1,82 @@
+# The state of one worker's hub and the acts on it: publish, send, subscribe, leave.
+#
+# Rules: no parsing, no replies to requests (requests.pyx), no loop, no sockets, no clock (hub.pyx is told the time). Every
+# act leaves all containers consistent, also without memory.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from realtime_communication._core.base.counters cimport Counters
+from realtime_communication._core.base.memory cimport Slice
+from realtime_communication._core.base.timer_wheel cimport TimerWheel
+from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.outbox cimport Outbox
+from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.hub.settings cimport Settings
+from realtime_communication._core.hub.token_bucket cimport BucketRate, TokenBucket
+from realtime_communication._core.hub.topics cimport EPOCH_SIZE, Subscription, Topic, TopicStore
+from realtime_communication._core.hub.users cimport Member, User, UserStore
+from realtime_communication._core.wire.envelope cimport Request
+
+
+cdef struct Position:            # where a publication went
+    uint64_t offset
+    uint8_t epoch[EPOCH_SIZE]
+
+
+cdef struct Refusal:             # why a limit refused a request
+    int64_t retry_after_ms
+    const char* scope
+    bint abusive                 # the connection goes on breaking its limits
+
+
+cdef class Core:
+    cdef Counters counters
+    cdef Settings settings
+    cdef TopicStore store
+    cdef UserStore users
+    cdef Outbox outbox
+    cdef TimerWheel wheel
+    cdef uint64_t now_ms         # monotonic
+    cdef uint64_t wall_ms        # since the epoch
+    cdef TokenBucket global_bucket
+    cdef Session* sessions       # all that are past their handshake and not closing, newest first
+    cdef uint64_t stamp          # of the newest request that names several topics
+    cdef dict answered           # idempotency key -> (monotonic ms when it is forgotten, epoch, offset)
+    cdef readonly bytes node_id
+    cdef object authenticate     # callback for Authenticate and Refresh
+
+    # Publishes on the topic of that name. 0; -1 without memory, with nothing published.
+    cdef int publish(self, Slice name, int kind, Slice sender, Slice payload, int encoding, Session* excluded,
+                     Position* out) noexcept
+    # The inbox of a user with its live sessions subscribed; NULL without memory. `name` without "@".
+    cdef Topic* inbox(self, Slice user) noexcept
+    # The topic of all connections, with all subscribed; NULL without memory.
+    cdef Topic* everyone(self) noexcept
+    # A new subscription of a session, with presence. NULL without memory.
+    cdef Subscription* join(self, Session* session, Topic* topic) noexcept
+    # The end of one; `graceful`: its user may be back in a moment. The topic may be gone afterwards.
+    cdef void part(self, Subscription* subscription, bint graceful) noexcept
+    cdef void enter(self, Session* session, Topic* topic) noexcept
+    cdef void exit(self, Session* session, User* user, Topic* topic, bint graceful) noexcept
+    cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Session* excluded) noexcept
+    # Gives an open session its user. 0, or -1 without memory.
+    cdef int attach(self, Session* session, object identity) except -1
+    # Takes the rights of a token over. Raises MemoryError.
+    cdef int grant(self, Session* session, object identity) except -1
+    # The session leaves all topics and its user; nothing more is delivered to it.
+    cdef void leave(self, Session* session) noexcept
+    cdef void forget_user(self, User* user) noexcept
+    # The last session of a member has been gone for the grace period.
+    cdef void member_expired(self, void* member) noexcept
+    # Takes a token from every bucket a request is under. True when all had one.
+    cdef bint admit(self, Session* session, int type, Refusal* refusal) noexcept nogil
+    cdef uint32_t take_custom(self, Session* session, uint32_t bit, int64_t* wait) noexcept nogil
+    cdef bint refuse(self, Session* session, const BucketRate* rate, int64_t wait, const char* scope,
+                     Refusal* refusal) noexcept nogil
+    cdef void strike(self, Session* session, const BucketRate* rate, Refusal* refusal, bint own) noexcept nogil
+    # The same for a request that came over HTTP.
+    cdef bint admit_user(self, User* user, Refusal* refusal) noexcept nogil
+    # Sends an Error; `request` may be NULL.
+    cdef void error(self, Session* session, const Request* request, int code, const char* message,
+                    int64_t retry_after_ms, const char* scope) noexcept

@@ -1,0 +1,3 @@
+class Core:
+    @property
+    def node_id(self) -> bytes: ...

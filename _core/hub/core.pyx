@@ -1,0 +1,403 @@
+"""The hub's state and the acts on it; `core.pxd` is the contract."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset, strlen
+
+from realtime_communication._core.base.memory cimport Slice, slice_of
+from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_init, wheel_set
+from realtime_communication._core.hub.message cimport Message, message_drop, message_new
+from realtime_communication._core.hub.outbox cimport (
+    outbox_discard,
+    outbox_flush_topic,
+    outbox_forget,
+    outbox_publish,
+    outbox_reply,
+)
+from realtime_communication._core.hub.session cimport (
+    FLAG_COUNTED,
+    FLAG_FULL,
+    SESSION_OPEN,
+    Session,
+    patterns_new,
+    session_id,
+)
+from realtime_communication._core.hub.settings cimport (
+    CACHE_BYTES,
+    MAX_CUSTOM_LIMITS,
+    PRESENCE_GRACE_MS,
+    STRIKE_WINDOW_MS,
+)
+from realtime_communication._core.hub.token_bucket cimport (
+    BucketRate,
+    TokenBucket,
+    bucket_full_in_ms,
+    bucket_give_back,
+    bucket_init,
+    bucket_take,
+)
+from realtime_communication._core.hub.topics cimport (
+    TOPIC_ALL,
+    TOPIC_INBOX,
+    TOPIC_PLAIN,
+    Subscription,
+    Topic,
+    subscription_add,
+    subscription_find,
+    subscription_remove,
+    topic_append,
+    topic_epoch,
+    topic_find,
+    topic_name,
+    topic_open,
+    topic_release,
+)
+from realtime_communication._core.hub.users cimport (
+    Member,
+    User,
+    member_add,
+    member_find,
+    member_remove,
+    user_attach,
+    user_detach,
+    user_find,
+    user_id,
+    user_open,
+    user_release,
+)
+from realtime_communication._core.hub.variants cimport variant_encoding
+from realtime_communication._core.wire.envelope cimport Request
+from realtime_communication._core.wire.outbound cimport write_error, write_join
+
+cdef enum:
+    STRIKES_LEAST = 20           # refused requests in a window that never make a connection abusive
+
+
+cdef Slice inbox_name(Slice user, uint8_t* place) noexcept nogil:
+    """`@user`, written into `place` (256 bytes)."""
+    place[0] = b"@"
+    memcpy(place + 1, user.data, user.size)
+    return slice_of(place, user.size + 1)
+
+
+cdef class Core:
+
+    cdef int publish(self, Slice name, int kind, Slice sender, Slice payload, int encoding, Session* excluded,
+                     Position* out) noexcept:
+        cdef Topic* topic = topic_open(&self.store, name, kind)
+        cdef Message* message
+        cdef int result
+        if topic == NULL:
+            return -1
+        message = message_new(&self.store.messages, sender, payload, encoding)
+        if message == NULL:
+            topic_release(&self.store, topic)
+            return -1
+        message.ts = self.wall_ms
+        message.stored_ms = self.now_ms
+        message.excluded = excluded.serial if excluded != NULL else 0
+        topic.members += 1       # keeps the topic while its own message may be the one the cache forgets
+        topic_append(&self.store, topic, message, self.settings.cache_entries if self.settings.caching else 0,
+                     CACHE_BYTES)
+        out.offset = topic.offset
+        topic_epoch(topic, out.epoch)
+        result = outbox_publish(&self.outbox, topic, message)
+        topic.members -= 1
+        message_drop(&self.store.messages, message)
+        topic_release(&self.store, topic)
+        return result
+
+    cdef Topic* inbox(self, Slice user) noexcept:
+        cdef uint8_t place[256]
+        cdef Slice name = inbox_name(user, place)
+        cdef Topic* topic = topic_find(&self.store, name)
+        cdef User* owner
+        cdef Session* session
+        if topic != NULL:
+            return topic
+        topic = topic_open(&self.store, name, TOPIC_INBOX)
+        owner = user_find(&self.users, user)
+        if topic == NULL or owner == NULL:
+            return topic
+        session = owner.sessions
+        while session != NULL:
+            self.join(session, topic)
+            session = session.next_of_user
+        return topic
+
+    cdef Topic* everyone(self) noexcept:
+        cdef Slice name = slice_of(b"*", 1)
+        cdef Topic* topic = topic_find(&self.store, name)
+        cdef Session* session = self.sessions
+        if topic != NULL:
+            return topic
+        topic = topic_open(&self.store, name, TOPIC_ALL)
+        if topic == NULL:
+            return NULL
+        while session != NULL:
+            if session.user != NULL:
+                self.join(session, topic)
+            session = session.next
+        return topic
+
+    cdef Subscription* join(self, Session* session, Topic* topic) noexcept:
+        cdef Subscription* made
+        outbox_flush_topic(&self.outbox, topic)
+        made = subscription_add(&self.store, session, topic, self.wall_ms)
+        if made == NULL:
+            return NULL
+        if session.flags & FLAG_FULL:
+            topic.full += 1
+        if topic.kind == TOPIC_PLAIN:
+            self.counters.subscriptions = self.store.subscription_count
+            self.enter(session, topic)
+        return made
+
+    cdef void enter(self, Session* session, Topic* topic) noexcept:
+        """Count the session's user in; the first session there is told to the watchers."""
+        cdef User* user = <User*> session.user
+        cdef Member* member = member_find(&self.users, user, topic)
+        cdef bint fresh = member == NULL
+        if fresh:
+            member = member_add(&self.users, user, topic)
+            if member == NULL:
+                return
+        wheel_cancel(&self.wheel, &member.timer)
+        member.sessions += 1
+        member.id_high = session.id_high
+        member.id_low = session.id_low
+        if fresh:
+            self.tell_watchers(topic, member, False, session)
+
+    cdef void part(self, Subscription* subscription, bint graceful) noexcept:
+        cdef Topic* topic = subscription.topic
+        cdef Session* session = subscription.session
+        cdef User* user = <User*> session.user
+        outbox_flush_topic(&self.outbox, topic)
+        outbox_forget(&self.outbox, subscription)
+        subscription_remove(&self.store, subscription)
+        if topic.kind == TOPIC_PLAIN:
+            self.counters.subscriptions = self.store.subscription_count
+            self.exit(session, user, topic, graceful)
+        topic_release(&self.store, topic)
+
+    cdef void exit(self, Session* session, User* user, Topic* topic, bint graceful) noexcept:
+        """Count the session's user out; after the last session Leave is told, at once or after the grace period."""
+        cdef Member* member = member_find(&self.users, user, topic)
+        if member == NULL:
+            return
+        member.sessions -= 1
+        if member.sessions:
+            return
+        member.id_high = session.id_high
+        member.id_low = session.id_low
+        if graceful and topic.subscribers:
+            wheel_set(&self.wheel, &member.timer, self.now_ms + PRESENCE_GRACE_MS)
+            return
+        self.tell_watchers(topic, member, True, NULL)
+        member_remove(&self.users, &self.wheel, member)
+
+    cdef void member_expired(self, void* expired) noexcept:
+        cdef Member* member = <Member*> expired
+        cdef Topic* topic = member.topic
+        cdef User* user = member.user
+        self.tell_watchers(topic, member, True, NULL)
+        member_remove(&self.users, &self.wheel, member)
+        topic_release(&self.store, topic)
+        self.forget_user(user)
+
+    cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Session* excluded) noexcept:
+        """Join or Leave to those who asked for it."""
+        cdef Session source
+        cdef uint8_t digits[32]
+        cdef uint32_t i
+        cdef Session* session
+        if topic.watcher_count == 0:
+            return
+        source.id_high = member.id_high
+        source.id_low = member.id_low
+        session_id(&source, digits)
+        for i in range(topic.watcher_count):
+            session = topic.watchers[i].session
+            if session == excluded:
+                continue
+            self.outbox.text.size = 0
+            if write_join(&self.outbox.text, variant_encoding(session.variant), leave, topic_name(topic),
+                          user_id(member.user), slice_of(digits, 32)) == 0:
+                outbox_reply(&self.outbox, session, False)
+
+    cdef int attach(self, Session* session, object identity) except -1:
+        cdef bytes name = (<str> identity.user_id).encode()
+        cdef Slice key = slice_of(<const uint8_t*> name, len(name))
+        cdef uint8_t place[256]
+        cdef User* user
+        cdef Topic* topic
+        if not 0 < key.size < 255:
+            raise ValueError("user_id must have 1 to 254 bytes")
+        self.grant(session, identity)
+        user = user_open(&self.users, key)
+        if user == NULL:
+            raise MemoryError
+        wheel_cancel(&self.wheel, &user.timer)
+        if user.bucket.refilled_ms == 0:
+            bucket_init(&user.bucket, &self.settings.user_rate, self.now_ms)
+        user_attach(user, session)
+        session.state = SESSION_OPEN
+        topic = topic_find(&self.store, inbox_name(key, place))
+        if topic != NULL:
+            self.join(session, topic)
+        topic = topic_find(&self.store, slice_of(b"*", 1))
+        if topic != NULL:
+            self.join(session, topic)
+        return 0
+
+    cdef int grant(self, Session* session, object identity) except -1:
+        cdef bytes login
+        free(session.subscribe_patterns)
+        session.subscribe_patterns = NULL
+        free(session.publish_patterns)
+        session.publish_patterns = NULL
+        session.permissions = identity.permissions
+        session.expires_at = -1 if identity.expires_at is None else identity.expires_at
+        session.refresh_at = -1 if identity.refresh_at is None else identity.refresh_at
+        session.subscribe_patterns = patterns_new(identity.subscribe_patterns)
+        session.publish_patterns = patterns_new(identity.publish_patterns)
+        if identity.login is not None and session.login == NULL:
+            login = (<str> identity.login).encode()
+            session.login = <char*> malloc(len(login) + 1)
+            if session.login == NULL:
+                raise MemoryError
+            memcpy(session.login, <const char*> login, len(login) + 1)
+        return 0
+
+    cdef void leave(self, Session* session) noexcept:
+        cdef User* user = <User*> session.user
+        outbox_discard(&self.outbox, session)
+        while session.subscriptions != NULL:
+            self.part(<Subscription*> session.subscriptions, True)
+        if user != NULL:
+            user_detach(user, session)
+            self.forget_user(user)
+        if session.flags & FLAG_COUNTED:
+            session.flags &= ~<uint32_t> FLAG_COUNTED
+            self.counters.connections -= 1
+            if session.previous != NULL:
+                session.previous.next = session.next
+            else:
+                self.sessions = session.next
+            if session.next != NULL:
+                session.next.previous = session.previous
+
+    cdef void forget_user(self, User* user) noexcept:
+        """Free a user without sessions, once its bucket is as good as new."""
+        cdef uint64_t wait = 0
+        if user.session_count or user.members:
+            return
+        if self.settings.rate_limiting and user.bucket.refilled_ms:
+            wait = bucket_full_in_ms(&user.bucket, &self.settings.user_rate, self.now_ms)
+        if wait > self.settings.idle_bucket_ms:
+            wait = self.settings.idle_bucket_ms
+        if wait == 0:
+            wheel_cancel(&self.wheel, &user.timer)
+            user_release(&self.users, user)
+        elif not timer_is_set(&user.timer):
+            wheel_set(&self.wheel, &user.timer, self.now_ms + wait)
+
+    cdef bint admit(self, Session* session, int type, Refusal* refusal) noexcept nogil:
+        cdef uint32_t i, taken = 0
+        cdef uint32_t bit = <uint32_t> 1 << type
+        cdef int64_t wait
+        if not self.settings.rate_limiting:
+            return True
+        if session.bucket.refilled_ms == 0:
+            bucket_init(&session.bucket, &self.settings.connection_rate, self.now_ms)
+        wait = bucket_take(&session.bucket, &self.settings.connection_rate, self.now_ms)
+        if wait >= 0:
+            return self.refuse(session, &self.settings.connection_rate, wait, b"connection", refusal)
+        if self.settings.custom_count:
+            i = self.take_custom(session, bit, &wait)
+            if wait >= 0:
+                bucket_give_back(&session.bucket, &self.settings.connection_rate)
+                return self.refuse(session, &self.settings.custom_rates[i], wait, b"connection", refusal)
+        if session.user != NULL:
+            if self.admit_user(<User*> session.user, refusal):
+                return True
+            bucket_give_back(&session.bucket, &self.settings.connection_rate)
+            self.strike(session, &self.settings.connection_rate, refusal, refusal.scope[0] == b"u")
+            return False
+        return True
+
+    cdef uint32_t take_custom(self, Session* session, uint32_t bit, int64_t* wait) noexcept nogil:
+        """Take from each custom bucket of that type; the index of the one that is empty, with its wait."""
+        cdef uint32_t i, j
+        cdef const BucketRate* rates = self.settings.custom_rates
+        wait[0] = -1
+        if session.custom == NULL:
+            session.custom = <TokenBucket*> malloc(MAX_CUSTOM_LIMITS * sizeof(TokenBucket))
+            if session.custom == NULL:
+                return 0
+            memset(session.custom, 0, MAX_CUSTOM_LIMITS * sizeof(TokenBucket))
+        for i in range(self.settings.custom_count):
+            if not self.settings.custom_types[i] & bit:
+                continue
+            if session.custom[i].refilled_ms == 0:
+                bucket_init(&session.custom[i], &rates[i], self.now_ms)
+            wait[0] = bucket_take(&session.custom[i], &rates[i], self.now_ms)
+            if wait[0] >= 0:
+                for j in range(i):
+                    if self.settings.custom_types[j] & bit:
+                        bucket_give_back(&session.custom[j], &rates[j])
+                return i
+        return 0
+
+    cdef bint admit_user(self, User* user, Refusal* refusal) noexcept nogil:
+        cdef int64_t wait
+        if not self.settings.rate_limiting:
+            return True
+        wait = bucket_take(&user.bucket, &self.settings.user_rate, self.now_ms)
+        if wait >= 0:
+            refusal.retry_after_ms = wait
+            refusal.scope = b"user"
+            refusal.abusive = False
+            return False
+        wait = bucket_take(&self.global_bucket, &self.settings.global_rate, self.now_ms)
+        if wait >= 0:
+            bucket_give_back(&user.bucket, &self.settings.user_rate)
+            refusal.retry_after_ms = wait
+            refusal.scope = b"global"
+            refusal.abusive = False
+            return False
+        return True
+
+    cdef bint refuse(self, Session* session, const BucketRate* rate, int64_t wait, const char* scope,
+                     Refusal* refusal) noexcept nogil:
+        refusal.retry_after_ms = wait
+        refusal.scope = scope
+        self.strike(session, rate, refusal, True)
+        return False
+
+    cdef void strike(self, Session* session, const BucketRate* rate, Refusal* refusal, bint own) noexcept nogil:
+        """Count a refused request; past twice the burst in a window the connection is abusive.
+
+        The server's own limit (`own` False) is nobody's fault and does not count.
+        """
+        cdef uint64_t bound = <uint64_t> (2 * (rate.capacity // 1000000000))
+        if bound < STRIKES_LEAST:
+            bound = STRIKES_LEAST
+        self.counters.rate_limited += 1
+        refusal.abusive = False
+        if not own:
+            return
+        if self.now_ms - session.strikes_ms > STRIKE_WINDOW_MS:
+            session.strikes_ms = self.now_ms
+            session.strikes = 0
+        session.strikes += 1
+        refusal.abusive = session.strikes > bound
+
+    cdef void error(self, Session* session, const Request* request, int code, const char* message,
+                    int64_t retry_after_ms, const char* scope) noexcept:
+        self.outbox.text.size = 0
+        if write_error(&self.outbox.text, variant_encoding(session.variant), request, code,
+                       slice_of(message, strlen(message)), retry_after_ms, scope) == 0:
+            outbox_reply(&self.outbox, session, False)
