@@ -80,3 +80,7 @@ cdef class Core:
     # Sends an Error; `request` may be NULL.
     cdef void error(self, Session* session, const Request* request, int code, const char* message,
                     int64_t retry_after_ms, const char* scope) noexcept
+    # The peer's address, for logs and credentials checks.
+    cdef str peer_of(self, Session* session)
+    # The session's deadlines have changed.
+    cdef void renew(self, Session* session) noexcept

@@ -7,6 +7,7 @@ from libc.string cimport memcpy, memset, strlen
 
 from realtime_communication._core.base.memory cimport Slice, slice_of
 from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_init, wheel_set
+from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new
 from realtime_communication._core.hub.outbox cimport (
     outbox_discard,
@@ -305,7 +306,7 @@ cdef class Core:
             wheel_set(&self.wheel, &user.timer, self.now_ms + wait)
 
     cdef bint admit(self, Session* session, int type, Refusal* refusal) noexcept nogil:
-        cdef uint32_t i, taken = 0
+        cdef uint32_t i
         cdef uint32_t bit = <uint32_t> 1 << type
         cdef int64_t wait
         if not self.settings.rate_limiting:
@@ -401,3 +402,9 @@ cdef class Core:
         if write_error(&self.outbox.text, variant_encoding(session.variant), request, code,
                        slice_of(message, strlen(message)), retry_after_ms, scope) == 0:
             outbox_reply(&self.outbox, session, False)
+
+    cdef str peer_of(self, Session* session):
+        return (<Driver> session.driver).peer(session)
+
+    cdef void renew(self, Session* session) noexcept:
+        pass

@@ -1,0 +1,172 @@
+"""Connections in memory; `memory_driver.pxd` is the contract."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
+
+from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.hub cimport Hub
+from realtime_communication._core.hub.mailbox cimport (
+    MAILBOX_VECTORS,
+    iovec,
+    mailbox_advance,
+    mailbox_gather,
+    mailbox_hold_spans,
+)
+from realtime_communication._core.hub.outbox cimport outbox_refill
+from realtime_communication._core.hub.session cimport FLAG_BLOCKED, SESSION_LINGER, Session
+
+
+cdef class Connection:
+    """One peer. Made by `MemoryDriver.connect`."""
+
+    def __cinit__(self):
+        self.session = NULL
+        self.stalled = False
+        self.reading = True
+        self.handed_over = None
+        self.out = bytearray()
+
+    @property
+    def open(self):
+        """Whether the hub still knows the connection."""
+        return self.session != NULL
+
+    @property
+    def lingering(self):
+        """Whether all is said: once the bytes are taken, the sending side may be shut down."""
+        return self.session != NULL and self.session.state == SESSION_LINGER
+
+    def feed(self, bytes data not None):
+        """The peer sent `data`."""
+        # The parser unmasks in place, so it gets bytes of its own.
+        cdef bytearray own = bytearray(data)
+        if self.session == NULL or not own:
+            return
+        self.driver.hub.receive(self.session, <uint8_t*> <char*> own, len(own))
+        self.driver.end_turn()
+
+    def end(self):
+        """The peer's stream ended."""
+        if self.session != NULL:
+            self.driver.hub.finish(self.session)
+            self.driver.end_turn()
+
+    def drain(self):
+        """Take what waits for the peer."""
+        taken = bytes(self.out)
+        self.out.clear()
+        return taken
+
+    def stall(self):
+        """From now on the peer reads nothing."""
+        self.stalled = True
+
+    def resume(self, int limit=-1):
+        """The peer reads again: all that waits, or `limit` bytes of it before it stalls again."""
+        self.stalled = False
+        if self.session != NULL:
+            self.driver.take(self, limit)
+            self.stalled = limit >= 0
+            self.driver.end_turn()
+
+
+cdef class MemoryDriver(Driver):
+    """Opens sessions of a hub for peers in memory; `address` is what they are logged as."""
+
+    def __cinit__(self, Hub hub not None, str address="memory"):
+        self.hub = hub
+        self.connections = {}
+        self.address = address
+
+    def connect(self):
+        """A fresh connection, before its request head. Raises MemoryError."""
+        cdef Connection made = Connection()
+        made.driver = self
+        made.session = self.hub.open(self, -1)
+        if made.session == NULL:
+            raise MemoryError
+        self.connections[made.session.serial] = made
+        return made
+
+    def advance(self, uint64_t milliseconds):
+        """Let time pass; what is due is done."""
+        self.hub.set_time(self.hub.now_ms + milliseconds, self.hub.wall_ms + milliseconds)
+        self.hub.tick()
+        self.end_turn()
+
+    def set_time(self, uint64_t now_ms, uint64_t wall_ms):
+        """Set the clocks: monotonic, and since the epoch."""
+        self.hub.set_time(now_ms, wall_ms)
+
+    def flush(self):
+        """End the turn, after calls that came over HTTP."""
+        self.end_turn()
+
+    cdef int end_turn(self) except -1:
+        while True:
+            self.hub.end_turn()
+            if not self.hub.resume_some():
+                self.hub.end_turn()
+                return 0
+
+    cdef int take(self, Connection connection, Py_ssize_t limit) except -1:
+        """Moves up to `limit` bytes (all when negative) to the peer, as a socket would."""
+        cdef iovec vectors[MAILBOX_VECTORS]
+        cdef Session* session = connection.session
+        cdef int count, i
+        cdef size_t wanted, moved
+        while True:
+            count = mailbox_gather(&session.mailbox, vectors)
+            if count == 0:
+                if session.flags & FLAG_BLOCKED and outbox_refill(&self.hub.outbox, session):
+                    continue
+                return 0
+            moved = 0
+            for i in range(count):
+                wanted = vectors[i].iov_len
+                if limit >= 0 and wanted > <size_t> limit - moved:
+                    wanted = <size_t> limit - moved
+                connection.out += (<const char*> vectors[i].iov_base)[:wanted]
+                moved += wanted
+                if wanted < vectors[i].iov_len:
+                    break
+            mailbox_advance(&session.mailbox, moved)
+            if limit >= 0:
+                limit -= moved
+                if limit == 0:
+                    mailbox_hold_spans(&session.mailbox)
+                    session.flags |= FLAG_BLOCKED
+                    return 0
+
+    cdef int write(self, Session* session) noexcept:
+        cdef Connection connection = self.connections.get(session.serial)
+        if connection is None:
+            return -1
+        if connection.stalled:
+            mailbox_hold_spans(&session.mailbox)
+            session.flags |= FLAG_BLOCKED
+            return 0
+        try:
+            self.take(connection, -1)
+        except Exception:
+            return -1
+        return 0
+
+    cdef void reading(self, Session* session, bint on) noexcept:
+        cdef Connection connection = self.connections.get(session.serial)
+        if connection is not None:
+            connection.reading = on
+
+    cdef void finish(self, Session* session) noexcept:
+        cdef Connection connection = self.connections.pop(session.serial, None)
+        if connection is not None:
+            connection.session = NULL
+
+    cdef void hand_over(self, Session* session, const uint8_t* data, size_t size) noexcept:
+        cdef Connection connection = self.connections.pop(session.serial, None)
+        if connection is not None:
+            connection.handed_over = (<const char*> data)[:size]
+            connection.session = NULL
+
+    cdef str peer(self, Session* session):
+        return self.address

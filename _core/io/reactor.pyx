@@ -1,0 +1,422 @@
+"""The reactor; `reactor.pxd` is the contract."""
+
+import socket
+
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.hub cimport Hub
+from realtime_communication._core.hub.mailbox cimport (
+    MAILBOX_VECTORS,
+    iovec,
+    mailbox_advance,
+    mailbox_gather,
+    mailbox_hold_spans,
+)
+from realtime_communication._core.hub.outbox cimport outbox_refill
+from realtime_communication._core.hub.session cimport (
+    FLAG_BLOCKED,
+    FLAG_READ_OFF,
+    FLAG_RESUME,
+    FLAG_SHUT,
+    FLAG_WRITE_ARMED,
+    SESSION_DEAD,
+    SESSION_LINGER,
+    Session,
+)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    enum: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
+    union epoll_data:
+        void* ptr
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data data
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
+    int epoll_wait(int epoll, epoll_event* events, int most, int timeout)
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum: MSG_NOSIGNAL, SOCK_NONBLOCK, SOCK_CLOEXEC, SHUT_WR
+    struct sockaddr:
+        pass
+    struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
+    int accept4(int fd, sockaddr* address, unsigned int* size, int flags)
+    ssize_t recv(int fd, void* data, size_t size, int flags)
+    ssize_t send(int fd, const void* data, size_t size, int flags)
+    ssize_t sendmsg(int fd, const msghdr* message, int flags)
+    int shutdown(int fd, int how)
+    int setsockopt(int fd, int level, int name, const void* value, unsigned int size)
+
+cdef extern from "<netinet/in.h>" nogil:
+    enum: IPPROTO_TCP
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    enum: TCP_NODELAY
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+    ssize_t read(int fd, void* data, size_t size)
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    enum: CLOCK_MONOTONIC, CLOCK_REALTIME
+    int clock_gettime(int clock, timespec* out)
+
+cdef extern from "<sys/timerfd.h>" nogil:
+    enum: TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec* value, itimerspec* old)
+
+cdef enum:
+    RECEIVE_BYTES = 262144       # of the shared buffer: as much as one turn takes from one socket at a time
+    EVENTS = 512                 # taken from epoll at a time
+    ACCEPTS = 64                 # connections taken from a listener at a time
+    TURNS = 16                   # turns in a row before the event loop gets its share
+    WRITES = 64                  # writes in a row to one session that keeps taking
+    RETRY_MS = 100               # between attempts to accept when the system has no descriptor left
+    TIMER_EVENT = 1              # event data of the timer; listeners have 2 * index + 3, sessions their address
+
+
+cdef uint64_t clock_ms(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <uint64_t> now.tv_sec * 1000 + <uint64_t> now.tv_nsec // 1000000
+
+
+cdef class Reactor(Driver):
+    """Serves the WebSocket connections of listening sockets for a hub, inside the event loop `loop`.
+
+    `authenticate_upgrade` and `authenticate_message` check credentials (see `Hub.set_callbacks`). `hand_over(fd, data,
+    peer)` gets each connection whose request is no WebSocket upgrade; the descriptor is its own from then on. Raises
+    OSError when the system has no descriptors left.
+    """
+
+    def __cinit__(self, Hub hub not None, loop, authenticate_upgrade, authenticate_message, hand_over):
+        cdef epoll_event event
+        self.hub = hub
+        self.loop = loop
+        self.take_over = hand_over
+        self.listeners = []
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+        self.buffer = <uint8_t*> malloc(RECEIVE_BYTES)
+        if self.epoll < 0 or self.timer < 0:
+            raise OSError(errno, "no descriptor for the reactor")
+        if self.buffer == NULL:
+            raise MemoryError
+        event.events = EPOLLIN
+        event.data.u64 = TIMER_EVENT
+        epoll_ctl(self.epoll, EPOLL_CTL_ADD, self.timer, &event)
+        self.accepting = True
+        hub.set_callbacks(authenticate_upgrade, authenticate_message)
+        hub.home = self
+        self.refresh()
+
+    def __dealloc__(self):
+        if self.epoll >= 0:
+            close(self.epoll)
+        if self.timer >= 0:
+            close(self.timer)
+        free(self.buffer)
+
+    def listen(self, sock):
+        """Accept connections from a bound, listening, non-blocking socket, which the reactor keeps. Raises OSError."""
+        cdef epoll_event event
+        self.listeners.append(sock)
+        event.events = EPOLLIN
+        event.data.u64 = 2 * (len(self.listeners) - 1) + 3
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, sock.fileno(), &event) < 0:
+            raise OSError(errno, "the listening socket cannot be polled")
+
+    def start(self):
+        """Let the event loop poll the reactor."""
+        if not self.running:
+            self.running = True
+            self.loop.add_reader(self.epoll, self.turn)
+            self.arm()
+
+    def stop_accepting(self):
+        """Close the listening sockets; connections go on."""
+        self.accepting = False
+        for sock in self.listeners:
+            sock.close()
+        self.listeners.clear()
+
+    def stop(self):
+        """Close the listening sockets and every connection at once; the event loop polls the reactor no more."""
+        self.stop_accepting()
+        if self.running:
+            self.running = False
+            self.loop.remove_reader(self.epoll)
+        while self.hub.sessions != NULL:
+            self.hub.finish(self.hub.sessions)
+        self.hub.end_turn()
+
+    def turn(self):
+        """Handle all that is ready. Called by the event loop."""
+        cdef int turns = 0, ready = 0
+        cdef bint more = False
+        cdef uint64_t until
+        self.woken = False
+        self.in_turn = True
+        while turns < TURNS and self.running:
+            self.refresh()
+            until = self.hub.now_ms + self.hub.settings.window_ms
+            while True:
+                self.round(&ready)
+                more = self.hub.resume_some()
+                if not more and ready < EVENTS:
+                    break
+                self.refresh()
+                if self.hub.now_ms >= until:
+                    break
+            self.hub.end_turn()
+            turns += 1
+            if ready == 0 and not more:
+                break
+        self.refresh()
+        self.hub.tick()
+        if self.retry_ms and self.hub.now_ms >= self.retry_ms:
+            self.retry_ms = 0
+            self.watch_listeners(True)
+        self.hub.end_turn()
+        self.in_turn = False
+        self.arm()
+        if more or self.hub.resume != NULL:
+            self.wake()
+
+    cdef void round(self, int* ready) noexcept:
+        """One look at what is ready."""
+        cdef epoll_event events[EVENTS]
+        cdef Session* session
+        cdef uint64_t what
+        cdef uint64_t expirations
+        cdef int i
+        ready[0] = epoll_wait(self.epoll, events, EVENTS, 0)
+        for i in range(ready[0]):
+            what = events[i].data.u64
+            if what == TIMER_EVENT:
+                read(self.timer, &expirations, sizeof(expirations))
+                self.armed_ms = 0
+            elif what & 1:
+                self.accept_from(<int> ((what - 3) // 2))
+            else:
+                session = <Session*> what
+                if session.state == SESSION_DEAD:
+                    continue
+                if events[i].events & EPOLLOUT:
+                    self.hub.flush(session)
+                if session.state != SESSION_DEAD and events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP):
+                    self.receive_from(session)
+
+    # --- accepting
+
+    cdef void accept_from(self, int listener) noexcept:
+        cdef int fd, i, source
+        if listener >= len(self.listeners):
+            return
+        source = self.listeners[listener].fileno()
+        for i in range(ACCEPTS):
+            fd = accept4(source, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd >= 0:
+                self.admit_socket(fd)
+            elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                self.accept_failed()
+                return
+            elif errno != EINTR and errno != ECONNABORTED:
+                return
+
+    cdef void admit_socket(self, int fd) noexcept:
+        cdef epoll_event event
+        cdef int on = 1
+        cdef Session* session = self.hub.open(self, fd)
+        if session == NULL:
+            close(fd)
+            return
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+        event.events = EPOLLIN
+        event.data.u64 = <uint64_t> <size_t> session
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
+            self.hub.finish(session)
+            return
+        # The request is often there already; receiving at once saves a round.
+        self.receive_from(session)
+
+    cdef void accept_failed(self) noexcept:
+        """No descriptor is left: those who wait stay in the backlog, and the others are served on."""
+        self.hub.counters.accept_failures += 1
+        self.retry_ms = self.hub.now_ms + RETRY_MS
+        self.watch_listeners(False)
+
+    cdef void watch_listeners(self, bint on) noexcept:
+        cdef epoll_event event
+        cdef int i
+        for i in range(len(self.listeners)):
+            event.events = EPOLLIN if on else 0
+            event.data.u64 = 2 * i + 3
+            epoll_ctl(self.epoll, EPOLL_CTL_MOD, self.listeners[i].fileno(), &event)
+
+    # --- receiving
+
+    cdef void receive_from(self, Session* session) noexcept:
+        cdef ssize_t size
+        if session.flags & FLAG_RESUME:
+            return               # its older input comes first, in this turn still
+        size = recv(session.fd, self.buffer, RECEIVE_BYTES, 0)
+        if size > 0:
+            self.hub.receive(session, self.buffer, <size_t> size)
+        elif size == 0 or (errno != EAGAIN and errno != EINTR):
+            self.hub.finish(session)
+
+    cdef void reading(self, Session* session, bint on) noexcept:
+        if on:
+            session.flags &= ~<uint32_t> FLAG_READ_OFF
+        else:
+            session.flags |= FLAG_READ_OFF
+        self.watch(session)
+
+    cdef void watch(self, Session* session) noexcept:
+        """Tell epoll what the session waits for."""
+        cdef epoll_event event
+        event.events = 0
+        if not session.flags & FLAG_READ_OFF:
+            event.events |= EPOLLIN
+        if session.flags & FLAG_WRITE_ARMED:
+            event.events |= EPOLLOUT
+        event.data.u64 = <uint64_t> <size_t> session
+        epoll_ctl(self.epoll, EPOLL_CTL_MOD, session.fd, &event)
+
+    # --- writing
+
+    cdef int write(self, Session* session) noexcept:
+        cdef iovec vectors[MAILBOX_VECTORS]
+        cdef msghdr message
+        cdef int count, i, writes = 0
+        cdef size_t total
+        cdef ssize_t sent
+        while True:
+            count = mailbox_gather(&session.mailbox, vectors)
+            if count == 0:
+                if session.flags & FLAG_BLOCKED and outbox_refill(&self.hub.outbox, session):
+                    continue
+                return self.written(session)
+            if writes == WRITES:
+                return self.blocked(session)
+            writes += 1
+            if count == 1:
+                total = vectors[0].iov_len
+                sent = send(session.fd, vectors[0].iov_base, total, MSG_NOSIGNAL)
+            else:
+                total = 0
+                for i in range(count):
+                    total += vectors[i].iov_len
+                memset(&message, 0, sizeof(message))
+                message.msg_iov = vectors
+                message.msg_iovlen = count
+                sent = sendmsg(session.fd, &message, MSG_NOSIGNAL)
+            if sent < 0:
+                if errno == EINTR:
+                    continue
+                if errno != EAGAIN and errno != ENOBUFS and errno != ENOMEM:
+                    return -1
+                sent = 0
+            self.hub.counters.writes += 1
+            self.hub.counters.bytes_sent += <uint64_t> sent
+            if mailbox_advance(&session.mailbox, <size_t> sent) < 0:
+                return -1
+            if <size_t> sent < total:
+                self.hub.counters.blocked_writes += 1
+                return self.blocked(session)
+
+    cdef int blocked(self, Session* session) noexcept:
+        """The socket is full: what is left waits in the session's own memory until there is room."""
+        if mailbox_hold_spans(&session.mailbox) < 0:
+            return -1
+        session.flags |= FLAG_BLOCKED
+        if not session.flags & FLAG_WRITE_ARMED:
+            session.flags |= FLAG_WRITE_ARMED
+            self.watch(session)
+        return 0
+
+    cdef int written(self, Session* session) noexcept:
+        """Everything has left."""
+        if session.flags & FLAG_WRITE_ARMED:
+            session.flags &= ~<uint32_t> FLAG_WRITE_ARMED
+            self.watch(session)
+        if session.state == SESSION_LINGER and not session.flags & FLAG_SHUT:
+            session.flags |= FLAG_SHUT
+            shutdown(session.fd, SHUT_WR)
+        return 0
+
+    cdef void finish(self, Session* session) noexcept:
+        close(session.fd)        # takes it out of the epoll instance as well
+        session.fd = -1
+        if self.retry_ms:
+            self.retry_ms = self.hub.now_ms
+
+    cdef void hand_over(self, Session* session, const uint8_t* data, size_t size) noexcept:
+        cdef str address = self.peer(session)
+        cdef int fd = session.fd
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, NULL)
+        session.fd = -1
+        try:
+            self.take_over(fd, (<const char*> data)[:size], address)
+        except Exception as error:
+            self.loop.call_exception_handler({"message": "a connection could not be handed over", "exception": error})
+
+    cdef str peer(self, Session* session):
+        """`host:port`, `[host]:port`, or "" for a Unix socket."""
+        try:
+            peer = socket.socket(fileno=session.fd)
+        except OSError:
+            return ""
+        try:
+            address = peer.getpeername()
+        except OSError:
+            return ""
+        finally:
+            peer.detach()
+        if not isinstance(address, tuple):
+            return ""
+        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+    # --- time
+
+    cdef void refresh(self) noexcept:
+        self.hub.set_time(clock_ms(CLOCK_MONOTONIC), clock_ms(CLOCK_REALTIME))
+
+    cdef void wake(self) noexcept:
+        if self.running and not self.woken:
+            self.woken = True
+            self.loop.call_soon(self.turn)
+
+    cdef void arm(self) noexcept:
+        """Set the timer to the hub's next deadline; left alone when it goes off early enough already."""
+        cdef itimerspec value
+        cdef int64_t wait = self.hub.next_deadline()
+        cdef uint64_t at
+        if self.retry_ms and (wait < 0 or self.hub.now_ms + <uint64_t> wait > self.retry_ms):
+            wait = <int64_t> (self.retry_ms - self.hub.now_ms) if self.retry_ms > self.hub.now_ms else 0
+        if wait < 0:
+            return
+        at = self.hub.now_ms + <uint64_t> max(wait, 1)
+        if self.armed_ms and self.armed_ms <= at:
+            return
+        self.armed_ms = at
+        memset(&value, 0, sizeof(value))
+        value.it_value.tv_sec = at // 1000
+        value.it_value.tv_nsec = (at % 1000) * 1000000
+        timerfd_settime(self.timer, TFD_TIMER_ABSTIME, &value, NULL)
