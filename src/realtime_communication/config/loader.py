@@ -39,6 +39,7 @@ from realtime_communication.config.values import INVALID, convert, convert_text,
 from realtime_communication.errors import ConfigurationError, ConfigurationProblem
 
 _FILE_NAME = "config.toml"
+_LONGEST_PART = 1000
 _NOT_YET = "not supported by this version yet"
 
 
@@ -108,7 +109,8 @@ class _Loader:
         for entries in self._file_layers(arguments, profile):
             self._lay(self._layer(entries))
         self._lay(self._layer(self._environment()))
-        self.problems += arguments.problems
+        for problem in arguments.problems:
+            self._problem(problem.key, problem.value, problem.origin, problem.message)
         self._lay(self._layer(self._command_line(arguments)))
         self._derive()
         warnings = self._check_later()
@@ -158,18 +160,21 @@ class _Loader:
                 self._problem("", "", str(path), str(error))
                 continue
             self.files.append(path)
-            yield list(self._file_entries(file, layer, file.content, ""))
+            yield list(self._file_entries(file, layer, file.content, ()))
 
-    def _file_entries(self, file: TomlFile, layer: Layer, table: Mapping[str, object], prefix: str) -> Iterator[_Entry]:
+    def _file_entries(
+        self, file: TomlFile, layer: Layer, table: Mapping[str, object], above: tuple[str, ...]
+    ) -> Iterator[_Entry]:
         for name, value in table.items():
-            path = prefix + name
-            origin = Origin(layer, file.name, file.line(tuple(path.split("."))))
+            place = (*above, name)
+            path = ".".join(place)
+            origin = Origin(layer, file.name, file.line(place))
             if "." in name or (path not in SECTIONS and resolve(path) is None):
-                self._problem(_printable(path), "", str(origin), _unknown(path, is_section=isinstance(value, dict)))
+                self._problem(path, "", str(origin), _unknown(path, is_section=isinstance(value, dict)))
             elif path not in SECTIONS:
                 yield _Entry(path, value, origin, is_text=False, file=file)
             elif isinstance(value, dict):
-                yield from self._file_entries(file, layer, value, path + ".")
+                yield from self._file_entries(file, layer, value, place)
             else:
                 self._problem(path, shown(value), str(origin), "is a section: must be a table of keys")
 
@@ -185,7 +190,7 @@ class _Loader:
             key = find_option(argument.name)
             if key is None:
                 hint = did_you_mean(argument.name, option_names()) or did_you_mean(argument.option[2:], option_names())
-                self._problem(_printable(argument.option), "", "command line", "unknown option" + hint)
+                self._problem(argument.option, "", "command line", "unknown option" + hint)
                 continue
             path = argument.name if resolve(argument.name) is not None else key.path
             yield _Entry(path, argument.text, origin, is_text=True)
@@ -229,7 +234,7 @@ class _Loader:
                 line = entry.file.line((*entry.path.split("."), *_place(below)))
                 origin = msgspec.structs.replace(origin, line=line)
             text = shown(value, secret=key.secret)
-            self._problem(entry.path + _printable(below), text, str(origin), message)
+            self._problem(entry.path + below, text, str(origin), message)
 
         value = convert_text(key, raw, complain) if isinstance(raw, str) and is_text else convert(key, raw, complain)
         if factor != 1.0 and isinstance(value, (int, float)):
@@ -308,7 +313,7 @@ class _Loader:
     # Problems
 
     def _problem(self, key: str, value: str, origin: str, message: str) -> None:
-        self.problems.append(ConfigurationProblem(key, value, origin, message))
+        self.problems.append(ConfigurationProblem(*map(_printable, (key, value, origin, message))))
 
     def _complain_about(self, place: str, message: str) -> None:
         """Report what a rule found, with the value and the origin of the key it names."""
@@ -362,5 +367,5 @@ def _at(value: object, place: tuple[str | int, ...]) -> object:
 
 
 def _printable(text: str) -> str:
-    """A name from outside as one short line."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:200]
+    """Part of a problem as one line of bounded length, whatever a name from outside holds."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_PART])

@@ -58,7 +58,8 @@ def toml(value: object) -> str:
     if isinstance(value, dict):
         inner = ", ".join(f"{name} = {toml(item)}" for name, item in value.items() if item is not None)
         return "{ " + inner + " }" if inner else "{}"
-    return json.dumps(value)  # TOML's basic strings, integers and booleans are written like JSON's
+    # TOML's basic strings, integers and booleans are written like JSON's, but for surrogate pairs and DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def json_schema() -> dict[str, object]:

@@ -50,7 +50,7 @@ def read_toml(path: Path) -> TomlFile:
         raise UnreadableFileError(f"is not UTF-8 (at line {data[: error.start].count(10) + 1})") from None
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python converts
         raise UnreadableFileError(f"is not valid TOML: {error}") from None
     except RecursionError:
         raise UnreadableFileError("is nested too deeply") from None

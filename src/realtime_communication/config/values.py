@@ -77,7 +77,7 @@ def _read(key: Key, text: str) -> object:
 def _toml_value(text: str) -> object:
     try:
         table = tomllib.loads("value = " + text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return INVALID
     return table["value"] if len(table) == 1 else INVALID
 
@@ -90,7 +90,7 @@ def _plain(key: Key, value: object) -> object:
     if key.kind is Kind.NUMBER:
         return _number(key, value)
     if key.kind is Kind.STRING:
-        return value if isinstance(value, str) and _within(key, len(value.encode(errors="replace"))) else INVALID
+        return value if isinstance(value, str) and _fits(key, value) else INVALID
     if key.kind is Kind.CHOICE:
         return value if isinstance(value, str) and value in key.choices else INVALID
     if key.kind is Kind.STRING_MAP:
@@ -112,6 +112,14 @@ def _number(key: Key, value: object) -> object:
     except OverflowError:
         return INVALID
     return number if math.isfinite(number) and _within(key, number) else INVALID
+
+
+def _fits(key: Key, text: str) -> bool:
+    """Whether a string is of the right length in UTF-8; bytes of a variable that are no UTF-8 never are."""
+    try:
+        return _within(key, len(text.encode()))
+    except UnicodeEncodeError:
+        return False
 
 
 def _within(key: Key, number: float) -> bool:
@@ -225,7 +233,7 @@ def shown(value: object, *, secret: bool = False) -> str:
     if isinstance(value, float):
         text = plain(value) if math.isfinite(value) else str(value)
     elif isinstance(value, (dict, list, tuple)):
-        text = json.dumps(without_secrets(msgspec.to_builtins(value)), default=str)
+        text = _nested(value)
     elif isinstance(value, (str, bool)):
         text = json.dumps(value)
     elif isinstance(value, int) and value.bit_length() > 512:
@@ -233,6 +241,13 @@ def shown(value: object, *, secret: bool = False) -> str:
     else:
         text = str(value)
     return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "…"
+
+
+def _nested(value: object) -> str:
+    try:
+        return json.dumps(without_secrets(msgspec.to_builtins(value)), default=str)
+    except (ValueError, RecursionError, OverflowError):
+        return "…"
 
 
 def without_secrets(value: object) -> object:
