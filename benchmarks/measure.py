@@ -116,8 +116,10 @@ class Session:
 
             arguments = [*figure.arguments(candidate, 0, 1.0), *self._arguments(server)]
             report = self._generator.run(*arguments, hold=hold)
-        growth = (held[0] - before) / figure.connections if held else 0.0
-        self._results.idle[candidate.name] = Idle(report, growth)
+        if held:
+            self._results.idle[candidate.name] = Idle(report, before, held[0])
+        else:
+            raise GeneratorError(f"{candidate.name}: the idle connections did not open: {report.problems}")
 
 
 def say(text: str) -> None:

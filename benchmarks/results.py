@@ -11,10 +11,15 @@ from .servers import Candidate
 
 
 class Idle(msgspec.Struct, frozen=True):
-    """Idle connections: the run, and by how much each of them made the server's resident memory grow."""
+    """Idle connections: the run, and the server's resident memory in bytes without and with them."""
 
     report: Report
-    bytes_per_connection: float
+    rss_before: int
+    rss_with: int
+
+    @property
+    def bytes_per_connection(self) -> float:
+        return (self.rss_with - self.rss_before) / self.report.connections
 
 
 class Spread(msgspec.Struct, frozen=True):

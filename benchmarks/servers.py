@@ -31,6 +31,9 @@ workers = 1
 [websocket]
 max_connections = 100000
 
+[actor_system]
+mailbox_capacity = 10000
+
 [rate_limiting]
 enabled = false
 
@@ -82,9 +85,7 @@ CANDIDATES = (
         "**this build**",
         "rtc",
         (
-            sys.executable,
-            "-m",
-            "realtime_communication",
+            str(Path(sys.executable).with_name("rtc")),
             "serve",
             "--profile=test",
             "--config={config}",

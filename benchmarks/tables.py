@@ -36,8 +36,8 @@ def document(candidates: Sequence[Candidate], measured: Sequence[Figure], idle: 
         "### As a share of the bare C loop and of uWebSockets\n\nRound by round, so that what disturbed both of a pair "
         "does not count. Direct messages are compared with echoes.",
         ratios_table(started, measured, results),
-        "### The same by CPU time\n\nWhat the bare loop spends on a delivery (connection) as a share of what the server "
-        "spends: where other programs run on the cores, this holds while rates do not.",
+        "### The same by CPU time\n\nWhat the bare loop spends on a delivery (connection) as a share of what the "
+        "server spends: where other programs run on the cores, this holds while rates do not.",
         cpu_ratios_table(started, measured, results),
         "### CPU time of the server\n\nMicroseconds for each delivery (connection), user + system, over all rounds.",
         cpu_table(started, measured, results),
@@ -86,7 +86,11 @@ def rates_table(
     columns = with_rates(measured)
     head = ["server", *map(heading, columns)]
     if idle is not None:
-        head += [f"RSS per idle connection, of {idle.connections:,}", "CPU per idle connection, µs/s"]
+        head += [
+            f"RSS per idle connection, of {idle.connections:,}",
+            "RSS before → with them, MiB",
+            "CPU per idle connection, µs/s",
+        ]
     rows = []
     for candidate in candidates:
         row = [candidate.title, *(spread_cell(results.spread(figure, candidate.name)) for figure in columns)]
@@ -99,9 +103,10 @@ def rates_table(
 def idle_cells(candidate: Candidate, results: Results) -> list[str]:
     found = results.idle.get(candidate.name)
     if found is None or not found.report.is_sound:
-        return [MISSING, MISSING]
+        return [MISSING] * 3
     cpu = found.report.server_cpu * 1e6 / found.report.connections / found.report.seconds
-    return [f"{found.bytes_per_connection / 1024:.2f} KiB", f"{cpu:.2f}"]
+    sizes = f"{found.rss_before / 2**20:.1f} → {found.rss_with / 2**20:.1f}"
+    return [f"{found.bytes_per_connection / 1024:.2f} KiB", sizes, f"{cpu:.2f}"]
 
 
 def counterpart(figure: Figure) -> Figure:
