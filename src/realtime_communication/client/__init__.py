@@ -1,7 +1,8 @@
 """The Python client: ``connect`` and the values and errors it speaks in."""
 
 from realtime_communication.client.backoff import Backoff
-from realtime_communication.client.client import Client, TokenProvider, connect
+from realtime_communication.client.client import Client, connect
+from realtime_communication.client.credentials import TokenProvider
 from realtime_communication.client.delivery import Callback
 from realtime_communication.client.errors import (
     AuthenticationFailed,

@@ -23,12 +23,13 @@ import logging
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Self, TypeVar
 
-from realtime_communication.client import encoding, events
-from realtime_communication.client import protocol as wire
+from realtime_communication.client import encoding
+from realtime_communication.client import outputs as out
 from realtime_communication.client.backoff import Backoff
+from realtime_communication.client.credentials import Credentials, TokenProvider
 from realtime_communication.client.delivery import Callback, EventQueue, pump
 from realtime_communication.client.encoding import Codec, Compression, Format, ServerEnvelope
 from realtime_communication.client.errors import (
@@ -36,39 +37,37 @@ from realtime_communication.client.errors import (
     ClientClosed,
     ClientError,
     ConnectionLost,
-    HandshakeRejected,
     ProtocolViolation,
     RequestError,
     RequestTimeout,
 )
 from realtime_communication.client.events import (
+    Closing,
+    Connected,
     ConnectionEvent,
     Delivery,
+    Disconnected,
     HistoryPage,
     InboxEvent,
+    Lagged,
     Payload,
     Position,
     PresenceState,
     SubscriptionEvent,
+    TokenExpiring,
 )
+from realtime_communication.client.link import Dial, Link
+from realtime_communication.client.protocol import ClientProtocol, State
 from realtime_communication.client.subscription import Subscription
-from realtime_communication.client.transport import Connection, TryAgain, open_connection
+from realtime_communication.client.transport import Connection, open_connection
 
 __all__ = ["Client", "TokenProvider", "connect"]
 
-TokenProvider = Callable[[], Awaitable[str]]
-"""Gives a valid access token. Raises AuthenticationFailed when there will be none any more."""
-
 E = TypeVar("E", bound=ServerEnvelope)
 
-REFUSED_IN_A_ROW = 3
-"""Fresh tokens of a provider that the server may refuse before the client gives up."""
-
 _CLOSE_UNAUTHORIZED = 4401
-_CLOSE_DISCONNECTED = 4403
 _CLOSE_TIMEOUT_SECS = 2.0
 _REFRESH_RETRY_SECS = 5.0
-_EXPIRY_MARGIN_SECS = 5.0
 
 logger = logging.getLogger("realtime_communication.client")
 
@@ -119,13 +118,26 @@ def connect(
     """
     if sum(credential is not None for credential in (token, token_provider, api_key)) > 1:
         raise ValueError("give one of token, token_provider and api_key")
+    credentials = Credentials(token, token_provider, api_key, open_timeout)
+
+    async def dial(factory: Callable[[], Connection], credential_headers: dict[str, str]) -> Connection:
+        return await open_connection(
+            url,
+            factory,
+            headers={**(headers or {}), **credential_headers},
+            subprotocols=Codec.subprotocols(encoding, compression),
+            timeout=open_timeout,
+            keepalive_interval=keepalive_interval,
+            keepalive_timeout=keepalive_timeout,
+            max_message_size=max_message_size,
+            ssl_context=ssl_context,
+        )
+
     return Client(
         url,
-        token=token,
-        token_provider=token_provider,
-        api_key=api_key,
+        credentials=credentials,
+        dial=dial,
         format=encoding,
-        compression=compression,
         request_timeout=request_timeout,
         open_timeout=open_timeout,
         reconnect=reconnect,
@@ -134,11 +146,7 @@ def connect(
         recover_inbox=recover_inbox,
         on_direct=on_direct,
         on_event=on_event,
-        keepalive_interval=keepalive_interval,
-        keepalive_timeout=keepalive_timeout,
         max_message_size=max_message_size,
-        headers=dict(headers or {}),
-        ssl_context=ssl_context,
     )
 
 
@@ -153,11 +161,9 @@ class Client:
         self,
         url: str,
         *,
-        token: str | None,
-        token_provider: TokenProvider | None,
-        api_key: str | None,
+        credentials: Credentials,
+        dial: Dial,
         format: Format,
-        compression: Compression | None,
         request_timeout: float,
         open_timeout: float,
         reconnect: bool,
@@ -166,55 +172,38 @@ class Client:
         recover_inbox: bool,
         on_direct: Callback[InboxEvent] | None,
         on_event: Callback[ConnectionEvent] | None,
-        keepalive_interval: float,
-        keepalive_timeout: float,
         max_message_size: int,
-        headers: dict[str, str],
-        ssl_context: ssl.SSLContext | None,
     ) -> None:
         self._url = url
-        self._token = token
-        self._token_provider = token_provider
-        self._api_key = api_key
-        self._subprotocols = Codec.subprotocols(format, compression)
         self._request_timeout = request_timeout
         self._open_timeout = open_timeout
-        self._reconnect = reconnect
-        self._backoff = backoff
         self._queue_size = queue_size
         self._on_direct = on_direct
         self._on_event = on_event
-        self._max_message_size = max_message_size
-        self._headers = headers
-        self._dial = functools.partial(
-            open_connection,
-            url,
-            subprotocols=self._subprotocols,
-            timeout=open_timeout,
-            keepalive_interval=keepalive_interval,
-            keepalive_timeout=keepalive_timeout,
+        self._protocol = ClientProtocol(format=format, recover_inbox=recover_inbox)
+        self._credentials = credentials
+        self._link = Link(
+            self._protocol,
+            credentials,
+            dial,
+            backoff,
+            reconnect=reconnect,
+            greeting_timeout=open_timeout,
             max_message_size=max_message_size,
-            ssl_context=ssl_context,
+            on_change=self._changed,
+            on_lost=self._lost,
         )
-        self._protocol = wire.ClientProtocol(format=format, recover_inbox=recover_inbox)
-        self._connection: Connection | None = None
         self._futures: dict[int, asyncio.Future[ServerEnvelope]] = {}
         self._subscriptions: dict[str, Subscription] = {}
         self._inbox: EventQueue[InboxEvent] = EventQueue(queue_size, self._inbox_overflow)
         self._events: EventQueue[ConnectionEvent] = EventQueue(queue_size, None)
-        self._session: events.Connected | None = None
+        self._session: Connected | None = None
         self._opened: asyncio.Future[None] | None = None
         self._runner: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._token_refused = False
-        self._refusals = 0
-        self._closing_until = 0.0
         self._closed = False
-        self._end: ClientError | None = None
-        self._end_is_final = False
-        self._expires_at: int | None = None
         self._key_prefix = uuid.uuid4().hex
         self._keys = 0
 
@@ -244,7 +233,7 @@ class Client:
             async with asyncio.timeout(self._open_timeout):
                 await asyncio.shield(self._opened)
         except TimeoutError:
-            last = self._end
+            last = self._link.last_error
             await self.close()
             raise ConnectionLost(f"no connection to {self._safe_url} within {self._open_timeout:g} s: {last}") from last
         except BaseException:
@@ -254,15 +243,15 @@ class Client:
     async def close(self) -> None:
         """Close the connection and end all iterations; waiting requests raise ClientClosed. May be repeated."""
         self._closed = True
-        if self._connection is not None:
-            self._connection.close()
+        has_connection = self._link.connection is not None
+        self._link.stop()
         if self._runner is not None:
-            if self._connection is None:
+            if not has_connection:
                 self._runner.cancel()
             _, pending = await asyncio.wait({self._runner}, timeout=_CLOSE_TIMEOUT_SECS)
-            if pending:
-                self._runner.cancel()
-                await asyncio.wait(pending)
+            for runner in pending:
+                runner.cancel()
+            await asyncio.wait({self._runner})
         self._finish(None)
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         if tasks:
@@ -272,14 +261,14 @@ class Client:
             await asyncio.gather(*pending_tasks, return_exceptions=True)
 
     @property
-    def session(self) -> events.Connected | None:
+    def session(self) -> Connected | None:
         """The latest session, or None before the first."""
         return self._session
 
     @property
     def connected(self) -> bool:
         """Whether a connection stands right now."""
-        return self._protocol.state is wire.State.OPEN
+        return self._protocol.state is State.OPEN
 
     def direct_messages(self) -> AsyncIterator[InboxEvent]:
         """Direct messages to this user, with ``Recovered`` and ``Lagged`` where something may be missing."""
@@ -424,7 +413,7 @@ class Client:
     async def refresh(self, token: str, *, timeout: float | None = None) -> int | None:
         """Replace the token of this and later connections; returns its expiry in seconds since 1970."""
         reply = await self._request({"type": "Refresh", "token": token}, encoding.RefreshedEnvelope, timeout)
-        self._token = token
+        self._credentials.token = token
         return reply.expires_at
 
     async def _request(self, body: dict[str, Any], reply: type[E], timeout: float | None) -> E:
@@ -433,10 +422,11 @@ class Client:
     async def _ask(self, send: Callable[[], int], reply: type[E], timeout: float | None) -> E:
         self._check_open()
         deadline = asyncio.get_running_loop().time() + (self._request_timeout if timeout is None else timeout)
-        if self._connection is not None and not self._connection.writable.is_set():
+        connection = self._link.connection
+        if connection is not None and not connection.writable.is_set():
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._connection.writable.wait()
+                    await connection.writable.wait()
             except TimeoutError as error:
                 raise RequestTimeout("the server does not read") from error
             self._check_open()
@@ -458,125 +448,18 @@ class Client:
         finally:
             del self._futures[request_id]
             self._protocol.forget(request_id)
+            self._changed()
         if not isinstance(envelope, reply):
             raise ProtocolViolation(f"the server answered with {type(envelope).__struct_config__.tag}")
         return envelope
 
-    # The connection
+    # Between protocol and application
 
     async def _run(self) -> None:
-        """Connection after connection, until the end."""
         try:
-            while not self._closed:
-                code, reason, wait_secs = await self._one_connection()
-                if self._closed or self._end_is_final:
-                    break
-                delay = self._backoff.next_delay(max(wait_secs, self._closing_until - time.monotonic(), 0.0))
-                self._events.put(events.Disconnected(code, reason, delay))
-                await asyncio.sleep(delay)
-        except asyncio.CancelledError:
-            if not self._closed:
-                raise
-        except Exception as error:
-            logger.exception("the client failed")
-            self._give_up(ConnectionLost(f"the client failed: {error!r}"))
+            await self._link.run()
         finally:
-            self._finish(self._end if self._end_is_final else None)
-
-    async def _one_connection(self) -> tuple[int, str, float]:
-        """Dial, serve until the connection ends: (close code, reason, seconds to wait at least)."""
-        try:
-            headers = await self._credentials()
-            connection = await self._dial(factory=self._new_connection, headers=headers)
-        except AuthenticationFailed as error:
-            self._refused(error)
-            return _CLOSE_UNAUTHORIZED, str(error), 0.0
-        except HandshakeRejected as error:
-            self._give_up(error)
-            return error.code, str(error), 0.0
-        except ConnectionLost as error:
-            self._lost(error)
-            return error.code, str(error), error.after_secs if isinstance(error, TryAgain) else 0.0
-        greeting = asyncio.get_running_loop().call_later(self._open_timeout, self._check_greeting, connection)
-        try:
-            code, reason = await asyncio.shield(connection.ended)
-        finally:
-            greeting.cancel()
-            self._connection = None
-            connection.close()
-        self._protocol.connection_lost(code, reason)
-        self._take_outputs()
-        self._after_close(code, reason)
-        return code, reason, 0.0
-
-    def _after_close(self, code: int, reason: str) -> None:
-        """Decide whether to come back after a close code (protocol section 3)."""
-        words = f"the server closed the connection with {code} {reason}".rstrip()
-        closing = self._protocol.closing
-        if code in (_CLOSE_UNAUTHORIZED, _CLOSE_DISCONNECTED):
-            self._refused(AuthenticationFailed(words, code=str(code)))
-        elif closing is not None and not closing.reconnect:
-            self._give_up(ConnectionLost(words, code=code, reason=reason))
-        else:
-            self._lost(ConnectionLost(words, code=code, reason=reason))
-
-    def _new_connection(self) -> Connection:
-        return Connection(self._connection_made, self._message_received, self._max_message_size)
-
-    def _connection_made(self, connection: Connection) -> None:
-        self._connection = connection
-        self._protocol.connection_made(Codec.from_subprotocol(connection.subprotocol, self._max_message_size))
-
-    def _check_greeting(self, connection: Connection) -> None:
-        if self._protocol.state is not wire.State.OPEN:
-            connection.close(outcome=(1006, "the server did not greet in time"))
-
-    async def _credentials(self) -> dict[str, str]:
-        headers = dict(self._headers)
-        if self._api_key is not None:
-            headers["X-API-Key"] = self._api_key
-        if self._token_provider is not None and (self._token is None or self._token_refused or self._token_is_old()):
-            self._token = await self._ask_provider()
-            self._token_refused = False
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        return headers
-
-    async def _ask_provider(self) -> str:
-        """A token. Raises AuthenticationFailed (the provider's word) or ConnectionLost (anything else it raised)."""
-        assert self._token_provider is not None
-        try:
-            async with asyncio.timeout(self._open_timeout):
-                return await self._token_provider()
-        except AuthenticationFailed as error:
-            self._give_up(error)
-            raise
-        except Exception as error:
-            logger.warning("the token provider failed: %r", error)
-            raise ConnectionLost(f"the token provider failed: {error!r}") from error
-
-    def _token_is_old(self) -> bool:
-        expires_at = self._expires_at
-        return expires_at is not None and expires_at - time.time() < _EXPIRY_MARGIN_SECS
-
-    def _refused(self, error: AuthenticationFailed) -> None:
-        self._refusals += 1
-        self._token_refused = True
-        if self._token_provider is None or self._refusals >= REFUSED_IN_A_ROW:
-            self._give_up(error)
-        else:
-            self._lost(error)
-
-    def _lost(self, error: ClientError) -> None:
-        if not self._reconnect and not self._end_is_final:
-            self._give_up(error)
-        elif not self._end_is_final:
-            self._end = error
-
-    def _give_up(self, error: ClientError) -> None:
-        if not self._end_is_final:
-            self._end = error
-            self._end_is_final = True
+            self._finish(self._link.failure)
 
     def _finish(self, error: ClientError | None) -> None:
         """No connection will follow. ``error`` is None when the application closed the client."""
@@ -585,7 +468,7 @@ class Client:
                 timer.cancel()
         if error is not None and not self._closed:
             code = error.code if isinstance(error, ConnectionLost) else _CLOSE_UNAUTHORIZED
-            self._events.put(events.Disconnected(code, str(error), None))
+            self._events.put(Disconnected(code, str(error), None))
         failure = error or ClientClosed("the client was closed")
         self._protocol.fail_all(failure)
         self._take_outputs()
@@ -604,18 +487,15 @@ class Client:
     def _check_open(self) -> None:
         if self._closed or self._runner is None:
             raise ClientClosed("the client is not open")
-        if self._end_is_final and self._end is not None:
-            raise self._end
+        if self._link.failure is not None:
+            raise self._link.failure
 
-    # Between protocol and application
-
-    def _message_received(self, data: bytes) -> None:
-        self._protocol.receive_message(data, asyncio.get_running_loop().time())
+    def _changed(self) -> None:
         self._take_outputs()
         self._flush()
 
     def _flush(self) -> None:
-        connection = self._connection
+        connection = self._link.connection
         for is_text, data in self._protocol.data_to_send():
             if connection is not None:
                 connection.send(is_text, data)
@@ -631,39 +511,37 @@ class Client:
     def _take_outputs(self) -> None:
         for output in self._protocol.outputs():
             match output:
-                case wire.TopicOutput(topic=topic, event=event):
+                case out.TopicOutput(topic=topic, event=event):
                     if topic in self._subscriptions:
                         self._subscriptions[topic]._put(event)
-                case wire.InboxOutput(event=inbox_event):
+                case out.InboxOutput(event=inbox_event):
                     self._inbox.put(inbox_event)
-                case wire.RequestAnswered(id=request_id, envelope=envelope):
+                case out.RequestAnswered(id=request_id, envelope=envelope):
                     future = self._futures.get(request_id)
                     if future is not None and not future.done():
                         future.set_result(envelope)
-                case wire.RequestFailed(id=request_id, error=error):
+                case out.RequestFailed(id=request_id, error=error):
                     future = self._futures.get(request_id)
                     if future is not None and not future.done():
                         future.set_exception(error)
-                case wire.ConnectionOutput(event=connection_event):
+                case out.ConnectionOutput(event=connection_event):
                     self._connection_event(connection_event)
-                case wire.SubscriptionEnded(topic=topic, error=refusal):
+                case out.SubscriptionEnded(topic=topic, error=refusal):
                     subscription = self._subscriptions.pop(topic, None)
                     if subscription is not None:
                         subscription._end(refusal)
-                case wire.RefreshDue(at=at, expires_at=expires_at):
+                case out.RefreshDue(at=at, expires_at=expires_at):
                     self._refresh_due(at, expires_at)
 
     def _connection_event(self, event: ConnectionEvent) -> None:
         match event:
-            case events.Connected():
+            case Connected():
                 self._session = event
-                self._expires_at = event.expires_at
-                self._refusals = 0
-                self._backoff.reset()
+                self._link.established(event.expires_at)
                 if self._opened is not None and not self._opened.done():
                     self._opened.set_result(None)
-            case events.Closing(after_ms=after_ms):
-                self._closing_until = time.monotonic() + after_ms / 1000
+            case Closing(after_ms=after_ms):
+                self._link.stay_away(after_ms)
             case _:
                 pass
         self._events.put(event)
@@ -672,12 +550,12 @@ class Client:
         if self._refresh_timer is not None:
             self._refresh_timer.cancel()
             self._refresh_timer = None
-        self._expires_at = expires_at
-        if self._token_provider is not None:
+        self._credentials.expires_at = expires_at
+        if self._credentials.renewable:
             delay = 0.0 if at is None else max(0.0, at - time.time())
             self._refresh_timer = asyncio.get_running_loop().call_later(delay, self._start_refresh)
         elif at is None:
-            self._events.put(events.TokenExpiring(expires_at))
+            self._events.put(TokenExpiring(expires_at))
 
     def _start_refresh(self) -> None:
         self._refresh_timer = None
@@ -685,19 +563,21 @@ class Client:
 
     async def _refresh_by_provider(self) -> None:
         try:
-            await self.refresh(await self._ask_provider())
+            await self.refresh(await self._credentials.new_token())
         except RequestError as error:
             logger.warning("the server refused the new token: %s", error)
-            self._token_refused = True
+            self._credentials.refused()
         except (ConnectionLost, RequestTimeout) as error:
             logger.warning("the token could not be refreshed, trying again: %s", error)
             if not self._closed:
                 self._refresh_timer = asyncio.get_running_loop().call_later(_REFRESH_RETRY_SECS, self._start_refresh)
         except AuthenticationFailed:
-            if self._connection is not None:
-                self._connection.close(outcome=(_CLOSE_UNAUTHORIZED, "the token provider gives no token any more"))
+            self._link.drop_credentials()
         except ClientClosed:
             pass
+
+    def _lost(self, event: Disconnected) -> None:
+        self._events.put(event)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -706,7 +586,7 @@ class Client:
 
     def _inbox_overflow(self, count: int) -> InboxEvent:
         user_id = self._session.user_id if self._session is not None else ""
-        return events.Lagged(f"@{user_id}", count, recovered=False, source="queue")
+        return Lagged(f"@{user_id}", count, recovered=False, source="queue")
 
     def _position(self, topic: str) -> Position | None:
         return self._protocol.position(topic)
