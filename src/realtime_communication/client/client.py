@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import ssl
 import time
 import uuid
@@ -68,6 +69,7 @@ E = TypeVar("E", bound=ServerEnvelope)
 _CLOSE_UNAUTHORIZED = 4401
 _CLOSE_TIMEOUT_SECS = 2.0
 _REFRESH_RETRY_SECS = 5.0
+_REMINDER_CROSSED_SECS = 1.0
 
 logger = logging.getLogger("realtime_communication.client")
 
@@ -203,6 +205,8 @@ class Client:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
+        self._refreshing = False
+        self._refreshed_at = -math.inf
         self._closed = False
         self._key_prefix = uuid.uuid4().hex
         self._keys = 0
@@ -456,10 +460,15 @@ class Client:
     # Between protocol and application
 
     async def _run(self) -> None:
+        failure: ClientError | None = None
         try:
             await self._link.run()
+            failure = self._link.failure
+        except Exception as error:
+            logger.exception("the client failed")
+            failure = self._link.failure = ConnectionLost(f"the client failed: {error!r}")
         finally:
-            self._finish(self._link.failure)
+            self._finish(failure)
 
     def _finish(self, error: ClientError | None) -> None:
         """No connection will follow. ``error`` is None when the application closed the client."""
@@ -547,6 +556,8 @@ class Client:
         self._events.put(event)
 
     def _refresh_due(self, at: int | None, expires_at: int | None) -> None:
+        if at is None and (self._refreshing or time.monotonic() - self._refreshed_at < _REMINDER_CROSSED_SECS):
+            return  # the server's reminder and our request crossed
         if self._refresh_timer is not None:
             self._refresh_timer.cancel()
             self._refresh_timer = None
@@ -562,8 +573,10 @@ class Client:
         self._start(self._refresh_by_provider())
 
     async def _refresh_by_provider(self) -> None:
+        self._refreshing = True
         try:
             await self.refresh(await self._credentials.new_token())
+            self._refreshed_at = time.monotonic()
         except RequestError as error:
             logger.warning("the server refused the new token: %s", error)
             self._credentials.refused()
@@ -575,6 +588,8 @@ class Client:
             self._link.drop_credentials()
         except ClientClosed:
             pass
+        finally:
+            self._refreshing = False
 
     def _lost(self, event: Disconnected) -> None:
         self._events.put(event)

@@ -157,7 +157,8 @@ async def open_connection(
         raise ConnectionLost(f"no connection within {timeout:g} s") from error
     except (OSError, picows.WSError) as error:
         raise ConnectionLost(f"cannot connect: {error}") from error
-    assert isinstance(connection, Connection)
+    if not isinstance(connection, Connection):  # picows gives no listener when the peer hangs up without an answer
+        raise ConnectionLost("the server hung up during the upgrade")
     return connection
 
 
