@@ -11,6 +11,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from realtime_communication._core.wire import compression
 
 NONE, ZSTD, LZ4, GZIP = range(4)

@@ -7,13 +7,14 @@ import zlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model.frames import client_frame
-from realtime_communication._core.wire import deflate
-from realtime_communication._core.wire.frames import FrameReader
 from websockets.exceptions import NegotiationError
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.headers import parse_extension
+
+from model.frames import client_frame
+from realtime_communication._core.wire import deflate
+from realtime_communication._core.wire.frames import FrameReader
 
 NO_TAKEOVER = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 TAIL = b"\x00\x00\xff\xff"

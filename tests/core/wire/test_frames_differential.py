@@ -5,14 +5,16 @@ first byte that shows it; it accepts lengths that are not in their shortest form
 fragmented message; it leaves UTF-8 of messages to the layer above, so `reference` below decodes them.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model.frames import CLOSE, PING, PONG, TEXT, Event, client_frame, close_payload
-from realtime_communication._core.wire.frames import FrameReader
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
+
+from model.frames import CLOSE, PING, PONG, TEXT, Event, client_frame, close_payload
+from realtime_communication._core.wire.frames import FrameReader
 
 LIMIT = 1000
 attack = settings(max_examples=400, deadline=None, derandomize=True)
@@ -127,7 +129,7 @@ def fragmented(opcode: int, payload: bytes, cuts: list[int], between: list[bytes
     """A message in fragments, with whole control frames in between."""
     borders = [0, *sorted(min(cut, len(payload)) for cut in cuts), len(payload)]
     out = b""
-    for number, (start, end) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+    for number, (start, end) in enumerate(itertools.pairwise(borders)):
         last = number == len(borders) - 2
         out += client_frame(0 if number else opcode, payload[start:end], fin=last)
         if not last and between:

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from model.utf8 import BadText, TextModel
 from realtime_communication._core.wire import utf8
 
