@@ -65,7 +65,7 @@ FIELD_TWICE[:] = [
 # What each field has to be; said when it is missing or different.
 cdef const char* FIELD_RULES[15]
 FIELD_RULES[:] = [
-    b"type must be one of Authenticate, Subscribe, Unsubscribe, Broadcast, DirectMessage, Presence, History, Refresh, Ping",
+    b"type must be Authenticate, Subscribe, Unsubscribe, Broadcast, DirectMessage, Presence, History, Refresh or Ping",
     b"id must be an integer from 0 to 9007199254740991 or a string of at most 64 bytes",
     b"topic must be a string of 1 to 255 bytes without control characters, '*' and '{...}'",
     b"payload is missing",

@@ -15,8 +15,8 @@ cdef enum Encoding:
     ENCODINGS = 2                # how many there are
 
 
-# Appends `payload` in the encoding `target` (copied as it is when `source` equals it). 0; -1 without memory or for a
-# payload that was not validated (nothing is appended then).
+# Appends `payload` in the encoding `target` (copied as it is when `source` equals it). 0, or -1 without memory, with
+# nothing appended. Bytes that were never validated do no harm, but what they become is undefined, -1 included.
 cdef int transcode(Slice payload, int source, int target, Buffer* out) noexcept nogil
 # Appends a finite double as the shortest JSON number that reads back as the same double. 0, or -1 without memory.
 cdef int write_json_double(Buffer* out, double value) noexcept with gil

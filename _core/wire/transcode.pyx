@@ -14,7 +14,7 @@ from realtime_communication._core.wire.json_scan cimport (
     write_json_string,
 )
 from realtime_communication._core.wire.msgpack_scan cimport (
-    MSGPACK_ARRAY, MSGPACK_BINARY, MSGPACK_BOOL, MSGPACK_FLOAT, MSGPACK_MAP, MSGPACK_MAX_DEPTH, MSGPACK_NEGATIVE,
+    MSGPACK_ARRAY, MSGPACK_BINARY, MSGPACK_FLOAT, MSGPACK_MAP, MSGPACK_MAX_DEPTH, MSGPACK_NEGATIVE,
     MSGPACK_NIL, MSGPACK_STRING, MSGPACK_UNSIGNED, MsgpackToken, msgpack_read, write_msgpack_array, write_msgpack_bool,
     write_msgpack_double, write_msgpack_map, write_msgpack_nil, write_msgpack_signed, write_msgpack_string,
     write_msgpack_unsigned,

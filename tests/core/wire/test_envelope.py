@@ -7,18 +7,33 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from realtime_communication._core.wire import envelope
 
 JSON, MSGPACK = 0, 1
 BROADCAST, DIRECT_MESSAGE = 4, 5
-TYPES = ["Authenticate", "Subscribe", "Unsubscribe", "Broadcast", "DirectMessage", "Presence", "History", "Refresh", "Ping"]  # fmt: skip
+TYPES = [
+    "Authenticate",
+    "Subscribe",
+    "Unsubscribe",
+    "Broadcast",
+    "DirectMessage",
+    "Presence",
+    "History",
+    "Refresh",
+    "Ping",
+]
 attack = settings(max_examples=200, deadline=None, derandomize=True)
 text = st.text(st.characters(exclude_categories=["Cs"]))
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | text,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(text, inner, max_size=5),
     max_leaves=10,
-)  # fmt: skip
+)
 both = pytest.mark.parametrize("encoding", [JSON, MSGPACK], ids=["json", "msgpack"])
 
 
@@ -51,8 +66,14 @@ class TestRequests:
         assert refused(parse(encoding, type="Authenticate", api_key=5)) == bad("api_key")
 
     def test_subscribe(self, encoding: int) -> None:
-        request = parse(encoding, type="Subscribe", topic="room:é", recover={"epoch": "e1", "offset": 2**53 - 1, "more": []},
-                        history=1000, presence=True)  # fmt: skip
+        request = parse(
+            encoding,
+            type="Subscribe",
+            topic="room:é",
+            recover={"epoch": "e1", "offset": 2**53 - 1, "more": []},
+            history=1000,
+            presence=True,
+        )
         assert request == {"type": "Subscribe", "topic": "room:é", "position": ("e1", 2**53 - 1), "history": 1000,
                            "presence": True}  # fmt: skip
         assert parse(encoding, type="Subscribe", topic="t", history=0, presence=False) == {
@@ -64,9 +85,17 @@ class TestRequests:
 
     def test_broadcast(self, encoding: int) -> None:
         payload = {"text": ["é", None, 1.5]}
-        request = parse(encoding, type="Broadcast", id=5, topic="t", payload=payload, exclude_self=True, idempotency_key="k")
-        assert request == {"type": "Broadcast", "id": encode(encoding, 5), "topic": "t",
-                           "payload": encode(encoding, payload), "exclude_self": True, "idempotency_key": "k"}  # fmt: skip
+        request = parse(
+            encoding, type="Broadcast", id=5, topic="t", payload=payload, exclude_self=True, idempotency_key="k"
+        )
+        assert request == {
+            "type": "Broadcast",
+            "id": encode(encoding, 5),
+            "topic": "t",
+            "payload": encode(encoding, payload),
+            "exclude_self": True,
+            "idempotency_key": "k",
+        }
 
     def test_broadcast_to_all(self, encoding: int) -> None:
         request = parse(encoding, type="Broadcast", topic="*", payload=None)
@@ -85,7 +114,9 @@ class TestRequests:
         assert parse(encoding, type="Presence", topic="t") == {"type": "Presence", "topic": "t"}
 
     def test_history(self, encoding: int) -> None:
-        request = parse(encoding, type="History", topic="t", after={"offset": 0, "epoch": "e" * 64}, limit=0, reverse=True)
+        request = parse(
+            encoding, type="History", topic="t", after={"offset": 0, "epoch": "e" * 64}, limit=0, reverse=True
+        )
         assert request == {"type": "History", "topic": "t", "position": ("e" * 64, 0), "limit": 0, "reverse": True}
 
     def test_refresh(self, encoding: int) -> None:
@@ -136,7 +167,19 @@ class TestIdTokens:
 
 INVALID_TOPICS = ["", "x" * 256, "é" * 128, "x" * 65536, "a*b", "room:*", "room\n1", "\x00", "a\x7f", "a\x80b", "\x9f",
                   "{tag}", "a{tag}b", "**"]  # fmt: skip
-VALID_TOPICS = ["x", "x" * 255, "é" * 127, "a/b.c:d", "room \U0001f600", "@alice", "$system", "\xa0", "}a{", "{", 'quo"te\\']
+VALID_TOPICS = [
+    "x",
+    "x" * 255,
+    "é" * 127,
+    "a/b.c:d",
+    "room \U0001f600",
+    "@alice",
+    "$system",
+    "\xa0",
+    "}a{",
+    "{",
+    'quo"te\\',
+]
 
 
 @both
@@ -171,7 +214,11 @@ class TestWrongFields:
             ("Broadcast", "exclude_self", [0, "yes", None, {}]),
             ("Broadcast", "idempotency_key", ["", "k" * 129, "é" * 65, 7, None, []]),
             ("DirectMessage", "idempotency_key", ["", "k" * 129, 7]),
-            ("DirectMessage", "to", ["", [], [""], 7, None, {}, ["a", 7], ["a", ["b"]], "u" * 129, ["a\n"], "a\x7f", "\x85"]),
+            (
+                "DirectMessage",
+                "to",
+                ["", [], [""], 7, None, {}, ["a", 7], ["a", ["b"]], "u" * 129, ["a\n"], "a\x7f", "\x85"],
+            ),
             ("History", "limit", [-1, 1001, 5.0, "5", None]),
             ("History", "reverse", [1, "no", None]),
             ("Authenticate", "token", [1, None, [], {}]),
@@ -187,22 +234,41 @@ class TestWrongFields:
     @pytest.mark.parametrize(("kind", "field"), [("Subscribe", "recover"), ("History", "after")])
     @pytest.mark.parametrize(
         "position",
-        [5, "e", None, [], {}, {"epoch": "e"}, {"offset": 1}, {"epoch": "", "offset": 1}, {"epoch": "e" * 65, "offset": 1},
-         {"epoch": 1, "offset": 1}, {"epoch": "e", "offset": -1}, {"epoch": "e", "offset": 2**53},
-         {"epoch": "e", "offset": 1.0}, {"epoch": "e", "offset": "1"}, {"epoch": "e", "offset": None}],
+        [
+            5,
+            "e",
+            None,
+            [],
+            {},
+            {"epoch": "e"},
+            {"offset": 1},
+            {"epoch": "", "offset": 1},
+            {"epoch": "e" * 65, "offset": 1},
+            {"epoch": 1, "offset": 1},
+            {"epoch": "e", "offset": -1},
+            {"epoch": "e", "offset": 2**53},
+            {"epoch": "e", "offset": 1.0},
+            {"epoch": "e", "offset": "1"},
+            {"epoch": "e", "offset": None},
+        ],
         ids=str,
-    )  # fmt: skip
+    )
     def test_positions(self, encoding: int, kind: str, field: str, position: object) -> None:
         assert refused(envelope.parse(encode(encoding, changed(kind, field, position)), encoding)) == bad(field)
 
-    @pytest.mark.parametrize(("kind", "field"), [("Broadcast", "payload"), ("DirectMessage", "payload"), ("DirectMessage", "to")])
+    @pytest.mark.parametrize(
+        ("kind", "field"), [("Broadcast", "payload"), ("DirectMessage", "payload"), ("DirectMessage", "to")]
+    )
     def test_missing(self, encoding: int, kind: str, field: str) -> None:
         whole = changed(kind, "type", kind)
         del whole[field]
         assert refused(envelope.parse(encode(encoding, whole), encoding)) == bad(field)
 
-    @pytest.mark.parametrize("kind", ["Nonsense", "ping", "Ping ", "", "Pin", "Subscribed", "Message", 7, None, ["Ping"], "x" * 1000],
-                             ids=repr)  # fmt: skip
+    @pytest.mark.parametrize(
+        "kind",
+        ["Nonsense", "ping", "Ping ", "", "Pin", "Subscribed", "Message", 7, None, ["Ping"], "x" * 1000],
+        ids=repr,
+    )
     def test_type(self, encoding: int, kind: object) -> None:
         assert refused(parse(encoding, type=kind)) == bad("type")
         assert refused(parse(encoding, topic="t")) == bad("type")
@@ -216,15 +282,56 @@ class TestWrongFields:
 
 
 class TestNotOneMap:
-    @pytest.mark.parametrize("data", ["", " ", "7", "null", '"text"', "[]", '[{"type":"Ping"}]', '{"type":"Ping"', "{",
-                                      '{"type":"Ping"} x', '{"type":"Ping"}{}', '{"type":"Ping",}', '{,"type":"Ping"}',
-                                      '{"type" "Ping"}', '{"type":"Ping" "id":1}', "{'type':'Ping'}", '{"type":"Ping"}\x00',
-                                      '\ufeff{"type":"Ping"}', '{"type":}', '{1:2}', '{"type":"Ping"/**/}'])  # fmt: skip
+    @pytest.mark.parametrize(
+        "data",
+        [
+            "",
+            " ",
+            "7",
+            "null",
+            '"text"',
+            "[]",
+            '[{"type":"Ping"}]',
+            '{"type":"Ping"',
+            "{",
+            '{"type":"Ping"} x',
+            '{"type":"Ping"}{}',
+            '{"type":"Ping",}',
+            '{,"type":"Ping"}',
+            '{"type" "Ping"}',
+            '{"type":"Ping" "id":1}',
+            "{'type':'Ping'}",
+            '{"type":"Ping"}\x00',
+            '\ufeff{"type":"Ping"}',
+            '{"type":}',
+            "{1:2}",
+            '{"type":"Ping"/**/}',
+        ],
+    )
     def test_json(self, data: str) -> None:
         assert refused(envelope.parse(data.encode(), JSON)) == bad("")
 
-    @pytest.mark.parametrize("data", ["", "07", "c0", "a0", "9107", "9181a0c0", "81", "81a474797065a4", "c1", "0181",
-                                      "df00000001", "dfffffffff", "ddffffffff", "810102", "81c0c0", "d40100"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "data",
+        [
+            "",
+            "07",
+            "c0",
+            "a0",
+            "9107",
+            "9181a0c0",
+            "81",
+            "81a474797065a4",
+            "c1",
+            "0181",
+            "df00000001",
+            "dfffffffff",
+            "ddffffffff",
+            "810102",
+            "81c0c0",
+            "d40100",
+        ],
+    )
     def test_msgpack(self, data: str) -> None:
         assert refused(envelope.parse(bytes.fromhex(data), MSGPACK)) == bad("")
 
@@ -252,10 +359,16 @@ class TestNotOneMap:
 class TestRepeatedKeys:
     @pytest.mark.parametrize(
         ("data", "field"),
-        [('{"type":"Ping","type":"Ping"}', "type"), ('{"type":"Subscribe","topic":"a","topic":"b"}', "topic"),
-         ('{"type":"Ping","x":1,"x":2}', ""), ('{"type":"Ping","t\\u0079pe":1}', "type"), ('{"type":"Ping","":1,"":1}', ""),
-         ('{"type":"Ping","x":1,"\\u0078":2}', ""), ('{"type":"Ping","id":1,"id":1}', "id")],
-    )  # fmt: skip
+        [
+            ('{"type":"Ping","type":"Ping"}', "type"),
+            ('{"type":"Subscribe","topic":"a","topic":"b"}', "topic"),
+            ('{"type":"Ping","x":1,"x":2}', ""),
+            ('{"type":"Ping","t\\u0079pe":1}', "type"),
+            ('{"type":"Ping","":1,"":1}', ""),
+            ('{"type":"Ping","x":1,"\\u0078":2}', ""),
+            ('{"type":"Ping","id":1,"id":1}', "id"),
+        ],
+    )
     def test_json(self, data: str, field: str) -> None:
         assert refused(envelope.parse(data.encode(), JSON)) == bad(field)
 
@@ -291,7 +404,12 @@ class TestJsonOnly:
         request = {"type": "DirectMessage", "payload": 1, "to": users, "idempotency_key": 'k"\\\n', "unknown é": "x"}
         data = escaped(request).encode()
         assert json.loads(data) == request
-        assert envelope.parse(data, JSON) == {"type": "DirectMessage", "payload": b"1", "to": users, "idempotency_key": 'k"\\\n'}
+        assert envelope.parse(data, JSON) == {
+            "type": "DirectMessage",
+            "payload": b"1",
+            "to": users,
+            "idempotency_key": 'k"\\\n',
+        }
         recover = {"type": "Subscribe", "topic": "té", "recover": {"epoch": "e\n", "offset": 5, "x": ["y"]}}
         assert envelope.parse(escaped(recover).encode(), JSON)["position"] == ("e\n", 5)
 
@@ -304,7 +422,10 @@ class TestJsonOnly:
 class TestMsgpackOnly:
     def test_payload_is_relayed_byte_for_byte(self) -> None:
         payload = b"\xdd\x00\x00\x00\x02\xd3\x00\x00\x00\x00\x00\x00\x00\x05\xc4\x01\xff"
-        assert envelope.parse(b"\x83\xa4type\xa9Broadcast\xa5topic\xa1t\xa7payload" + payload, MSGPACK)["payload"] == payload
+        assert (
+            envelope.parse(b"\x83\xa4type\xa9Broadcast\xa5topic\xa1t\xa7payload" + payload, MSGPACK)["payload"]
+            == payload
+        )
 
     def test_binary_is_no_text(self) -> None:
         data = {"type": "Broadcast", "topic": b"t", "payload": 1}
@@ -322,7 +443,11 @@ class TestBodies:
 
     def test_publish(self, encoding: int) -> None:
         body = encode(encoding, {"topic": "t", "payload": [1], "type": 5, "id": []})
-        assert envelope.parse(body, encoding, BROADCAST) == {"type": "Broadcast", "topic": "t", "payload": encode(encoding, [1])}
+        assert envelope.parse(body, encoding, BROADCAST) == {
+            "type": "Broadcast",
+            "topic": "t",
+            "payload": encode(encoding, [1]),
+        }
 
     def test_send(self, encoding: int) -> None:
         body = encode(encoding, {"to": ["a", "b"], "payload": None, "idempotency_key": "k"})
@@ -336,8 +461,14 @@ class TestBodies:
 
 @both
 @attack
-@given(request=st.dictionaries(st.sampled_from(["id", "topic", "payload", "to", "recover", "history", "presence", "token", "x"]),
-                               values, max_size=6), kind=st.sampled_from(TYPES))  # fmt: skip
+@given(
+    request=st.dictionaries(
+        st.sampled_from(["id", "topic", "payload", "to", "recover", "history", "presence", "token", "x"]),
+        values,
+        max_size=6,
+    ),
+    kind=st.sampled_from(TYPES),
+)
 def test_any_values(encoding: int, request: dict[str, object], kind: str) -> None:
     """Either it says what is wrong, or everything that came is there."""
     out = parse(encoding, **{**request, "type": kind})
@@ -353,7 +484,9 @@ def test_any_values(encoding: int, request: dict[str, object], kind: str) -> Non
 @settings(attack, max_examples=500)
 @given(data=st.binary(max_size=60), at=st.integers(0, 120), forced=st.sampled_from([0, 0, 2, 4, 5]))
 def test_mutants_do_no_harm(encoding: int, data: bytes, at: int, forced: int) -> None:
-    whole = encode(encoding, {"type": "DirectMessage", "id": "x", "to": ["a", "b"], "payload": {"a": [1, "é"]}, "topic": "t"})
+    whole = encode(
+        encoding, {"type": "DirectMessage", "id": "x", "to": ["a", "b"], "payload": {"a": [1, "é"]}, "topic": "t"}
+    )
     mutant = whole[:at] + data + whole[at + len(data) // 2 :]
     try:
         if encoding == JSON:

@@ -9,16 +9,23 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from realtime_communication._core.wire import json_scan, msgpack_scan, transcode
 
 JSON, MSGPACK = 0, 1
 attack = settings(max_examples=200, deadline=None, derandomize=True)
 text = st.text(st.characters(exclude_categories=["Cs"]))
-scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | text  # fmt: skip
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text
+)
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(text, inner, max_size=20),
-    max_leaves=40,
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(text, inner, max_size=8),
+    max_leaves=15,
 )
 
 
