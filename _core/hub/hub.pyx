@@ -77,6 +77,7 @@ from realtime_communication._core.hub.session cimport (
     SESSION_OPEN,
     Inbound,
     Session,
+    session_answer_close,
     session_close,
     session_free,
     session_id,
@@ -514,6 +515,7 @@ cdef class Hub(Core):
                 outbox_touch(&self.outbox, session)
             elif event == EVENT_CLOSED:
                 self.leave(session)
+                session_answer_close(session, self.inbound, self.now_ms)
                 self.renew(session)
             if mailbox_has_bytes(&session.mailbox):
                 outbox_touch(&self.outbox, session)
@@ -567,13 +569,15 @@ cdef class Hub(Core):
 
     cdef void limit_replies(self, Session* session) noexcept:
         """Write replies early when many wait; a peer that reads none of them is read no further."""
-        cdef bint many = session.mailbox.priority_messages >= self.settings.priority_capacity or (
+        cdef uint32_t replies = session.mailbox.priority_messages + session.mailbox.queue_replies
+        cdef bint many = replies >= self.settings.priority_capacity or (
             session.mailbox.priority.size - session.mailbox.priority_at > REPLY_LANE_BYTES)
         if not many:
             return
         if not session.flags & FLAG_BLOCKED:
             self.flush(session)
-        if session.state < SESSION_LINGER and session.flags & FLAG_BLOCKED and session.mailbox.priority.size:
+        if session.state < SESSION_LINGER and session.flags & FLAG_BLOCKED and (
+                session.mailbox.priority.size or session.mailbox.queue_replies):
             self.pause(session)
 
     cdef void pause(self, Session* session) noexcept:
@@ -627,7 +631,8 @@ cdef class Hub(Core):
         if (<Driver> session.driver).write(session) < 0:
             self.finish(session)
             return
-        if session.flags & FLAG_PAUSED and not session.flags & FLAG_WAITING and session.mailbox.priority.size == 0:
+        if session.flags & FLAG_PAUSED and not session.flags & FLAG_WAITING and (
+                session.mailbox.priority.size == 0 and session.mailbox.queue_replies == 0):
             self.unpause(session)
 
     cdef void end_turn(self) noexcept:

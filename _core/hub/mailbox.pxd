@@ -57,6 +57,7 @@ cdef struct Mailbox:
     uint16_t more_capacity
     uint32_t queue_head
     uint32_t queue_count
+    uint32_t queue_replies       # entries without a subscription
     uint32_t queue_capacity      # a power of two, 0 while there is no queue
     Queued* queue
     uint64_t queue_bytes         # payload bytes that the queue refers to
@@ -88,6 +89,10 @@ cdef inline int mailbox_push(Mailbox* box, Arena* arena, uint32_t start, uint32_
 
 # Appends a finished frame to the priority lane; 0, or -1 without memory.
 cdef int mailbox_push_priority(Mailbox* box, int opcode, bint rsv1, const uint8_t* data, size_t size) noexcept nogil
+
+# A finished frame that nothing may follow. Behind all data when the socket takes bytes; when it is full, the data that
+# has not begun to leave is dropped and the frame goes next. 0, or -1 without memory.
+cdef int mailbox_push_last(Mailbox* box, bint blocked, const uint8_t* frame, size_t size) noexcept nogil
 
 # Appends to the queue, taking a reference. 0, or -1 without memory.
 cdef int mailbox_enqueue(Mailbox* box, Message* message, void* subscription) noexcept nogil

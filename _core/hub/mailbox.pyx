@@ -41,6 +41,7 @@ cdef void mailbox_init(Mailbox* box) noexcept nogil:
     box.more_capacity = 0
     box.queue_head = 0
     box.queue_count = 0
+    box.queue_replies = 0
     box.queue_capacity = 0
     box.queue = NULL
     box.queue_bytes = 0
@@ -107,6 +108,16 @@ cdef int mailbox_push_priority(Mailbox* box, int opcode, bint rsv1, const uint8_
     return 0
 
 
+cdef int mailbox_push_last(Mailbox* box, bint blocked, const uint8_t* frame, size_t size) noexcept nogil:
+    if not blocked:
+        if mailbox_hold_spans(box) < 0:
+            return -1
+        return buffer_append(&box.held, frame, size)
+    drop_spans(box)
+    box.held.size = box.held_at + box.held_frame
+    return buffer_append(&box.priority, frame, size)
+
+
 cdef int mailbox_enqueue(Mailbox* box, Message* message, void* subscription) noexcept nogil:
     cdef uint32_t capacity, i
     cdef Queued* queue
@@ -127,6 +138,8 @@ cdef int mailbox_enqueue(Mailbox* box, Message* message, void* subscription) noe
     message.references += 1
     box.queue_count += 1
     box.queue_bytes += message.payload_size
+    if subscription == NULL:
+        box.queue_replies += 1
     return 0
 
 
@@ -137,6 +150,8 @@ cdef bint mailbox_dequeue(Mailbox* box, Queued* out) noexcept nogil:
     box.queue_head = (box.queue_head + 1) & (box.queue_capacity - 1)
     box.queue_count -= 1
     box.queue_bytes -= out.message.payload_size
+    if out.subscription == NULL:
+        box.queue_replies -= 1
     if box.queue_count == 0:
         free(box.queue)
         box.queue = NULL

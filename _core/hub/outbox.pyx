@@ -507,6 +507,8 @@ cdef void put_back(Mailbox* box, Queued entry) noexcept nogil:
     box.queue[box.queue_head] = entry
     box.queue_count += 1
     box.queue_bytes += entry.message.payload_size
+    if entry.subscription == NULL:
+        box.queue_replies += 1
 
 
 cdef void set_full(Outbox* outbox, Session* session, bint full) noexcept nogil:

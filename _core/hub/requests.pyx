@@ -263,6 +263,7 @@ cdef int authenticate(Core core, Session* session, const Request* request) noexc
     except Exception:
         core.error(session, request, ERROR_UNAVAILABLE, b"the session could not be opened", NO_RETRY, NULL)
         return OUTCOME_UNAUTHORIZED
+    core.renew(session)
     welcome(core, session, request)
     return OUTCOME_DONE
 

@@ -58,7 +58,7 @@ cdef enum SessionEvent:
     EVENT_REQUEST = 1            # `inbound.request` holds a valid request
     EVENT_INVALID = 2            # `inbound.request.error` says what is wrong
     EVENT_ECHO = 3               # `inbound.frame` holds the message to send back
-    EVENT_CLOSED = 4             # a close frame is queued, or the peer's was answered: leave all topics now
+    EVENT_CLOSED = 4             # the peer closes, or broke the protocol: leave everything, then session_answer_close
 
 
 cdef struct Patterns:            # topics a token is narrowed to; one block of memory
@@ -115,6 +115,8 @@ cdef class Inbound:
     cdef EnvelopeScratch scratch
     cdef Request request
     cdef FrameEvent frame
+    cdef int close_code          # with EVENT_CLOSED: what to answer with, 1005 for an empty close frame
+    cdef const char* close_reason    # constant text
     cdef object inflated         # keeps decompressed bytes alive that `request` points into
 
 
@@ -128,7 +130,11 @@ cdef void session_free(Session* session) noexcept nogil
 cdef int session_receive(Session* session, Inbound inbound, const Settings* settings, Counters* counters,
                          uint8_t* data, size_t size, size_t* consumed) except -1
 
-# Queues a close frame and moves to SESSION_CLOSING; nothing when that has happened already.
+# Ends what EVENT_CLOSED told: queues the answer, unless a close frame went out before, and moves to SESSION_LINGER.
+cdef void session_answer_close(Session* session, Inbound inbound, uint64_t now_ms) noexcept
+
+# Queues a close frame behind all data that can still leave and moves to SESSION_CLOSING; nothing when that has happened
+# already. The session must have left its topics, so that no data follows.
 cdef void session_close(Session* session, int code, const char* reason, uint64_t now_ms) noexcept nogil
 
 # Writes the 32 digits of the session id.

@@ -7,7 +7,7 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Slice, buffer_free, buffer_init
-from realtime_communication._core.hub.mailbox cimport Mailbox, mailbox_free, mailbox_init, mailbox_push_priority
+from realtime_communication._core.hub.mailbox cimport Mailbox, mailbox_free, mailbox_init, mailbox_push_last, mailbox_push_priority
 from realtime_communication._core.hub.settings cimport Settings
 from realtime_communication._core.wire.compression cimport decompress_message, detect_compression
 from realtime_communication._core.wire.deflate cimport inflate_message
@@ -27,7 +27,6 @@ from realtime_communication._core.wire.frames cimport (
     FRAME_PING,
     FRAME_PONG,
     OP_BINARY,
-    OP_CLOSE,
     OP_PONG,
     OP_TEXT,
     FrameLimits,
@@ -89,7 +88,6 @@ cdef void session_id(const Session* session, uint8_t* out) noexcept nogil:
 
 cdef void session_close(Session* session, int code, const char* reason, uint64_t now_ms) noexcept nogil:
     cdef uint8_t frame[127]
-    cdef uint8_t payload_at
     cdef size_t size
     if session.state >= SESSION_CLOSING:
         return
@@ -97,19 +95,11 @@ cdef void session_close(Session* session, int code, const char* reason, uint64_t
     session.since_ms = now_ms
     session.close_code = <uint16_t> code
     size = write_close_frame(frame, <uint16_t> code, <const uint8_t*> reason, strlen(reason))
-    # The lane adds the header itself: a close frame's is always two bytes.
-    payload_at = 2
-    mailbox_push_priority(&session.mailbox, OP_CLOSE, False, frame + payload_at, size - payload_at)
+    mailbox_push_last(&session.mailbox, session.flags & FLAG_BLOCKED != 0, frame, size)
 
 
-cdef void answer_close(Session* session, uint16_t code, uint64_t now_ms) noexcept nogil:
-    """Echo the peer's close code (RFC 6455, 5.5.1); 1005 means that it gave none."""
-    if session.state < SESSION_CLOSING:
-        if code == 1005:
-            session.state = SESSION_CLOSING
-            mailbox_push_priority(&session.mailbox, OP_CLOSE, False, NULL, 0)
-        else:
-            session_close(session, code, b"", now_ms)
+cdef void session_answer_close(Session* session, Inbound inbound, uint64_t now_ms) noexcept:
+    session_close(session, inbound.close_code, inbound.close_reason, now_ms)
     session.state = SESSION_LINGER
     session.since_ms = now_ms
 
@@ -193,21 +183,22 @@ cdef int session_receive(Session* session, Inbound inbound, const Settings* sett
             if outcome == -2:
                 return EVENT_INVALID
             counters.protocol_errors += 1
-            session_close(session, outcome, failure_reason(outcome), session.received_ms)
+            inbound.close_code = outcome
+            inbound.close_reason = failure_reason(outcome)
             consumed[0] = size
             return EVENT_CLOSED
         if kind == FRAME_PING:
             if session.state < SESSION_CLOSING:
                 answer_ping(session, inbound.frame.data, inbound.frame.size)
         elif kind == FRAME_CLOSE:
-            answer_close(session, inbound.frame.close_code, session.received_ms)
+            inbound.close_code = inbound.frame.close_code
+            inbound.close_reason = b""
             consumed[0] = size
             return EVENT_CLOSED
         elif kind == FRAME_FAILED:
             counters.protocol_errors += 1
-            if session.state >= SESSION_CLOSING:
-                session.state = SESSION_LINGER
-            session_close(session, inbound.frame.close_code, inbound.frame.reason, session.received_ms)
+            inbound.close_code = inbound.frame.close_code
+            inbound.close_reason = inbound.frame.reason
             consumed[0] = size
             return EVENT_CLOSED
 
