@@ -1,5 +1,6 @@
 """Runs of the compiled load generator: its command line, its tokens, and what it reports."""
 
+import secrets
 import subprocess
 import time
 from collections.abc import Callable
@@ -66,7 +67,8 @@ class GeneratorError(Exception):
 
 
 def write_tokens(path: Path, count: int, secret: str) -> None:
-    """One token a line; the user of line i is `u<i>`."""
+    """One token a line; the user of line i is `u<i>`. No token is ever the same as one of an earlier call."""
+    series = secrets.token_hex(8)
     now = int(time.time())
     with path.open("w") as file:
         for index in range(count):
@@ -74,6 +76,7 @@ def write_tokens(path: Path, count: int, secret: str) -> None:
                 "sub": f"u{index}",
                 "user_id": f"u{index}",
                 "session_id": f"login-{index}",
+                "jti": f"{series}-{index}",
                 "iss": ISSUER,
                 "aud": AUDIENCE,
                 "iat": now,

@@ -47,6 +47,9 @@ class Session:
         self._tokens = tokens
         self._server_core = server_core
         self._latency_rate = 0.0
+        connections = [figure.connections for figure in (*plan.figures, *([plan.idle] if plan.idle else []))]
+        self._token_count = max(connections, default=0) + 1
+        write_tokens(tokens, self._token_count, SECRET)
 
     def run(self) -> None:
         with ExitStack() as stack:
@@ -83,6 +86,8 @@ class Session:
 
     def _measure(self, figure: Figure, server: Running) -> Report:
         """One run; a run that went wrong is kept, and told about at the end."""
+        if figure.kind == "connect":
+            write_tokens(self._tokens, self._token_count, SECRET)  # none that the server has seen before
         server.settle()
         arguments = [
             *figure.arguments(server.candidate, self._plan.seconds, self._latency_rate or 1.0),
@@ -179,8 +184,6 @@ def main() -> None:
     watch = Watch((server_core, load_core))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         tokens = Path(folder) / "tokens"
-        connections = [figure.connections for figure in (*plan.figures, *([plan.idle] if plan.idle else []))]
-        write_tokens(tokens, max(connections, default=0) + 1, SECRET)
         try:
             Session(plan, results, Generator(core=load_core), tokens, server_core).run()
         except GeneratorError as problem:

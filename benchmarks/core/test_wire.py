@@ -27,7 +27,7 @@ FORMS = {"zstd": 1, "lz4": 2, "gzip": 3}
 def masked_frame(payload: bytes) -> bytes:
     size = len(payload)
     length = bytes([0x80 | size]) if size < 126 else struct.pack(">BH", 0x80 | 126, size)
-    return b"\x81" + length + MASK + frames.unmasked(payload, MASK)
+    return b"".join((b"\x81", length, MASK, frames.unmasked(payload, MASK)))
 
 
 @pytest.mark.parametrize("size", [16, 100, 3000])
