@@ -2,7 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 from realtime_communication._core.hub.core import Core
-from realtime_communication._core.hub.requests import RequestError as RequestError
+from realtime_communication._core.hub.publications import RequestError as RequestError
 
 class Hub(Core):
     def __init__(self, node_id: str) -> None: ...

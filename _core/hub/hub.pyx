@@ -42,15 +42,9 @@ from realtime_communication._core.hub.outbox cimport (
     outbox_reply,
     outbox_touch,
 )
-from realtime_communication._core.hub.requests cimport (
-    OUTCOME_UNAUTHORIZED,
-    OUTCOME_WAIT,
-    handle_request,
-    publish_body,
-    send_body,
-    welcome,
-)
-from realtime_communication._core.hub.requests import RequestError as RequestError
+from realtime_communication._core.hub.publications cimport OUTCOME_UNAUTHORIZED, OUTCOME_WAIT, publish_body, send_body
+from realtime_communication._core.hub.publications import RequestError as RequestError
+from realtime_communication._core.hub.requests cimport handle_request, welcome
 from realtime_communication._core.hub.session cimport (
     EVENT_CLOSED,
     EVENT_ECHO,

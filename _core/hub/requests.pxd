@@ -8,17 +8,7 @@ from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.wire.envelope cimport Request
 
 
-cdef enum Outcome:
-    OUTCOME_DONE = 0
-    OUTCOME_WAIT = 1             # overflow `block`: a consumer of what was published is full; read no more for now
-    OUTCOME_UNAUTHORIZED = 2     # the Error is queued; close with 4401
-
-
-# Acts on a request of an open session, or on the first one of an anonymous session.
+# Acts on a request of an open session, or on the first one of an anonymous session. Returns an Outcome.
 cdef int handle_request(Core core, Session* session, const Request* request) noexcept
 # Sends Connected, in reply to `request` or, when it is NULL, unasked.
 cdef void welcome(Core core, Session* session, const Request* request) noexcept
-
-# Publications that come over HTTP; `identity` is the caller's. Both raise RequestError.
-cdef dict publish_body(Core core, bytes body, object identity)
-cdef dict send_body(Core core, bytes body, object identity)

@@ -1,0 +1,39 @@
+# Broadcast and DirectMessage, from a connection or over HTTP: who may, once or again, to whom, and the answer.
+#
+# Rules: what is published is published through `core`; a request that is refused has published nothing. Bytes of the
+# request are borrowed; nothing here keeps them.
+
+from realtime_communication._core.base.memory cimport Buffer, Slice
+from realtime_communication._core.hub.core cimport Core
+from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.wire.envelope cimport Request
+
+
+cdef enum:
+    NO_RETRY = -1                # an Error without retry_after_ms
+
+
+cdef enum Outcome:               # of a request
+    OUTCOME_DONE = 0
+    OUTCOME_WAIT = 1             # overflow `block`: a consumer of what was published is full; read no more for now
+    OUTCOME_UNAUTHORIZED = 2     # the Error is queued; close with 4401
+
+
+# Names that only the server publishes on: inboxes and system topics.
+cdef inline bint is_reserved(Slice topic) noexcept nogil:
+    return topic.data[0] == b"@" or topic.data[0] == b"$"
+
+
+# The buffer of the next reply, emptied.
+cdef inline Buffer* start(Core core) noexcept nogil:
+    core.outbox.text.size = 0
+    return &core.outbox.text
+
+
+cdef void no_memory(Core core, Session* session, const Request* request) noexcept
+cdef int broadcast(Core core, Session* session, const Request* request) noexcept
+cdef int direct_message(Core core, Session* session, const Request* request) noexcept
+
+# Publications that come over HTTP; `identity` is the caller's. Both raise RequestError.
+cdef dict publish_body(Core core, bytes body, object identity)
+cdef dict send_body(Core core, bytes body, object identity)

@@ -1,0 +1,429 @@
+"""Publications; `publications.pxd` is the contract."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint8_t
+from libc.stdlib cimport free
+
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_of
+from realtime_communication._core.hub.core cimport Core, Position, Refusal
+from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_is_full, outbox_reply
+from realtime_communication._core.hub.session cimport (
+    PERMISSION_ADMIN,
+    PERMISSION_WRITE,
+    Patterns,
+    Session,
+    patterns_match,
+    patterns_new,
+)
+from realtime_communication._core.hub.settings cimport IDEMPOTENCY_KEYS, OVERFLOW_BACKPRESSURE, OVERFLOW_BLOCK
+from realtime_communication._core.hub.token_bucket cimport bucket_init
+from realtime_communication._core.hub.topics cimport (
+    EPOCH_SIZE,
+    TOPIC_ALL,
+    TOPIC_INBOX,
+    TOPIC_PLAIN,
+    Topic,
+    topic_find,
+    topic_name,
+    topic_release,
+)
+from realtime_communication._core.hub.users cimport User, user_find, user_id, user_open
+from realtime_communication._core.hub.variants cimport variant_encoding
+from realtime_communication._core.wire.envelope cimport (
+    ERROR_BACKPRESSURE,
+    ERROR_FORBIDDEN,
+    ERROR_TOO_MANY_TARGETS,
+    ERROR_UNAVAILABLE,
+    JSON_TEXT,
+    REQUEST_BROADCAST,
+    REQUEST_DIRECT_MESSAGE,
+    EnvelopeScratch,
+    Request,
+    envelope_parse,
+    envelope_scratch_free,
+    envelope_scratch_init,
+    error_name,
+)
+from realtime_communication._core.wire.outbound cimport write_ack, write_delivered
+
+cdef enum:
+    BACKPRESSURE_RETRY_MS = 1000 # told to a publisher whose consumer is full
+
+
+class RequestError(Exception):
+    """A request over HTTP that is refused: `code` as in the protocol's list, a `message` for people, and
+    `retry_after_ms` (milliseconds) when trying again later makes sense."""
+
+    def __init__(self, str code, str message, retry_after_ms=None):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+
+
+cdef void no_memory(Core core, Session* session, const Request* request) noexcept:
+    core.error(session, request, ERROR_UNAVAILABLE, b"out of memory; try again later", BACKPRESSURE_RETRY_MS, NULL)
+
+
+cdef const char* forbidden_to_publish(uint8_t permissions, const Patterns* patterns, Slice topic,
+                                      bint to_all) noexcept nogil:
+    if not permissions & (PERMISSION_WRITE | PERMISSION_ADMIN):
+        return b"the token lacks the permission write"
+    if to_all:
+        if not permissions & PERMISSION_ADMIN:
+            return b"topic: only the role admin may publish to every connection"
+        return NULL
+    if is_reserved(topic):
+        return b"topic: names that begin with @ or $ cannot be published on"
+    if not permissions & PERMISSION_ADMIN and not patterns_match(patterns, topic):
+        return b"topic: outside the topics that the token may publish on"
+    return NULL
+
+
+cdef bint may_send_to(uint8_t permissions, const Patterns* patterns, Slice user) noexcept nogil:
+    """A message to `alice` is a publication on `@alice`, so the token's patterns have to allow that name."""
+    cdef uint8_t name[256]
+    cdef size_t i
+    if permissions & PERMISSION_ADMIN or patterns == NULL:
+        return True
+    name[0] = b"@"
+    for i in range(user.size):
+        name[i + 1] = user.data[i]
+    return patterns_match(patterns, slice_of(name, user.size + 1))
+
+
+# --- publications
+
+cdef bytes idempotency_key(Slice sender, Slice topic, Slice key):
+    return b"%b\0%b\0%b" % (
+        (<const char*> sender.data)[:sender.size],
+        (<const char*> topic.data)[:topic.size],
+        (<const char*> key.data)[:key.size],
+    )
+
+
+cdef object answered(Core core, bytes key):
+    """The (epoch, offset) that a request with this key got before, or None."""
+    found = core.answered.get(key)
+    if found is None or found[0] < core.now_ms:
+        return None
+    core.counters.duplicates += 1
+    return found
+
+
+cdef void remember(Core core, bytes key, const Position* position):
+    """Keep the answer as long as the cache keeps the message, for the newest IDEMPOTENCY_KEYS keys."""
+    while len(core.answered) >= IDEMPOTENCY_KEYS:
+        core.answered.pop(next(iter(core.answered)))
+    core.answered[key] = (
+        core.now_ms + core.settings.cache_ttl_ms, (<const char*> position.epoch)[:EPOCH_SIZE], position.offset)
+
+
+cdef bint once(Core core, Slice sender, Slice topic, Slice key, Position* position) except -1:
+    """True with the earlier answer in `position` when a request with this key was answered before."""
+    cdef bytes epoch
+    cdef size_t i
+    found = answered(core, idempotency_key(sender, topic, key))
+    if found is None:
+        return False
+    epoch = found[1]
+    for i in range(EPOCH_SIZE):
+        position.epoch[i] = (<const uint8_t*> <const char*> epoch)[i]
+    position.offset = found[2]
+    return True
+
+
+cdef int publish_once(Core core, Slice sender, const Request* request, Session* session, Position* position) noexcept:
+    """Publishes a Broadcast, or finds the answer it got before. 0; -1 without memory."""
+    cdef Session* excluded = session if request.exclude_self else NULL
+    cdef int kind = TOPIC_PLAIN
+    if request.topic_is_all:
+        if core.everyone() == NULL:
+            return -1
+        kind = TOPIC_ALL
+    if request.idempotency_key.data == NULL:
+        return core.publish(request.topic, kind, sender, request.payload, request.encoding, excluded, position)
+    try:
+        if once(core, sender, request.topic, request.idempotency_key, position):
+            return 0
+        if core.publish(request.topic, kind, sender, request.payload, request.encoding, excluded, position) < 0:
+            return -1
+        remember(core, idempotency_key(sender, request.topic, request.idempotency_key), position)
+        return 0
+    except MemoryError:
+        return -1
+
+
+cdef bint consumers_full(Core core, Slice name) noexcept:
+    """Overflow `block`: whether a subscriber of the topic has no room; what is pending is handed out first."""
+    cdef Topic* topic
+    if core.settings.overflow != OVERFLOW_BLOCK:
+        return False
+    topic = topic_find(&core.store, name)
+    if topic == NULL:
+        return False
+    outbox_flush_topic(&core.outbox, topic)
+    return topic.full != 0
+
+
+cdef int broadcast(Core core, Session* session, const Request* request) noexcept:
+    cdef const char* refused = forbidden_to_publish(
+        session.permissions, session.publish_patterns, request.topic, request.topic_is_all)
+    cdef Position position
+    if refused != NULL:
+        core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
+        return OUTCOME_DONE
+    if publish_once(core, user_id(<User*> session.user), request, session, &position) < 0:
+        no_memory(core, session, request)
+        return OUTCOME_DONE
+    if request.id_kind:
+        if write_ack(start(core), variant_encoding(session.variant), request, request.topic,
+                     slice_of(position.epoch, EPOCH_SIZE), position.offset) == 0:
+            outbox_reply(&core.outbox, session, False)
+    return OUTCOME_WAIT if consumers_full(core, request.topic) else OUTCOME_DONE
+
+
+cdef bint target_full(Core core, Slice name) noexcept nogil:
+    """Overflow `backpressure`: whether a session of the user takes no more."""
+    cdef User* user = user_find(&core.users, name)
+    cdef Session* session
+    if user == NULL:
+        return False
+    session = user.sessions
+    while session != NULL:
+        if outbox_is_full(&core.outbox, session):
+            return True
+        session = session.next_of_user
+    return False
+
+
+cdef int check_targets(Core core, uint8_t permissions, const Patterns* patterns, const Request* request,
+                       const char** message) noexcept nogil:
+    """0, or the ErrorCode that a DirectMessage is refused with, and why."""
+    cdef uint32_t i
+    if not permissions & (PERMISSION_WRITE | PERMISSION_ADMIN):
+        message[0] = b"the token lacks the permission write"
+        return ERROR_FORBIDDEN
+    if request.target_count > core.settings.max_targets:
+        message[0] = b"to: more ids than max_targets_per_message allows"
+        return ERROR_TOO_MANY_TARGETS
+    for i in range(request.target_count):
+        if not may_send_to(permissions, patterns, request.targets[i]):
+            message[0] = b"to: an inbox outside the topics that the token may publish on"
+            return ERROR_FORBIDDEN
+    if core.settings.overflow == OVERFLOW_BACKPRESSURE:
+        for i in range(request.target_count):
+            if target_full(core, request.targets[i]):
+                message[0] = b"to: a recipient does not keep up; try again later"
+                return ERROR_BACKPRESSURE
+    return 0
+
+
+cdef int send_all(Core core, Slice sender, const Request* request, bint silent, Slice* delivered,
+                  uint32_t* delivered_count, Slice* offline, uint32_t* offline_count, bint* wait) noexcept:
+    """Publishes on the inbox of each target, repeated ones once, and sorts them by whether they are here.
+
+    `silent`: a repeated request, nothing is published. -1 without memory; some may have got it then.
+    """
+    cdef uint32_t i
+    cdef Slice target
+    cdef User* user
+    cdef Topic* topic
+    cdef Position position
+    delivered_count[0] = 0
+    offline_count[0] = 0
+    core.stamp += 1
+    for i in range(request.target_count):
+        target = request.targets[i]
+        topic = core.inbox(target)
+        if topic == NULL:
+            return -1
+        if topic.stamp == core.stamp:
+            continue
+        topic.stamp = core.stamp
+        topic.members += 1       # keeps the stamp until all targets are done
+        user = user_find(&core.users, target)
+        if user != NULL and user.session_count:
+            delivered[delivered_count[0]] = target
+            delivered_count[0] += 1
+        else:
+            offline[offline_count[0]] = target
+            offline_count[0] += 1
+        if not silent and core.publish(topic_name(topic), TOPIC_INBOX, sender, request.payload, request.encoding, NULL,
+                                       &position) < 0:
+            return -1
+        if consumers_full(core, topic_name(topic)):
+            wait[0] = True
+    return 0
+
+
+cdef void release_targets(Core core, const Request* request) noexcept:
+    """Lets the inboxes go that `send_all` held."""
+    cdef uint32_t i
+    cdef Topic* topic
+    for i in range(request.target_count):
+        topic = find_inbox(core, request.targets[i])
+        if topic != NULL and topic.stamp == core.stamp:
+            topic.stamp = 0
+            topic.members -= 1
+            topic_release(&core.store, topic)
+
+
+cdef Topic* find_inbox(Core core, Slice user) noexcept nogil:
+    cdef uint8_t name[256]
+    cdef size_t i
+    name[0] = b"@"
+    for i in range(user.size):
+        name[i + 1] = user.data[i]
+    return topic_find(&core.store, slice_of(name, user.size + 1))
+
+
+cdef bint sent_before(Core core, Slice sender, const Request* request) noexcept:
+    """Whether a DirectMessage with this idempotency key was sent; from now on, it was."""
+    cdef Position position
+    cdef Slice scope = slice_of(b"@", 1)
+    position.offset = 0
+    for i in range(EPOCH_SIZE):
+        position.epoch[<size_t> i] = 0
+    if request.idempotency_key.data == NULL:
+        return False
+    try:
+        if once(core, sender, scope, request.idempotency_key, &position):
+            return True
+        remember(core, idempotency_key(sender, scope, request.idempotency_key), &position)
+    except MemoryError:
+        pass
+    return False
+
+
+cdef int direct_message(Core core, Session* session, const Request* request) noexcept:
+    cdef const char* message = NULL
+    cdef int code = check_targets(core, session.permissions, session.publish_patterns, request, &message)
+    cdef Buffer lists
+    cdef Slice* delivered
+    cdef Slice* offline
+    cdef uint32_t delivered_count, offline_count
+    cdef bint wait = False
+    cdef Slice sender = user_id(<User*> session.user)
+    if code:
+        if code == ERROR_BACKPRESSURE:
+            core.counters.backpressure += 1
+        core.error(session, request, code, message, BACKPRESSURE_RETRY_MS if code == ERROR_BACKPRESSURE else NO_RETRY, NULL)
+        return OUTCOME_DONE
+    buffer_init(&lists)
+    if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:
+        no_memory(core, session, request)
+        return OUTCOME_DONE
+    delivered = <Slice*> lists.data
+    offline = delivered + request.target_count
+    code = send_all(core, sender, request, sent_before(core, sender, request), delivered, &delivered_count, offline,
+                    &offline_count, &wait)
+    release_targets(core, request)
+    if code < 0:
+        no_memory(core, session, request)
+    elif request.id_kind and write_delivered(start(core), variant_encoding(session.variant), request, delivered,
+                                             delivered_count, offline, offline_count) == 0:
+        outbox_reply(&core.outbox, session, False)
+    buffer_free(&lists)
+    return OUTCOME_WAIT if wait else OUTCOME_DONE
+
+
+# --- publications over HTTP
+
+cdef class Body:
+    """One parsed body with what its slices point into, and the rights of its sender."""
+
+    cdef EnvelopeScratch scratch
+    cdef Request request
+    cdef bytes text
+    cdef bytes sender
+    cdef uint8_t permissions
+    cdef Patterns* patterns
+
+    def __cinit__(self, bytes text not None, identity):
+        envelope_scratch_init(&self.scratch)
+        self.text = text
+        self.sender = (<str> identity.user_id).encode()
+        self.permissions = identity.permissions
+        self.patterns = patterns_new(identity.publish_patterns)
+
+    def __dealloc__(self):
+        free(self.patterns)
+        envelope_scratch_free(&self.scratch)
+
+    cdef int parse(self, Core core, int type) except -1:
+        """Read the body and take it from the sender's limits. Raises RequestError."""
+        cdef User* user
+        cdef Refusal refusal
+        cdef Slice name = self.name()
+        user = user_open(&core.users, name)
+        if user == NULL:
+            raise RequestError("unavailable", "out of memory; try again later", BACKPRESSURE_RETRY_MS)
+        if user.bucket.refilled_ms == 0:
+            bucket_init(&user.bucket, &core.settings.user_rate, core.now_ms)
+        cdef bint admitted = core.admit_user(user, &refusal)
+        core.forget_user(user)
+        core.counters.requests += 1
+        if not admitted:
+            core.counters.rate_limited += 1
+            raise RequestError("rate_limited", "more requests than the limit allows", refusal.retry_after_ms)
+        if envelope_parse(&self.scratch, JSON_TEXT, <const uint8_t*> self.text, len(self.text), type, &self.request) < 0:
+            core.counters.invalid += 1
+            raise RequestError(error_name(self.request.error).decode(), self.request.error_message.decode())
+        return 0
+
+    cdef Slice name(self):
+        return slice_of(<const uint8_t*> self.sender, len(self.sender))
+
+
+cdef dict publish_body(Core core, bytes body, object identity):
+    cdef Body parsed = Body(body, identity)
+    cdef Position position
+    parsed.parse(core, REQUEST_BROADCAST)
+    cdef const char* refused = forbidden_to_publish(
+        parsed.permissions, parsed.patterns, parsed.request.topic, parsed.request.topic_is_all)
+    if refused != NULL:
+        raise RequestError("forbidden", refused.decode())
+    if consumers_full(core, parsed.request.topic):
+        core.counters.backpressure += 1
+        raise RequestError("backpressure", "topic: a consumer does not keep up; try again later", BACKPRESSURE_RETRY_MS)
+    if publish_once(core, parsed.name(), &parsed.request, NULL, &position) < 0:
+        raise RequestError("unavailable", "out of memory; try again later", BACKPRESSURE_RETRY_MS)
+    return {"epoch": (<const char*> position.epoch)[:EPOCH_SIZE].decode(), "offset": position.offset}
+
+
+cdef list names(const Slice* items, uint32_t count):
+    return [(<const char*> items[i].data)[:items[i].size].decode() for i in range(count)]
+
+
+cdef dict send_body(Core core, bytes body, object identity):
+    cdef Body parsed = Body(body, identity)
+    cdef const char* message = NULL
+    cdef Buffer lists
+    cdef uint32_t delivered_count = 0, offline_count = 0
+    cdef bint wait = False
+    parsed.parse(core, REQUEST_DIRECT_MESSAGE)
+    cdef Request* request = &parsed.request
+    cdef int code = check_targets(core, parsed.permissions, parsed.patterns, request, &message)
+    if code:
+        if code == ERROR_BACKPRESSURE:
+            core.counters.backpressure += 1
+        raise RequestError(error_name(code).decode(), message.decode(),
+                           BACKPRESSURE_RETRY_MS if code == ERROR_BACKPRESSURE else None)
+    buffer_init(&lists)
+    try:
+        if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:
+            raise MemoryError
+        code = send_all(core, parsed.name(), request, sent_before(core, parsed.name(), request), <Slice*> lists.data,
+                        &delivered_count, <Slice*> lists.data + request.target_count, &offline_count, &wait)
+        release_targets(core, request)
+        if code < 0:
+            raise MemoryError
+        return {
+            "delivered": names(<Slice*> lists.data, delivered_count),
+            "offline": names(<Slice*> lists.data + request.target_count, offline_count),
+        }
+    except MemoryError:
+        raise RequestError("unavailable", "out of memory; try again later", BACKPRESSURE_RETRY_MS) from None
+    finally:
+        buffer_free(&lists)
