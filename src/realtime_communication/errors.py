@@ -148,7 +148,7 @@ class ConfigurationError(MisuseError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class EnvironmentFault(RealtimeError):  # noqa: N818 - named for what happened
+class EnvironmentFault(RealtimeError):
     """The machine refuses what a good configuration asks for, such as a port that is in use."""
 
     code = "environment"
@@ -161,7 +161,7 @@ class PeerError(RealtimeError):
     code = "peer"
 
 
-class RequestRefused(PeerError):  # noqa: N818 - named for what happened
+class RequestRefused(PeerError):
     """One request failed; the connection goes on. `code` is a name of ERROR_CODES.
 
     `retry_after_ms` is how long to wait before sending it again, None when waiting does not help; `scope` names the
@@ -196,7 +196,7 @@ class RateLimited(RequestRefused):
         super().__init__("rate_limited", message, retry_after_ms=retry_after_ms, scope=scope)
 
 
-class ConnectionClosed(PeerError):  # noqa: N818 - named for what happened
+class ConnectionClosed(PeerError):
     """The connection ended, with a `close_code` of CLOSE_CODES or of RFC 6455 and the peer's `reason`."""
 
     code = "closed"

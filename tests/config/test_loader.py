@@ -297,7 +297,8 @@ class TestReports:
             f"--auth.jwt_secret={hidden}",
             f"--redis.url=redis://:{hidden}@host",
             files={
-                "config.toml": f'redis.sentinel = {{ enabled = true, password = "{hidden}" }}\nauth.jwt_secret = ["{hidden}"]'
+                "config.toml": f'auth.jwt_secret = ["{hidden}"]\n'
+                f'redis.sentinel = {{ enabled = true, password = "{hidden}" }}\n'
             },
         )
         assert len(problems) >= 4 and hidden not in "\n".join(map(str, problems))

@@ -90,7 +90,7 @@ class TestFiles:
     def test_syntax_error_names_the_line(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "config.toml"
         path.write_text(text)
-        with pytest.raises(UnreadableFileError, match="TOML.*line 2"):
+        with pytest.raises(UnreadableFileError, match=r"TOML.*line 2"):
             read_toml(path)
 
     def test_a_number_of_too_many_digits(self, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from realtime_communication.config.catalogue import KEYS
 from realtime_communication.config.keys import REDACTED, Key, Kind
 from realtime_communication.config.schema import AuthProvider
 from realtime_communication.config.traffic import CustomLimit
@@ -19,7 +20,6 @@ from realtime_communication.config.values import (
     plain,
     shown,
 )
-from realtime_communication.config.catalogue import KEYS
 
 
 def _key(kind: Kind, **spec: Any) -> Key:

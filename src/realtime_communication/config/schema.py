@@ -26,7 +26,7 @@ class Server(Section, frozen=True, kw_only=True):
             maximum=255,
             variables=("HOST",),
         ),
-    ] = "0.0.0.0"  # noqa: S104 - what operators were promised
+    ] = "0.0.0.0"
     port: Annotated[
         int,
         Spec(

@@ -131,10 +131,11 @@ def _within(key: Key, number: float) -> bool:
 
 
 def _tables(key: Key, value: object, complain: Complain) -> object:
-    assert key.shape is not None
     if not isinstance(value, (list, tuple)) or not all(isinstance(table, dict) for table in value):
         complain("", value, f"must be {allowed(key)}")
         return INVALID
+    if key.shape is None:  # a list of a later version, which nothing reads
+        return tuple(value)
     built = []
     for index, table in enumerate(value):
         fields = _fields(key, table, _below(complain, f"[{index}]"))

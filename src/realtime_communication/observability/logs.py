@@ -125,7 +125,10 @@ def _field(name: str, value: object) -> object:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes):
         return clean(value[: 1 << 14].decode(errors="replace"))
-    return clean(value if isinstance(value, str) else str(value))
+    try:
+        return clean(value if isinstance(value, str) else str(value))
+    except Exception:  # an object that cannot be shown must not cost the line
+        return f"a {type(value).__name__} that cannot be shown"
 
 
 def _stack(exception: BaseException) -> list[str]:
@@ -162,7 +165,7 @@ class PrettyFormatter(logging.Formatter):
 
 def _shown(value: object) -> str:
     text = escape(str(value))
-    return json.dumps(text, ensure_ascii=False) if not text or " " in text else text
+    return '"' + text.replace('"', '\\"') + '"' if not text or " " in text else text
 
 
 class LineWriter:

@@ -1,0 +1,103 @@
+"""What is generated from the schema."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from realtime_communication.config import LoadedConfig
+from realtime_communication.config.catalogue import ALL_KEYS, KEYS, LATER_KEYS
+from realtime_communication.config.keys import REDACTED
+from realtime_communication.config.reference import json_schema, markdown, show, show_json, toml
+
+Load = Callable[..., LoadedConfig]
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def test_the_reference_in_docs_is_up_to_date() -> None:
+    assert DOCS.read_text() == markdown(), "run: rtc config reference > docs/configuration.md"
+
+
+def test_the_reference_names_every_key_and_variable() -> None:
+    text = markdown()
+    for path, key in KEYS.items():
+        section, _, name = path.rpartition(".")
+        assert f"## `[{section}]`" in text and f"| `{name}`" in text
+        assert all(f"`{variable}`" in text for variable in key.variables)
+    assert all(f"`{path}`" in text for path in LATER_KEYS)
+
+
+def test_tables_in_the_reference_have_equal_columns() -> None:
+    for block in markdown().split("\n\n"):
+        rows = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({row.count("|") for row in rows}) <= 1, block
+
+
+def test_show_is_toml_with_origins(load_config: Load) -> None:
+    text = show(load_config("--port=9000", files={"config.toml": 'auth.jwt_issuer = "me"'}))
+    values = tomllib.loads(text)
+    assert values["server"]["port"] == 9000 and values["auth"]["jwt_issuer"] == "me"
+    assert "server.port = 9000  # command line --port" in text
+    assert "config.toml:1" in text and "# default" in text
+    assert len(text.splitlines()) == len(KEYS) + 1
+
+
+def test_show_redacts_secrets(load_config: Load) -> None:
+    stored = "sha256:" + "0a" * 32
+    text = f'[[auth.providers]]\ntype="api_key"\nkeys=[{{key="{stored}", user="a"}}]'
+    loaded = load_config(files={"config.toml": text})
+    for output in (show(loaded), show_json(loaded)):
+        assert SECRET not in output and stored not in output
+        assert REDACTED in output
+
+
+def test_show_as_json(load_config: Load) -> None:
+    content = json.loads(show_json(load_config("--profile=dev", environ={"PORT": "9000"})))
+    assert content["profile"] == "dev" and content["files"] == []
+    assert content["keys"]["server.port"] == {"value": 9000, "origin": "environment variable PORT"}
+    assert set(content["keys"]) == set(KEYS)
+
+
+@pytest.mark.parametrize(
+    "value", ['a"b\\c\n\x7f\x80😀', 1, 1.5, 30.0, True, ["a", 1], {"a": {"b": [True]}}, {}, [], -0.25, 10**12]
+)
+def test_toml_reads_back(value: object) -> None:
+    assert tomllib.loads(f"value = {toml(value)}")["value"] == value
+
+
+class TestSchema:
+    schema = json_schema()
+
+    def _find(self, path: str) -> dict[str, object]:
+        place: dict[str, object] = self.schema
+        for name in path.split("."):
+            properties = place["properties"]
+            assert isinstance(properties, dict) and place["additionalProperties"] is False
+            place = properties[name]
+        return place
+
+    @pytest.mark.parametrize("path", ALL_KEYS)
+    def test_every_key_and_spelling(self, path: str) -> None:
+        key = ALL_KEYS[path]
+        for spelling in (path, *key.aliases):
+            assert self._find(spelling)["description"] == key.effect
+
+    def test_a_number_has_its_bounds_and_may_be_expanded(self) -> None:
+        schema = self._find("server.port")
+        assert schema["default"] == 8081
+        assert schema["anyOf"] == [
+            {"type": "integer", "minimum": 0, "maximum": 65535},
+            {"type": "string", "pattern": "\\$\\{"},
+        ]
+
+    def test_required_keys_of_tables(self) -> None:
+        schema = json.loads(json.dumps(self._find("rate_limiting.custom_limits")))
+        assert schema["anyOf"][0]["items"]["required"] == ["name", "pattern", "requests_per_second", "burst_size"]
+
+    def test_secrets_have_no_default(self) -> None:
+        assert "default" not in self._find("auth.jwt_secret")
