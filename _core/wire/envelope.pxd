@@ -95,7 +95,6 @@ cdef struct EnvelopeScratch:     # what a request points into besides its input;
     Buffer text                  # unescaped strings
     Slice* targets               # owned
     size_t target_capacity       # items allocated
-    size_t input_size            # bytes of the input that is being read: room for all of its strings is made at once
 
 
 cdef void envelope_scratch_init(EnvelopeScratch* scratch) noexcept nogil

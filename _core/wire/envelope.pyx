@@ -1,20 +1,17 @@
 """`rtc.v1` requests, in JSON and MessagePack; `envelope.pxd` is the contract."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memchr, memcmp, memset, strlen
+from libc.string cimport memcmp, memset, strlen
 
-from realtime_communication._core.base.memory cimport (
-    Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_is, slice_of,
-)
-from realtime_communication._core.wire.json_scan cimport (
-    JSON_SYNTAX, JSON_TRUNCATED, json_error_text, json_skip_space, json_skip_string, json_skip_value, json_unescape,
-    json_unsigned,
+from realtime_communication._core.base.memory cimport Slice, buffer_free, buffer_init, slice_is, slice_of
+from realtime_communication._core.wire.json_scan cimport json_error_text, json_skip_space
+from realtime_communication._core.wire.members cimport (
+    MEMBERS_NO_MEMORY, Container, Strings, next_member, open_container, read_value,
 )
 from realtime_communication._core.wire.msgpack_scan cimport (
-    MSGPACK_ARRAY, MSGPACK_BOOL, MSGPACK_FLOAT, MSGPACK_KEY, MSGPACK_MAP, MSGPACK_NIL, MSGPACK_STRING,
-    MSGPACK_UNSIGNED, MsgpackToken, msgpack_error_text, msgpack_read, msgpack_skip_value,
+    MSGPACK_BOOL, MSGPACK_STRING, MSGPACK_UNSIGNED, MsgpackToken, msgpack_error_text,
 )
 from realtime_communication._core.wire.utf8 cimport utf8_valid
 
@@ -38,7 +35,6 @@ cdef enum:                       # fields: the keys that any request has
 
 cdef enum:
     MAX_SAFE_INTEGER = 9007199254740991      # 2**53 - 1, the last integer that every JSON reader holds exactly
-    NO_MEMORY = -100             # beside the negative errors of the scanners
     FIRST_TARGETS = 16           # items of the first allocation
 
 cdef const char* REQUEST_NAMES[10]
@@ -86,20 +82,9 @@ cdef const char* NO_CREDENTIALS[2]
 NO_CREDENTIALS[:] = [b"token is missing", b"token or api_key is missing"]
 
 
-cdef struct Container:           # a map or an array that is being walked
-    EnvelopeScratch* scratch
-    int encoding
-    const uint8_t* data
-    size_t size
-    size_t at                    # JSON: behind the opening bracket or the last value; MessagePack: at the next token
-    int depth                    # containers open, this one included
-    bint is_map
-    bint started                 # JSON: something was read
-    uint32_t left                # MessagePack: items or pairs still to come
-
-
 cdef struct Fields:              # what the first walk found
     EnvelopeScratch* scratch
+    Strings strings
     int encoding
     Slice values[15]             # encoded values; data is NULL for an absent field
     Request* out
@@ -150,127 +135,6 @@ cdef int fail(Request* out, int code, const char* field, const char* message) no
     out.error_field = field
     out.error_message = message
     return -1
-
-
-# --- walking containers of either encoding
-
-# What lies between the quotes of a JSON string. Room for all that the whole input can need is made at once, so that
-# earlier slices stay where they are: every string is unescaped at most once, and none gets longer.
-cdef int plain_string(EnvelopeScratch* scratch, Slice content, Slice* text) noexcept nogil:
-    cdef Buffer* buffer = &scratch.text
-    cdef size_t before = buffer.size
-    if before == 0 and buffer_reserve(buffer, scratch.input_size) < 0:
-        return NO_MEMORY
-    if json_unescape(content, buffer) < 0:
-        return NO_MEMORY
-    text[0] = slice_of(buffer.data + before, buffer.size - before)
-    return 0
-
-
-# Walks `"key" :` and the space around it.
-cdef inline int next_key(Container* walk, size_t* at, Slice* key) noexcept nogil:
-    cdef size_t start = at[0] + 1
-    cdef bint escaped = False
-    cdef int status
-    if at[0] >= walk.size:
-        return JSON_TRUNCATED
-    if walk.data[at[0]] != 34:
-        return JSON_SYNTAX
-    status = json_skip_string(walk.data, walk.size, at, &escaped)
-    if status < 0:
-        return status
-    key[0] = slice_of(walk.data + start, at[0] - start - 1)
-    if escaped:
-        status = plain_string(walk.scratch, key[0], key)
-        if status < 0:
-            return status
-    at[0] = json_skip_space(walk.data, walk.size, at[0])
-    if at[0] >= walk.size:
-        return JSON_TRUNCATED
-    if walk.data[at[0]] != 58:
-        return JSON_SYNTAX
-    at[0] = json_skip_space(walk.data, walk.size, at[0] + 1)
-    return 0
-
-
-cdef int next_json(Container* walk, Slice* key, Slice* value) noexcept nogil:
-    cdef const uint8_t* data = walk.data
-    cdef size_t at = json_skip_space(data, walk.size, walk.at)
-    cdef size_t start
-    cdef int status
-    if at >= walk.size:
-        return JSON_TRUNCATED
-    if data[at] == (125 if walk.is_map else 93):
-        walk.at = at + 1
-        return 0
-    if walk.started:
-        if data[at] != 44:
-            return JSON_SYNTAX
-        at = json_skip_space(data, walk.size, at + 1)
-    walk.started = True
-    if walk.is_map:
-        status = next_key(walk, &at, key)
-        if status < 0:
-            return status
-    start = at
-    status = json_skip_value(data, walk.size, &at, walk.depth)
-    if status < 0:
-        return status
-    value[0] = slice_of(data + start, at - start)
-    walk.at = at
-    return 1
-
-
-cdef int next_msgpack(Container* walk, Slice* key, Slice* value) noexcept nogil:
-    cdef MsgpackToken token
-    cdef size_t start
-    cdef int status
-    if walk.left == 0:
-        return 0
-    walk.left -= 1
-    if walk.is_map:
-        status = msgpack_read(walk.data, walk.size, &walk.at, &token)
-        if status < 0:
-            return status
-        if token.kind != MSGPACK_STRING:
-            return MSGPACK_KEY
-        key[0] = token.content
-    start = walk.at
-    status = msgpack_skip_value(walk.data, walk.size, &walk.at, walk.depth)
-    if status < 0:
-        return status
-    value[0] = slice_of(walk.data + start, walk.at - start)
-    return 1
-
-
-# Reads the next member of a map, or the next item of an array (`key` stays). 1, 0 at the end, or a scanner's error.
-cdef inline int next_member(Container* walk, Slice* key, Slice* value) noexcept nogil:
-    return next_json(walk, key, value) if walk.encoding == JSON_TEXT else next_msgpack(walk, key, value)
-
-
-# Opens the container that `data` begins with (JSON: behind space). True when it is of the kind wanted.
-cdef bint open_container(Container* walk, EnvelopeScratch* scratch, int encoding, Slice data, bint is_map,
-                         int depth) noexcept nogil:
-    cdef MsgpackToken token
-    walk.scratch = scratch
-    walk.encoding = encoding
-    walk.data = data.data
-    walk.size = data.size
-    walk.depth = depth
-    walk.is_map = is_map
-    walk.started = False
-    walk.left = 0
-    walk.at = 0
-    if encoding == JSON_TEXT:
-        walk.at = json_skip_space(data.data, data.size, 0)
-        if walk.at >= data.size or data.data[walk.at] != (123 if is_map else 91):
-            return False
-        walk.at += 1
-        return True
-    if msgpack_read(data.data, data.size, &walk.at, &token) < 0:
-        return False
-    walk.left = token.count
-    return token.kind == (MSGPACK_MAP if is_map else MSGPACK_ARRAY)
 
 
 # --- the first walk: which fields there are
@@ -338,7 +202,7 @@ cdef int type_of(Slice name) noexcept nogil:
 
 
 cdef int fail_scan(Request* out, int encoding, int status) noexcept nogil:
-    if status == NO_MEMORY:
+    if status == MEMBERS_NO_MEMORY:
         return fail(out, ERROR_UNAVAILABLE, b"", b"out of memory")
     if encoding == JSON_TEXT:
         return fail(out, ERROR_BAD_REQUEST, b"", json_error_text(status))
@@ -355,7 +219,7 @@ cdef int find_fields(Fields* fields, Slice data) noexcept nogil:
     cdef int known_count = 0
     cdef int field, i
     cdef int status = 0
-    if not open_container(&walk, fields.scratch, fields.encoding, data, True, 1):
+    if not open_container(&walk, &fields.strings, fields.encoding, data, True, 1):
         return fail(out, ERROR_BAD_REQUEST, b"", b"a message must be one object (map)")
     while True:
         status = next_member(&walk, &key, &value)
@@ -386,34 +250,6 @@ cdef int find_fields(Fields* fields, Slice data) noexcept nogil:
 
 # --- the second walk: what the fields say
 
-# The scalar of an encoded, valid value, or which container it is. For JSON an integer beyond 64 bits and every
-# number with a sign count as MSGPACK_FLOAT: no field wants them. 0 or NO_MEMORY.
-cdef int read_value(Fields* fields, Slice value, MsgpackToken* token) noexcept nogil:
-    cdef uint8_t first = value.data[0]
-    cdef size_t at = 0
-    if fields.encoding == MSGPACK:
-        msgpack_read(value.data, value.size, &at, token)
-    elif first == 34:
-        token.kind = MSGPACK_STRING
-        token.content = slice_of(value.data + 1, value.size - 2)
-        if memchr(token.content.data, 92, token.content.size) != NULL:
-            return plain_string(fields.scratch, token.content, &token.content)
-    elif first == 123:
-        token.kind = MSGPACK_MAP
-    elif first == 91:
-        token.kind = MSGPACK_ARRAY
-    elif first == 116 or first == 102:
-        token.kind = MSGPACK_BOOL
-        token.unsigned_value = first == 116
-    elif first == 110:
-        token.kind = MSGPACK_NIL
-    elif json_unsigned(value, UINT64_MAX, &token.unsigned_value) == 0:
-        token.kind = MSGPACK_UNSIGNED
-    else:
-        token.kind = MSGPACK_FLOAT
-    return 0
-
-
 cdef int fail_field(Fields* fields, int code, int field) noexcept nogil:
     return fail(fields.out, code, FIELD_NAMES[field], FIELD_RULES[field])
 
@@ -422,8 +258,8 @@ cdef int fail_field(Fields* fields, int code, int field) noexcept nogil:
 cdef int take(Fields* fields, int field, int kind, MsgpackToken* token) noexcept nogil:
     if fields.values[field].data == NULL:
         return 0
-    if read_value(fields, fields.values[field], token) < 0:
-        return fail_scan(fields.out, fields.encoding, NO_MEMORY)
+    if read_value(&fields.strings, fields.encoding, fields.values[field], token) < 0:
+        return fail_scan(fields.out, fields.encoding, MEMBERS_NO_MEMORY)
     if token.kind != kind:
         return fail_field(fields, ERROR_BAD_REQUEST, field)
     return 1
@@ -519,12 +355,12 @@ cdef int take_position(Fields* fields, int field) noexcept nogil:
     cdef bint wrong = False
     if fields.values[field].data == NULL:
         return 0
-    wrong = not open_container(&walk, fields.scratch, fields.encoding, fields.values[field], True, 2)
+    wrong = not open_container(&walk, &fields.strings, fields.encoding, fields.values[field], True, 2)
     while not wrong:
         if next_member(&walk, &key, &value) <= 0:
             break
-        if read_value(fields, value, &token) < 0:
-            return fail_scan(out, fields.encoding, NO_MEMORY)
+        if read_value(&fields.strings, fields.encoding, value, &token) < 0:
+            return fail_scan(out, fields.encoding, MEMBERS_NO_MEMORY)
         if slice_is(key, b"epoch", 5):
             wrong = (has_epoch or token.kind != MSGPACK_STRING or token.content.size < 1
                      or token.content.size > MAX_EPOCH_SIZE)
@@ -545,15 +381,15 @@ cdef int add_target(Fields* fields, Slice value) noexcept nogil:
     cdef size_t capacity = scratch.target_capacity
     cdef MsgpackToken token
     cdef Slice* targets
-    if read_value(fields, value, &token) < 0:
-        return fail_scan(fields.out, fields.encoding, NO_MEMORY)
+    if read_value(&fields.strings, fields.encoding, value, &token) < 0:
+        return fail_scan(fields.out, fields.encoding, MEMBERS_NO_MEMORY)
     if token.kind != MSGPACK_STRING or not user_id_valid(token.content):
         return fail_field(fields, ERROR_BAD_REQUEST, FIELD_TO)
     if fields.out.target_count == capacity:
         capacity = capacity * 2 if capacity else FIRST_TARGETS
         targets = <Slice*> realloc(scratch.targets, capacity * sizeof(Slice))
         if targets == NULL:
-            return fail_scan(fields.out, fields.encoding, NO_MEMORY)
+            return fail_scan(fields.out, fields.encoding, MEMBERS_NO_MEMORY)
         scratch.targets = targets
         scratch.target_capacity = capacity
     scratch.targets[fields.out.target_count] = token.content
@@ -567,7 +403,7 @@ cdef int take_targets(Fields* fields) noexcept nogil:
     cdef Slice key, value
     if fields.values[FIELD_TO].data == NULL:
         return fail_field(fields, ERROR_BAD_REQUEST, FIELD_TO)
-    if open_container(&walk, fields.scratch, fields.encoding, fields.values[FIELD_TO], False, 2):
+    if open_container(&walk, &fields.strings, fields.encoding, fields.values[FIELD_TO], False, 2):
         while next_member(&walk, &key, &value) > 0:
             if add_target(fields, value) < 0:
                 return -1
@@ -629,8 +465,8 @@ cdef int take_id(Fields* fields) noexcept nogil:
     cdef MsgpackToken token
     if value.data == NULL:
         return 0
-    if read_value(fields, value, &token) < 0:
-        return fail_scan(out, fields.encoding, NO_MEMORY)
+    if read_value(&fields.strings, fields.encoding, value, &token) < 0:
+        return fail_scan(out, fields.encoding, MEMBERS_NO_MEMORY)
     if token.kind == MSGPACK_UNSIGNED and token.unsigned_value <= <uint64_t> MAX_SAFE_INTEGER:
         out.id_kind = ID_INTEGER
     elif token.kind == MSGPACK_STRING and token.content.size <= MAX_ID_SIZE:
@@ -682,8 +518,9 @@ cdef int envelope_parse(EnvelopeScratch* scratch, int encoding, const uint8_t* d
     out.error_field = b""
     out.error_message = b""
     clear_scratch(scratch)
-    scratch.input_size = size
     fields.scratch = scratch
+    fields.strings.text = &scratch.text
+    fields.strings.room = size
     fields.encoding = encoding
     fields.out = out
     if forced_type == REQUEST_NONE:

@@ -127,6 +127,8 @@ cdef int write_token(Buffer* out, const uint8_t* data, size_t size, size_t* at, 
         return write_number(out, data + start, at[0] - start, flag)
     if byte == 123 or byte == 91:
         at[0] += 1
+        if containers[0] == counts.size // sizeof(uint32_t):
+            return -1            # only text that was never validated has a bracket that was not counted
         count = (<uint32_t*> counts.data)[containers[0]]
         containers[0] += 1
         return write_msgpack_map(out, count) if byte == 123 else write_msgpack_array(out, count)

@@ -137,7 +137,7 @@ def test_same_encoding_is_a_copy() -> None:
 
 
 @settings(attack, max_examples=1000)
-@given(st.binary(max_size=30))
+@given(st.binary(max_size=30) | st.text('[]{}",:tfn1-.e\\\\u ', max_size=30).map(str.encode))
 def test_bytes_that_were_never_validated_do_no_harm(data: bytes) -> None:
     for source in (JSON, MSGPACK):
         try:
