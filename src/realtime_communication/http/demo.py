@@ -22,7 +22,7 @@ MAX_TOKENS_AT_ONCE: Final = 60
 TOKENS_PER_SECOND: Final = 2.0
 TOKEN_LIFETIME_SECS: Final = 3600
 
-_FILES: Final = {"demo.html": "text/html", "demo.js": "text/javascript", "demo.css": "text/css"}
+_FILES: Final = {"demo.html": "text/html", "demo.js": "text/javascript", "connection.js": "text/javascript", "demo.css": "text/css"}
 
 
 class _Allowance:
@@ -54,7 +54,7 @@ def add_routes(application: web.Application) -> None:
     application.router.add_get("/", page)
     application.router.add_get("/demo", page)
     application.router.add_get("/demo/token", token)
-    for name in ("demo.js", "demo.css"):
+    for name in _FILES.keys() - {"demo.html"}:
         application.router.add_get(f"/{name}", asset)
 
 

@@ -1,0 +1,1 @@
+"""Putting the parts together: one worker process, from its listening sockets to its end."""

@@ -1,0 +1,167 @@
+"""Listening sockets from `server.host` and `server.port`.
+
+Rules: a socket is bound before anything else of the server exists, so that a port in use is told at once and nothing
+has to be undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from typing import Final
+
+import msgspec
+
+from realtime_communication.errors import EnvironmentFault
+
+BACKLOG: Final = 4096  # the kernel lowers it to net.core.somaxconn
+UNIX_PREFIX: Final = "unix:"
+UNIX_MODE: Final = 0o660
+_PORT_ATTEMPTS: Final = 20  # for a free port that is free on every address of a host name
+
+
+class Listener(msgspec.Struct):
+    """A bound, listening, non-blocking socket. `path` and `inode` tell a Unix socket's file."""
+
+    sock: socket.socket
+    path: str | None = None
+    inode: int | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port; None on a Unix socket."""
+        return None if self.path is not None else int(self.sock.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """The address as people write it."""
+        if self.path is not None:
+            return f"{UNIX_PREFIX}{self.path}"
+        host, port = self.sock.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def close(self) -> None:
+        """Close the socket, and remove the file of a Unix socket when it is still this one's."""
+        self.sock.close()
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                if os.stat(self.path).st_ino == self.inode:
+                    os.unlink(self.path)
+
+
+def open_listeners(host: str, port: int) -> list[Listener]:
+    """Listen on every address of `host`; with port 0 on one free port for all of them.
+
+    Raises EnvironmentFault that names the address and the reason.
+    """
+    if host.startswith(UNIX_PREFIX):
+        return [_open_unix(host.removeprefix(UNIX_PREFIX))]
+    addresses = _addresses_of(host, port)
+    for _ in range(_PORT_ATTEMPTS):
+        try:
+            return _open_all(addresses, port)
+        except OSError as error:
+            # A port the kernel chose on one address may be taken on the next: choose again.
+            if port == 0 and error.errno == errno.EADDRINUSE and len(addresses) > 1:
+                continue
+            raise EnvironmentFault(_reason(f"{host}:{port}", error)) from None
+    raise EnvironmentFault(f"cannot listen on {host}: no port is free on all its addresses")
+
+
+def _addresses_of(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise EnvironmentFault(f"cannot listen on {host}: {error}") from None
+    # IPv4 first: what is printed as the server's address is the first one.
+    found.sort(key=lambda row: row[0] != socket.AF_INET)
+    return list(dict.fromkeys((family, (str(address[0]), port)) for family, *_, address in found))
+
+
+def _open_all(addresses: list[tuple[socket.AddressFamily, tuple[str, int]]], port: int) -> list[Listener]:
+    listeners: list[Listener] = []
+    missing: OSError | None = None
+    try:
+        for family, (address, _) in addresses:
+            try:
+                listeners.append(_open_tcp(family, address, port, alone=len(addresses) == 1))
+            except OSError as error:
+                # A host name may have an IPv6 address on a machine that has no IPv6.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+                continue
+            port = listeners[0].port or port
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    if not listeners and missing is not None:
+        raise missing
+    return listeners
+
+
+def _open_tcp(family: socket.AddressFamily, address: str, port: int, *, alone: bool) -> Listener:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # The port can be taken again at once after a restart, while old connections are in TIME_WAIT.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if alone and address == "::" else 1)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return Listener(sock)
+
+
+def _open_unix(path: str) -> Listener:
+    try:
+        _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise EnvironmentFault(_reason(f"{UNIX_PREFIX}{path}", error)) from None
+    try:
+        before = os.umask(0o777 & ~UNIX_MODE)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        return Listener(sock, path, os.stat(path).st_ino)
+    except OSError as error:
+        sock.close()
+        raise EnvironmentFault(_reason(f"{UNIX_PREFIX}{path}", error)) from None
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket a server left behind that is no longer there. Raises OSError when one is, or it is a file."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "a file that is no socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _reason(address: str, error: OSError) -> str:
+    reasons = {
+        errno.EADDRINUSE: "the address is in use by another process",
+        errno.EACCES: "no permission (ports under 1024 need it)",
+        errno.EADDRNOTAVAIL: "this machine does not have the address",
+    }
+    return f"cannot listen on {address}: {reasons.get(error.errno or 0, error.strerror or str(error))}"

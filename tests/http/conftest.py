@@ -1,0 +1,185 @@
+"""The HTTP application on real sockets, handed over as the reactor does it, with a hub that can be told to fail."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+
+import msgspec
+import pytest
+
+from realtime_communication._core.hub.hub import RequestError
+from realtime_communication.auth.api_key import ApiKeyVerifier, hashed
+from realtime_communication.auth.chain import ApiKeyProvider, AuthenticationChain, JwtProvider
+from realtime_communication.auth.jwt import JwtRules, JwtVerifier
+from realtime_communication.auth.tokens import TokenIssuer
+from realtime_communication.config.schema import ApiKey, Config
+from realtime_communication.http.app import make_application, max_body
+from realtime_communication.http.connection import HttpServer
+from realtime_communication.http.services import Services
+
+SECRET = "a secret of the tests, 32 bytes or longer"
+API_KEY = "the key of the tests"
+ISSUER = TokenIssuer(secret=SECRET, issuer="i", audience="a", lifetime_secs=600)
+
+
+class RecordingHub:
+    """Remembers what it was asked, and refuses or breaks when told to."""
+
+    def __init__(self):
+        self.asked = []
+        self.refusal = None
+
+    def _ask(self, what, body, identity, answer):
+        self.asked.append((what, body, identity.user_id))
+        if self.refusal is not None:
+            raise self.refusal
+        return answer
+
+    def refuse(self, code, message="refused", retry_after_ms=None):
+        self.refusal = RequestError(code, message, retry_after_ms)
+
+    def publish_request(self, body, identity):
+        return self._ask("publish", body, identity, {"epoch": "e", "offset": 1})
+
+    def send_request(self, body, identity):
+        return self._ask("send", body, identity, {"delivered": ["bob"], "offline": []})
+
+    def connection_count(self):
+        return 3
+
+    def stats(self):
+        return {"connections": 3}
+
+    def connections(self, limit=1000):
+        return [{"session_id": str(number)} for number in range(min(3, limit))]
+
+
+class Answer(msgspec.Struct):
+    status: int
+    headers: dict
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class Server:
+    """Runs in a thread of its own; accepts and reads a head, as the reactor would, then hands over."""
+
+    def __init__(self, config, profile="test", **services):
+        keys = (ApiKey(key=hashed(API_KEY), user="service", permissions=("write",)),)
+        chain = AuthenticationChain(
+            [
+                JwtProvider(JwtVerifier(JwtRules(secret=SECRET, issuer="i", audience="a"))),
+                ApiKeyProvider(ApiKeyVerifier(keys)),
+            ]
+        )
+        self.hub = RecordingHub()
+        self.services = Services(
+            hub=self.hub, chain=chain, config=config, profile=profile, node_id="node-1", issuer=ISSUER, **services
+        )
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.port = self.listener.getsockname()[1]
+        self.services.port = self.port
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread.start()
+        self._started.wait(10)
+
+    async def _serve(self):
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self.http = HttpServer(make_application(self.services), lambda: max_body(self.services))
+        await self.http.start()
+        self.listener.setblocking(False)
+        acceptor = self._loop.create_task(self._accept())
+        self._started.set()
+        await self._stop.wait()
+        acceptor.cancel()
+        await self.http.shutdown(1.0)
+
+    async def _accept(self):
+        async with asyncio.TaskGroup() as group:
+            while True:
+                sock, _ = await self._loop.sock_accept(self.listener)
+                sock.setblocking(False)
+                group.create_task(self._hand_over(sock))
+
+    async def _hand_over(self, sock):
+        data = b""
+        while b"\r\n\r\n" not in data:
+            piece = await self._loop.sock_recv(sock, 65536)
+            if not piece:
+                sock.close()
+                return
+            data += piece
+        self.http.adopt(sock.detach(), data, "127.0.0.1:1")
+
+    def close(self):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        self.listener.close()
+
+    def request(self, method, path, body=None, headers=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+
+    def raw(self, data, pieces=None):
+        """Every byte the server answers until it closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as sock:
+            for piece in pieces or [data]:
+                sock.sendall(piece)
+                if pieces:
+                    time.sleep(0.01)
+            answer = b""
+            while piece := sock.recv(65536):
+                answer += piece
+            return answer
+
+
+def changed(config, path, value):
+    """`config` with the value at the dotted `path` replaced."""
+    name, _, rest = path.partition(".")
+    return msgspec.structs.replace(config, **{name: changed(getattr(config, name), rest, value) if rest else value})
+
+
+@pytest.fixture
+def make_server():
+    servers = []
+
+    def make(profile="test", changes=(), **services):
+        config = Config()
+        for path, value in dict(changes).items():
+            config = changed(config, path, value)
+        servers.append(Server(config, profile, **services))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def server(make_server):
+    return make_server()
+
+
+@pytest.fixture
+def bearer():
+    def header(user="alice", **claims):
+        return {"Authorization": "Bearer " + ISSUER.access_token(user, time.time(), **claims)}
+
+    return header
+
+
+@pytest.fixture
+def api_key():
+    return {"X-API-Key": API_KEY}

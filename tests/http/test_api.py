@@ -1,0 +1,88 @@
+"""Publishing over HTTP."""
+
+import pytest
+
+JSON = {"Content-Type": "application/json"}
+
+
+def test_publish_and_send(server, bearer, api_key):
+    answer = server.request("POST", "/api/publish", b'{"topic":"t"}', bearer() | JSON)
+    assert (answer.status, answer.json) == (200, {"epoch": "e", "offset": 1})
+    answer = server.request(
+        "POST", "/api/send", b'{"to":"bob"}', api_key | {"Content-Type": "application/json; charset=UTF-8"}
+    )
+    assert (answer.status, answer.json) == (200, {"delivered": ["bob"], "offline": []})
+    assert server.hub.asked == [("publish", b'{"topic":"t"}', "alice"), ("send", b'{"to":"bob"}', "service")]
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic YTpi"}, {"X-API-Key": "x"}]
+)
+def test_without_credentials(server, headers):
+    answer = server.request("POST", "/api/publish", b"{}", headers | JSON)
+    assert (answer.status, answer.json["error"]["code"]) == (401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert server.hub.asked == []
+
+
+def test_without_permission(server, bearer):
+    answer = server.request("POST", "/api/publish", b"{}", bearer(permissions=["read"]) | JSON)
+    assert (answer.status, answer.json["error"]["code"]) == (403, "forbidden")
+
+
+def test_an_expired_token(server, bearer):
+    answer = server.request("POST", "/api/publish", b"{}", bearer(lifetime_secs=-1) | JSON)
+    assert (answer.status, answer.json["error"]["code"]) == (401, "token_expired")
+
+
+def test_a_broken_query(server, bearer):
+    assert server.request("POST", "/api/publish?a=%zz", b"{}", bearer() | JSON).status == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/jsonx"},
+        {"Content-Type": "application/json; charset=utf-16"},
+        JSON | {"Content-Encoding": "gzip"},
+    ],
+)
+def test_other_content_types(server, bearer, headers):
+    answer = server.request("POST", "/api/publish", b"{}", bearer() | headers)
+    assert answer.status == 415
+    assert server.hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("bad_request", 400),
+        ("unauthorized", 401),
+        ("token_expired", 401),
+        ("forbidden", 403),
+        ("topic_invalid", 400),
+        ("too_many_targets", 400),
+        ("too_large", 413),
+        ("backpressure", 503),
+        ("unavailable", 503),
+        ("internal", 500),
+    ],
+)
+def test_what_the_hub_refuses(server, bearer, code, status):
+    server.hub.refuse(code, "why not", 1500 if status == 503 else None)
+    answer = server.request("POST", "/api/send", b"{}", bearer() | JSON)
+    assert answer.status == status
+    assert answer.json == {"error": {"code": code, "message": "why not"}}
+    assert answer.headers.get("Retry-After") == ("2" if status == 503 else None)
+
+
+def test_limits_are_told_in_the_configured_headers(make_server, bearer):
+    server = make_server(changes={"rate_limiting.headers.limit_header": "X-Depth", "rate_limiting.user.burst_size": 7})
+    server.hub.refuse("rate_limited", "slow down", 2100)
+    answer = server.request("POST", "/api/publish", b"{}", bearer() | JSON)
+    assert answer.status == 429
+    assert (answer.headers["X-Depth"], answer.headers["X-RateLimit-Remaining"]) == ("7", "0")
+    assert answer.headers["Retry-After"] == "3"
+    assert int(answer.headers["X-RateLimit-Reset"]) > 0
