@@ -76,3 +76,7 @@ def _say(text: str) -> None:
         click.echo(text.encode("utf-8", "backslashreplace").decode(), err=True)
     except (OSError, ValueError):
         return
+
+
+if __name__ == "__main__":
+    main()
