@@ -225,6 +225,6 @@ def test_the_rules_do_not_show_their_secret():
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.text(max_size=200) | st.builds(lambda parts: ".".join(parts), st.lists(st.text(max_size=40), max_size=5)))
+@given(st.text(max_size=200) | st.builds(".".join, st.lists(st.text(max_size=40), max_size=5)))
 def test_any_text_is_refused_with_the_one_exception(token):
     refused(token)

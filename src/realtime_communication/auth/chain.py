@@ -170,7 +170,7 @@ class AuthenticationChain:
                 return provider.verify(credential, self._clock())
         return None
 
-    def authenticate_upgrade(self, headers: Headers, query: bytes, peer: str) -> Identity | None | Refusal:
+    def authenticate_upgrade(self, headers: Headers, query: bytes, peer: str) -> Identity | Refusal | None:
         """What the reactor asks before it accepts a WebSocket. Never raises."""
         try:
             return self.identify(headers, query)

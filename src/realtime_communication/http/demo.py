@@ -22,7 +22,12 @@ MAX_TOKENS_AT_ONCE: Final = 60
 TOKENS_PER_SECOND: Final = 2.0
 TOKEN_LIFETIME_SECS: Final = 3600
 
-_FILES: Final = {"demo.html": "text/html", "demo.js": "text/javascript", "connection.js": "text/javascript", "demo.css": "text/css"}
+_FILES: Final = {
+    "demo.html": "text/html",
+    "demo.js": "text/javascript",
+    "connection.js": "text/javascript",
+    "demo.css": "text/css",
+}
 
 
 class _Allowance:

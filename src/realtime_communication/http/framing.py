@@ -141,7 +141,7 @@ class RequestGuard:
 
     def _check_meaning(self, *, http_1_0: bool, single: dict[bytes, bytes]) -> State:
         host = single.get(b"host")
-        if host is None and not http_1_0 or host is not None and not _HOST.fullmatch(host):
+        if (host is None and not http_1_0) or (host is not None and not _HOST.fullmatch(host)):
             return self._refuse(400, "bad_request", "the header host is missing or malformed")
         self._last = b"upgrade" in single
         length, coding = single.get(b"content-length"), single.get(b"transfer-encoding")

@@ -82,9 +82,7 @@ class Worker:
         loop.set_exception_handler(_isolate)
         await self._http.start()
         chain = self._services.chain
-        reactor = Reactor(
-            self._hub, loop, chain.authenticate_upgrade, chain.authenticate_message, self._http.adopt
-        )
+        reactor = Reactor(self._hub, loop, chain.authenticate_upgrade, chain.authenticate_message, self._http.adopt)
         for listener in self._listeners:
             reactor.listen(listener.sock)
         self._install_signals(loop)

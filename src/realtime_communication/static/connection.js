@@ -44,6 +44,11 @@ export class Connection {
     this.#connect();
   }
 
+  stop() {
+    this.#stopped = true;
+    this.#detach();
+  }
+
   // What a bad network does: nothing more arrives, and nobody says goodbye.
   lose() { this.#lost("The connection was cut here."); }
 

@@ -369,6 +369,10 @@ $("envelopes-toggle").onclick = () => {
   $("envelopes-toggle").setAttribute("aria-pressed", `${shown}`);
 };
 
+// A page that is left may be kept alive by the browser, with its connection: others would see us here for ever.
+addEventListener("pagehide", () => connection.stop());
+addEventListener("pageshow", (event) => { if (event.persisted) connection.start(connection.user); });
+
 const guest = `guest-${Math.random().toString(36).slice(2, 6)}`;
 const wanted = parameters.get("room") ? [parameters.get("room")] : JSON.parse(sessionStorage.getItem("rooms") ?? "[]");
 for (const room of wanted.length ? wanted : ["lobby"]) joinRoom(room);
