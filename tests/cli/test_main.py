@@ -74,6 +74,21 @@ def test_exit_status_survives_a_closed_standard_error(tmp_path: Path) -> None:
     assert done.returncode == 78
 
 
+def test_a_full_disk_is_no_traceback(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, "config", "schema"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert "No space left" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode not in (0, 78)
+
+
 def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
     assert _run(tmp_path, "srve").returncode == 2
 

@@ -15,7 +15,7 @@ from realtime_communication import __version__
 from realtime_communication.cli.configuration import config
 from realtime_communication.cli.credentials import api_key, token
 from realtime_communication.cli.serve import serve
-from realtime_communication.errors import ConfigurationError, RealtimeError
+from realtime_communication.errors import EXIT_OS, ConfigurationError, RealtimeError
 
 _PLAIN_OPTIONS = frozenset({"--help", "-h", "--version"})
 
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RealtimeError as error:
         _say(f"error: {error}")
         sys.exit(error.exit_status)
+    except OSError as error:  # such as a full disk below standard output
+        _say(f"error: {error}")
+        sys.exit(EXIT_OS)
 
 
 def _program_name() -> str:

@@ -208,8 +208,8 @@ def _range(key: Key) -> str:
 
 def _length(key: Key) -> str:
     if key.minimum is not None and key.maximum is not None:
-        return f" of {plain(key.minimum)} to {plain(key.maximum)} bytes"
-    return f" of at most {plain(key.maximum)} bytes" if key.maximum is not None else ""
+        return f" of {plain(key.minimum)} to {plain(key.maximum)} bytes of UTF-8"
+    return f" of at most {plain(key.maximum)} bytes of UTF-8" if key.maximum is not None else ""
 
 
 def plain(number: float | None) -> str:
