@@ -1,21 +1,15 @@
 """The hub's state and the acts on it; `core.pxd` is the contract."""
 
-from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strlen
 
 from realtime_communication._core.base.memory cimport Slice, slice_of
-from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_init, wheel_set
+from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_set
+from realtime_communication._core.hub.backlog cimport backlog_discard, backlog_forget
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new
-from realtime_communication._core.hub.outbox cimport (
-    outbox_discard,
-    outbox_flush_topic,
-    outbox_forget,
-    outbox_publish,
-    outbox_reply,
-)
+from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
 from realtime_communication._core.hub.session cimport (
     FLAG_COUNTED,
     FLAG_FULL,
@@ -45,7 +39,6 @@ from realtime_communication._core.hub.topics cimport (
     Subscription,
     Topic,
     subscription_add,
-    subscription_find,
     subscription_remove,
     topic_append,
     topic_epoch,
@@ -176,7 +169,7 @@ cdef class Core:
         cdef Session* session = subscription.session
         cdef User* user = <User*> session.user
         outbox_flush_topic(&self.outbox, topic)
-        outbox_forget(&self.outbox, subscription)
+        backlog_forget(&self.outbox, subscription)
         subscription_remove(&self.store, subscription)
         if topic.kind == TOPIC_PLAIN:
             self.counters.subscriptions = self.store.subscription_count
@@ -274,7 +267,7 @@ cdef class Core:
 
     cdef void leave(self, Session* session) noexcept:
         cdef User* user = <User*> session.user
-        outbox_discard(&self.outbox, session)
+        backlog_discard(&self.outbox, session)
         while session.subscriptions != NULL:
             self.part(<Subscription*> session.subscriptions, True)
         if user != NULL:

@@ -1,10 +1,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from realtime_communication._core.hub.core import Core
+from realtime_communication._core.hub.gate import Gate
 from realtime_communication._core.hub.publications import RequestError as RequestError
 
-class Hub(Core):
+class Hub(Gate):
     def __init__(self, node_id: str) -> None: ...
     def configure(self, settings: object) -> None: ...
     def set_callbacks(

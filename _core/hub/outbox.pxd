@@ -9,32 +9,13 @@
 # A driver that fails to write is not dealt with here: its session goes to `broken`, for the hub to end after the walk.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.base.counters cimport Counters
-from realtime_communication._core.base.memory cimport Arena, ArenaPool, Buffer
-from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.backlog cimport Outbox
 from realtime_communication._core.hub.message cimport Message
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.settings cimport Settings
-from realtime_communication._core.hub.topics cimport Subscription, Topic, TopicStore
-from realtime_communication._core.hub.variants cimport VARIANTS
-
-
-cdef struct Outbox:
-    ArenaPool arenas
-    Arena* current[VARIANTS]     # the arena each variant is written to; holds a reference
-    Buffer text                  # the envelope being made; what `outbox_reply` sends
-    Buffer envelopes[2]          # of one publication, by encoding
-    Buffer piece                 # an encoded sender, a transcoded payload
-    Topic* listed_first          # topics with pending messages
-    Topic* listed_last
-    Session* dirty               # sessions to write at the end of the turn
-    bint relieved                # a full mailbox has room again: waiting publishers may go on
-    uint64_t now_ms              # monotonic time of this turn
-    Settings* settings
-    Counters* counters
-    TopicStore* store
+from realtime_communication._core.hub.topics cimport Topic, TopicStore
 
 
 cdef void outbox_init(Outbox* outbox, Settings* settings, Counters* counters, TopicStore* store,
@@ -52,12 +33,6 @@ cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
 cdef void outbox_flush_topic(Outbox* outbox, Topic* topic) noexcept
 cdef void outbox_flush_topics(Outbox* outbox) noexcept
 
-# A blocked session's bytes have all left: encodes more from its queue, tells gaps, catches up from the cache. False when
-# nothing is left, and the session is no longer blocked.
+# A blocked session's bytes have all left: encodes more from its backlog. False when nothing is left, and the session is
+# no longer blocked.
 cdef bint outbox_refill(Outbox* outbox, Session* session) noexcept
-# Whether the mailbox takes no more data messages.
-cdef bint outbox_is_full(const Outbox* outbox, const Session* session) noexcept nogil
-# Drops everything that waits for the session.
-cdef void outbox_discard(Outbox* outbox, Session* session) noexcept
-# A subscription ends: forgets what waits for it in the queue.
-cdef void outbox_forget(Outbox* outbox, Subscription* subscription) noexcept

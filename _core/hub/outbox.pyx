@@ -1,8 +1,7 @@
 """The outbound order; `outbox.pxd` is the contract."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from realtime_communication._core.base.counters cimport Counters
@@ -14,85 +13,45 @@ from realtime_communication._core.base.memory cimport (
     arena_pool_init,
     arena_pool_trim,
     arena_take,
-    buffer_append,
     buffer_free,
     buffer_init,
-    buffer_reserve,
     slice_of,
 )
+from realtime_communication._core.hub.backlog cimport backlog_add, backlog_refill, is_left_out
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.mailbox cimport (
     Mailbox,
-    Queued,
-    mailbox_dequeue,
     mailbox_enqueue,
-    mailbox_free,
-    mailbox_has_bytes,
     mailbox_hold_spans,
-    mailbox_messages,
     mailbox_push,
     mailbox_push_priority,
-    mailbox_queued,
 )
-from realtime_communication._core.hub.message cimport (
-    Form,
-    Message,
-    message_drop,
-    message_new,
-    message_payload,
-    message_sender,
-)
-from realtime_communication._core.hub.session cimport (
-    FLAG_BLOCKED,
-    FLAG_DIRTY,
-    FLAG_FULL,
-    FLAG_TARDY,
-    Session,
-)
-from realtime_communication._core.hub.settings cimport (
-    OVERFLOW_BACKPRESSURE,
-    OVERFLOW_BLOCK,
-    OVERFLOW_DROP_NEWEST,
-    OVERFLOW_DROP_OLDEST,
-    QUEUE_BYTES,
-    Settings,
-)
+from realtime_communication._core.hub.message cimport Message, message_drop, message_new
+from realtime_communication._core.hub.session cimport FLAG_BLOCKED, FLAG_DIRTY, FLAG_TARDY, Session
+from realtime_communication._core.hub.settings cimport Settings
 from realtime_communication._core.hub.topics cimport (
-    EPOCH_SIZE,
     TOPIC_INBOX,
     Group,
     Recipient,
     Subscription,
     Topic,
     TopicStore,
-    topic_epoch,
-    topic_first,
-    topic_message,
     topic_name,
     topic_release,
 )
 from realtime_communication._core.hub.variants cimport (
     VARIANTS,
+    message_envelope,
+    trim,
     variant_encoding,
     variant_frame,
     variant_is_plain,
 )
-from realtime_communication._core.wire.envelope cimport JSON_TEXT, MSGPACK
+from realtime_communication._core.wire.envelope cimport JSON_TEXT
 from realtime_communication._core.wire.frames cimport OP_BINARY, OP_TEXT, frame_header_size, write_frame_header
-from realtime_communication._core.wire.outbound cimport (
-    message_rest_size,
-    write_direct_message_prefix,
-    write_lagged,
-    write_message_prefix,
-    write_message_rest,
-    write_string,
-)
-from realtime_communication._core.wire.transcode cimport transcode
 
 cdef enum:
     RUN_MESSAGES = 64            # messages of one run; a longer one gains nothing
-    REFILL_BYTES = 65536         # encoded at a time for a slow consumer
-    SCRATCH_KEPT = 262144        # bytes a scratch buffer keeps
 
 
 cdef void outbox_init(Outbox* outbox, Settings* settings, Counters* counters, TopicStore* store,
@@ -115,12 +74,6 @@ cdef void outbox_free(Outbox* outbox) noexcept nogil:
     buffer_free(&outbox.envelopes[0])
     buffer_free(&outbox.envelopes[1])
     buffer_free(&outbox.piece)
-
-
-cdef inline void clear(Buffer* buffer) noexcept nogil:
-    buffer.size = 0
-    if buffer.capacity > SCRATCH_KEPT:
-        buffer_free(buffer)
 
 
 cdef void outbox_touch(Outbox* outbox, Session* session) noexcept nogil:
@@ -148,7 +101,7 @@ cdef int outbox_reply(Outbox* outbox, Session* session, bint in_order) noexcept:
         result = variant_frame(session.variant, text.data, text.size, outbox.settings.compression_threshold,
                                &box.priority)
         box.priority_messages += 1
-    clear(text)
+    trim(text)
     return result
 
 
@@ -206,40 +159,6 @@ cdef Arena* room(Outbox* outbox, uint8_t variant, size_t size) noexcept nogil:
 
 # --- publications
 
-cdef int make_envelope(Outbox* outbox, Buffer* out, int encoding, const Topic* topic,
-                       const Message* message) noexcept nogil:
-    """Appends the Message or DirectMessage envelope of a publication."""
-    cdef Slice payload = message_payload(message)
-    cdef Slice sender
-    cdef size_t sender_size, rest
-    cdef Buffer* piece = &outbox.piece
-    piece.size = 0
-    if write_string(piece, encoding, message_sender(message)) < 0:
-        return -1
-    sender_size = piece.size
-    if message.encoding != encoding:
-        if transcode(payload, message.encoding, encoding, piece) < 0:
-            return -1
-        payload = slice_of(piece.data + sender_size, piece.size - sender_size)
-    sender = slice_of(piece.data, sender_size)
-    if topic.kind == TOPIC_INBOX:
-        if write_direct_message_prefix(out, encoding) < 0:
-            return -1
-    elif write_message_prefix(out, encoding, topic_name(topic)) < 0:
-        return -1
-    rest = message_rest_size(encoding, message.offset, message.ts, sender, payload)
-    if buffer_reserve(out, rest) < 0:
-        return -1
-    write_message_rest(out.data + out.size, encoding, message.offset, message.ts, sender, payload)
-    out.size += rest
-    clear(piece)
-    return 0
-
-
-cdef bint left_out(const Outbox* outbox, uint8_t variant, const Message* message) noexcept nogil:
-    return not outbox.settings.transcoding and variant_encoding(variant) != message.encoding
-
-
 cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept:
     cdef uint32_t i
     cdef Group* group
@@ -255,11 +174,11 @@ cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
         if group.count == 0:
             continue
         encoding = variant_encoding(group.variant)
-        if left_out(outbox, group.variant, message):
+        if is_left_out(outbox, group.variant, message):
             outbox.counters.untranscoded += group.count
             continue
         envelope = &outbox.envelopes[encoding]
-        if envelope.size == 0 and make_envelope(outbox, envelope, encoding, topic, message) < 0:
+        if envelope.size == 0 and message_envelope(envelope, &outbox.piece, encoding, topic.kind == TOPIC_INBOX, topic_name(topic), message) < 0:
             return -1
         if topic.pending and not run_continues(outbox, group, envelope.size):
             outbox_flush_topic(outbox, topic)
@@ -267,8 +186,8 @@ cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
         outbox_flush_topic(outbox, topic)
     extend_runs(outbox, topic, message)
     append_pending(outbox, topic, message)
-    clear(&outbox.envelopes[0])
-    clear(&outbox.envelopes[1])
+    trim(&outbox.envelopes[0])
+    trim(&outbox.envelopes[1])
     if topic.pending >= RUN_MESSAGES or topic.pending >= outbox.settings.mailbox_capacity:
         outbox_flush_topic(outbox, topic)
     return 0
@@ -290,7 +209,7 @@ cdef void extend_runs(Outbox* outbox, Topic* topic, Message* message) noexcept:
     cdef Arena* arena
     for i in range(topic.group_count):
         group = &topic.groups[i]
-        if group.count == 0 or left_out(outbox, group.variant, message):
+        if group.count == 0 or is_left_out(outbox, group.variant, message):
             continue
         envelope = &outbox.envelopes[variant_encoding(group.variant)]
         arena = room(outbox, group.variant, frame_header_size(envelope.size) + envelope.size)
@@ -324,7 +243,7 @@ cdef int write_variant(Outbox* outbox, uint8_t variant, const Buffer* envelope, 
         return -1
     memcpy(arena.data + arena.used, frame.data, frame.size)
     arena.used += <uint32_t> frame.size
-    clear(frame)
+    trim(frame)
     return 0
 
 
@@ -397,7 +316,7 @@ cdef inline void deliver(Outbox* outbox, Recipient to, const Group* group, Messa
             return
     message = first
     while message != NULL:
-        queue(outbox, to.subscription, message)
+        backlog_add(outbox, to.subscription, message)
         message = message.next_pending
 
 
@@ -438,246 +357,13 @@ cdef void write_now(Outbox* outbox, Session* session) noexcept:
     outbox_touch(outbox, session)
 
 
-# --- slow consumers
-
-cdef bint outbox_is_full(const Outbox* outbox, const Session* session) noexcept nogil:
-    return mailbox_messages(&session.mailbox) >= outbox.settings.mailbox_capacity or (
-        session.mailbox.queue_bytes > QUEUE_BYTES)
-
-
-cdef void queue(Outbox* outbox, Subscription* subscription, Message* message) noexcept:
-    """One message for a blocked session, under the overflow strategy."""
-    cdef Session* session = subscription.session
-    cdef int overflow = outbox.settings.overflow
-    if subscription.lagging:
-        outbox.counters.lagged += 1
-        return
-    if outbox_is_full(outbox, session):
-        if overflow == OVERFLOW_BACKPRESSURE:
-            subscription.lagging = True
-            subscription.gap_from = message.offset
-            session.flags |= FLAG_TARDY
-            outbox.counters.lagged += 1
-            return
-        if overflow == OVERFLOW_DROP_NEWEST or (
-                overflow == OVERFLOW_DROP_OLDEST and not drop_oldest(outbox, session)):
-            note_drop(outbox, subscription, message.offset)
-            return
-    if mailbox_enqueue(&session.mailbox, message, subscription) < 0:
-        note_drop(outbox, subscription, message.offset)
-        return
-    if overflow == OVERFLOW_BLOCK and not session.flags & FLAG_FULL and outbox_is_full(outbox, session):
-        set_full(outbox, session, True)
-
-
-cdef void note_drop(Outbox* outbox, Subscription* subscription, uint64_t offset) noexcept nogil:
-    subscription.dropped += 1
-    subscription.dropped_last = offset
-    subscription.session.flags |= FLAG_TARDY
-    outbox.counters.dropped += 1
-
-
-cdef bint drop_oldest(Outbox* outbox, Session* session) noexcept nogil:
-    """Drops the oldest message that belongs to a topic; replies in the queue stay. False when there is none."""
-    cdef Mailbox* box = &session.mailbox
-    cdef Queued entry
-    cdef Queued replies[8]
-    cdef uint32_t kept = 0, i
-    cdef bint found = False
-    while kept < 8 and mailbox_dequeue(box, &entry):
-        if entry.subscription != NULL:
-            note_drop(outbox, <Subscription*> entry.subscription, entry.message.offset)
-            message_drop(&outbox.store.messages, entry.message)
-            found = True
-            break
-        replies[kept] = entry
-        kept += 1
-    for i in range(kept):
-        put_back(box, replies[kept - 1 - i])
-    return found
-
-
-cdef void put_back(Mailbox* box, Queued entry) noexcept nogil:
-    """An entry that was just dequeued becomes the oldest again; there is room, unless the queue was emptied by it."""
-    if box.queue_capacity == 0:
-        mailbox_enqueue(box, entry.message, entry.subscription)
-        entry.message.references -= 1
-        return
-    box.queue_head = (box.queue_head - 1) & (box.queue_capacity - 1)
-    box.queue[box.queue_head] = entry
-    box.queue_count += 1
-    box.queue_bytes += entry.message.payload_size
-    if entry.subscription == NULL:
-        box.queue_replies += 1
-
-
-cdef void set_full(Outbox* outbox, Session* session, bint full) noexcept nogil:
-    cdef Subscription* subscription = <Subscription*> session.subscriptions
-    if full:
-        session.flags |= FLAG_FULL
-    else:
-        session.flags &= ~<uint32_t> FLAG_FULL
-    session.since_ms = outbox.now_ms
-    while subscription != NULL:
-        if full:
-            subscription.topic.full += 1
-        else:
-            subscription.topic.full -= 1
-        subscription = subscription.next_of_session
-
-
 cdef bint outbox_refill(Outbox* outbox, Session* session) noexcept:
-    cdef Mailbox* box = &session.mailbox
-    cdef Queued entry
-    cdef size_t before = box.held.size
-    while box.held.size - before < REFILL_BYTES and mailbox_dequeue(box, &entry):
-        if append_queued(outbox, session, &entry) == 0:
-            box.held_messages += 1
-        message_drop(&outbox.store.messages, entry.message)
-    if session.flags & FLAG_FULL and mailbox_messages(box) <= outbox.settings.mailbox_capacity // 2:
-        set_full(outbox, session, False)
-        outbox.relieved = True
-    if box.held.size == before and session.flags & FLAG_TARDY:
-        settle_gaps(outbox, session)
-    if mailbox_has_bytes(box):
-        return True
-    session.flags &= ~<uint32_t> FLAG_BLOCKED
-    return False
-
-
-cdef int append_queued(Outbox* outbox, Session* session, const Queued* entry) noexcept:
-    cdef Subscription* subscription = <Subscription*> entry.subscription
-    cdef Slice frame
-    if subscription == NULL:
-        frame = message_payload(entry.message)
-        return buffer_append(&session.mailbox.held, frame.data, frame.size)
-    if subscription.dropped and entry.message.offset > subscription.dropped_last:
-        tell_dropped(outbox, subscription)
-    return append_message(outbox, session, subscription.topic, entry.message)
-
-
-cdef int append_message(Outbox* outbox, Session* session, Topic* topic, Message* message) noexcept:
-    """The message's frame behind what is held; compressed frames are made once per message and variant."""
-    cdef Buffer* held = &session.mailbox.held
-    cdef Form* form = message.forms
-    cdef size_t before = held.size
-    if left_out(outbox, session.variant, message):
-        outbox.counters.untranscoded += 1
-        return 0
-    while form != NULL:
-        if form.variant == session.variant:
-            return buffer_append(held, &form.data[0], form.size)
-        form = form.next
-    outbox.text.size = 0
-    if make_envelope(outbox, &outbox.text, variant_encoding(session.variant), topic, message) < 0:
-        return -1
-    if variant_frame(session.variant, outbox.text.data, outbox.text.size, outbox.settings.compression_threshold,
-                     held) < 0:
-        return -1
-    if not variant_is_plain(session.variant) and outbox.text.size >= outbox.settings.compression_threshold:
-        keep_form(message, session.variant, held.data + before, held.size - before)
-    clear(&outbox.text)
-    return 0
-
-
-cdef void keep_form(Message* message, uint8_t variant, const uint8_t* data, size_t size) noexcept nogil:
-    cdef Form* form = <Form*> malloc(sizeof(Form) + size)
-    if form == NULL:
-        return
-    form.next = message.forms
-    form.size = <uint32_t> size
-    form.variant = variant
-    memcpy(&form.data[0], data, size)
-    message.forms = form
-
-
-cdef void tell_lagged(Outbox* outbox, Session* session, const Topic* topic, uint64_t missed, uint64_t offset,
-                      bint recovered) noexcept:
-    cdef uint8_t epoch[EPOCH_SIZE]
-    topic_epoch(topic, epoch)
-    outbox.text.size = 0
-    if write_lagged(&outbox.text, variant_encoding(session.variant), topic_name(topic), missed,
-                    slice_of(epoch, EPOCH_SIZE), offset, recovered) < 0:
-        return
-    variant_frame(session.variant, outbox.text.data, outbox.text.size, outbox.settings.compression_threshold,
-                  &session.mailbox.held)
-    clear(&outbox.text)
-
-
-cdef void tell_dropped(Outbox* outbox, Subscription* subscription) noexcept:
-    tell_lagged(outbox, subscription.session, subscription.topic, subscription.dropped, subscription.dropped_last,
-                False)
-    subscription.dropped = 0
-
-
-cdef void settle_gaps(Outbox* outbox, Session* session) noexcept:
-    """The queue is empty: every gap that has not been told is, and what lags is caught up from the cache.
-
-    Catching up goes on in pieces that fit a refill; FLAG_TARDY stays until nothing is left to do.
-    """
-    cdef Subscription* subscription = <Subscription*> session.subscriptions
-    cdef bint more = False
-    while subscription != NULL:
-        if subscription.dropped:
-            tell_dropped(outbox, subscription)
-        if subscription.lagging:
-            if session.mailbox.held.size >= REFILL_BYTES:
-                more = True
-            elif not catch_up(outbox, subscription):
-                more = True
-        subscription = subscription.next_of_session
-    if not more:
-        session.flags &= ~<uint32_t> FLAG_TARDY
-
-
-cdef bint catch_up(Outbox* outbox, Subscription* subscription) noexcept:
-    """Lagged, and what was missed from the cache if all of it is there. True when nothing lags any more."""
-    cdef Session* session = subscription.session
-    cdef Topic* topic = subscription.topic
-    cdef Mailbox* box = &session.mailbox
-    cdef uint64_t offset = subscription.gap_from, last = offset
-    cdef size_t bytes = 0
-    cdef Message* message
-    # What is pending has an offset and is cached already; it must not come a second time with its run.
-    outbox_flush_topic(outbox, topic)
-    if topic_first(topic) > offset:
-        tell_lagged(outbox, session, topic, topic.offset + 1 - offset, topic.offset, False)
-        subscription.lagging = False
-        return True
-    while last <= topic.offset and bytes < REFILL_BYTES:
-        bytes += topic_message(topic, last).payload_size + 64
-        last += 1
-    tell_lagged(outbox, session, topic, last - offset, last - 1, True)
-    while offset < last:
-        message = topic_message(topic, offset)
-        if message.excluded != session.serial and append_message(outbox, session, topic, message) == 0:
-            box.held_messages += 1
-            outbox.counters.caught_up += 1
-        offset += 1
-    subscription.gap_from = last
-    subscription.lagging = last <= topic.offset
-    return not subscription.lagging
-
-
-# --- ends
-
-cdef void outbox_discard(Outbox* outbox, Session* session) noexcept:
-    cdef Queued entry
-    while mailbox_dequeue(&session.mailbox, &entry):
-        message_drop(&outbox.store.messages, entry.message)
-    if session.flags & FLAG_FULL:
-        set_full(outbox, session, False)
-        outbox.relieved = True
-
-
-cdef void outbox_forget(Outbox* outbox, Subscription* subscription) noexcept:
-    cdef Mailbox* box = &subscription.session.mailbox
-    cdef uint32_t count = box.queue_count, i
-    cdef Queued entry
-    if subscription.session.flags & FLAG_FULL:
-        subscription.topic.full -= 1
-    for i in range(count):
-        mailbox_dequeue(box, &entry)
-        if entry.subscription != subscription:
-            mailbox_enqueue(box, entry.message, entry.subscription)
-        message_drop(&outbox.store.messages, entry.message)
+    cdef Subscription* subscription
+    if session.flags & FLAG_TARDY:
+        # What is pending has an offset and is cached already: it must not come once from the cache and once with its run.
+        subscription = <Subscription*> session.subscriptions
+        while subscription != NULL:
+            if subscription.lagging:
+                outbox_flush_topic(outbox, subscription.topic)
+            subscription = subscription.next_of_session
+    return backlog_refill(outbox, session)

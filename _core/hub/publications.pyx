@@ -5,8 +5,9 @@ from libc.stdint cimport uint32_t, uint8_t
 from libc.stdlib cimport free
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_of
+from realtime_communication._core.hub.backlog cimport mailbox_is_full
 from realtime_communication._core.hub.core cimport Core, Position, Refusal
-from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_is_full, outbox_reply
+from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,
     PERMISSION_WRITE,
@@ -191,7 +192,7 @@ cdef bint target_full(Core core, Slice name) noexcept nogil:
         return False
     session = user.sessions
     while session != NULL:
-        if outbox_is_full(&core.outbox, session):
+        if mailbox_is_full(&core.outbox, session):
             return True
         session = session.next_of_user
     return False

@@ -4,7 +4,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 
-from realtime_communication._core.base.memory cimport Buffer
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free
+from realtime_communication._core.hub.message cimport Message
 
 
 cdef enum:
@@ -12,6 +13,7 @@ cdef enum:
     DEFLATE_HIGHEST = 15
     FORMS = 11                   # plain, zstd, lz4, gzip, deflate with 9 to 15 window bits
     VARIANTS = 22                # FORMS for each encoding
+    SCRATCH_KEPT = 262144        # bytes a buffer for envelopes keeps from one to the next
 
 
 # `compression` is a message compression (0 none); it wins over permessage-deflate. window_bits 0: no deflate.
@@ -34,3 +36,16 @@ cdef inline bint variant_is_plain(uint8_t variant) noexcept nogil:
 # compression makes it smaller; otherwise plain. 0, or -1 without memory, with `out` as it was.
 cdef int variant_frame(uint8_t variant, const uint8_t* envelope, size_t size, uint32_t threshold,
                        Buffer* out) noexcept
+
+
+# Appends the Message (or, `direct`, the DirectMessage) envelope of a publication; `piece` is for use in between.
+# 0, or -1 without memory.
+cdef int message_envelope(Buffer* out, Buffer* piece, int encoding, bint direct, Slice topic,
+                          const Message* message) noexcept nogil
+
+
+# Empties a buffer that is used over and over, and gives back what one large message left it with.
+cdef inline void trim(Buffer* buffer) noexcept nogil:
+    buffer.size = 0
+    if buffer.capacity > SCRATCH_KEPT:
+        buffer_free(buffer)

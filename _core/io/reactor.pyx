@@ -203,7 +203,7 @@ cdef class Reactor(Driver):
         cdef epoll_event events[EVENTS]
         cdef Session* session
         cdef uint64_t what
-        cdef uint64_t expirations
+        cdef uint64_t expirations = 0
         cdef int i
         ready[0] = epoll_wait(self.epoll, events, EVENTS, 0)
         for i in range(ready[0]):
@@ -225,11 +225,11 @@ cdef class Reactor(Driver):
     # --- accepting
 
     cdef void accept_from(self, int listener) noexcept:
-        cdef int fd, i, source
+        cdef int fd, source
         if listener >= len(self.listeners):
             return
         source = self.listeners[listener].fileno()
-        for i in range(ACCEPTS):
+        for _ in range(ACCEPTS):
             fd = accept4(source, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
                 self.admit_socket(fd)
@@ -379,16 +379,15 @@ cdef class Reactor(Driver):
 
     cdef str peer(self, Session* session):
         """`host:port`, `[host]:port`, or "" for a Unix socket."""
+        address = None
         try:
             peer = socket.socket(fileno=session.fd)
+            try:
+                address = peer.getpeername()
+            finally:
+                peer.detach()
         except OSError:
-            return ""
-        try:
-            address = peer.getpeername()
-        except OSError:
-            return ""
-        finally:
-            peer.detach()
+            pass
         if not isinstance(address, tuple):
             return ""
         return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"

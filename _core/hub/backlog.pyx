@@ -1,0 +1,286 @@
+"""Slow consumers; `backlog.pxd` is the contract."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport malloc
+from libc.string cimport memcpy
+
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, slice_of
+from realtime_communication._core.hub.mailbox cimport (
+    Mailbox,
+    Queued,
+    mailbox_dequeue,
+    mailbox_enqueue,
+    mailbox_has_bytes,
+    mailbox_messages,
+)
+from realtime_communication._core.hub.message cimport Form, Message, message_drop, message_payload
+from realtime_communication._core.hub.session cimport FLAG_BLOCKED, FLAG_FULL, FLAG_TARDY, Session
+from realtime_communication._core.hub.settings cimport (
+    OVERFLOW_BACKPRESSURE,
+    OVERFLOW_BLOCK,
+    OVERFLOW_DROP_NEWEST,
+    OVERFLOW_DROP_OLDEST,
+    QUEUE_BYTES,
+)
+from realtime_communication._core.hub.topics cimport (
+    EPOCH_SIZE,
+    TOPIC_INBOX,
+    Subscription,
+    Topic,
+    topic_epoch,
+    topic_first,
+    topic_message,
+    topic_name,
+)
+from realtime_communication._core.hub.variants cimport (
+    message_envelope,
+    trim,
+    variant_encoding,
+    variant_frame,
+    variant_is_plain,
+)
+from realtime_communication._core.wire.outbound cimport write_lagged
+
+cdef enum:
+    REFILL_BYTES = 65536         # encoded at a time for a slow consumer
+
+
+cdef bint mailbox_is_full(const Outbox* outbox, const Session* session) noexcept nogil:
+    return mailbox_messages(&session.mailbox) >= outbox.settings.mailbox_capacity or (
+        session.mailbox.queue_bytes > QUEUE_BYTES)
+
+
+cdef void backlog_add(Outbox* outbox, Subscription* subscription, Message* message) noexcept:
+    """One message for a blocked session, under the overflow strategy."""
+    cdef Session* session = subscription.session
+    cdef int overflow = outbox.settings.overflow
+    if subscription.lagging:
+        outbox.counters.lagged += 1
+        return
+    if mailbox_is_full(outbox, session):
+        if overflow == OVERFLOW_BACKPRESSURE:
+            subscription.lagging = True
+            subscription.gap_from = message.offset
+            session.flags |= FLAG_TARDY
+            outbox.counters.lagged += 1
+            return
+        if overflow == OVERFLOW_DROP_NEWEST or (
+                overflow == OVERFLOW_DROP_OLDEST and not drop_oldest(outbox, session)):
+            note_drop(outbox, subscription, message.offset)
+            return
+    if mailbox_enqueue(&session.mailbox, message, subscription) < 0:
+        note_drop(outbox, subscription, message.offset)
+        return
+    if overflow == OVERFLOW_BLOCK and not session.flags & FLAG_FULL and mailbox_is_full(outbox, session):
+        set_full(outbox, session, True)
+
+
+cdef void note_drop(Outbox* outbox, Subscription* subscription, uint64_t offset) noexcept nogil:
+    subscription.dropped += 1
+    subscription.dropped_last = offset
+    subscription.session.flags |= FLAG_TARDY
+    outbox.counters.dropped += 1
+
+
+cdef bint drop_oldest(Outbox* outbox, Session* session) noexcept nogil:
+    """Drops the oldest message that belongs to a topic; replies in the queue stay. False when there is none."""
+    cdef Mailbox* box = &session.mailbox
+    cdef Queued entry
+    cdef Queued replies[8]
+    cdef uint32_t kept = 0, i
+    cdef bint found = False
+    while kept < 8 and mailbox_dequeue(box, &entry):
+        if entry.subscription != NULL:
+            note_drop(outbox, <Subscription*> entry.subscription, entry.message.offset)
+            message_drop(&outbox.store.messages, entry.message)
+            found = True
+            break
+        replies[kept] = entry
+        kept += 1
+    for i in range(kept):
+        put_back(box, replies[kept - 1 - i])
+    return found
+
+
+cdef void put_back(Mailbox* box, Queued entry) noexcept nogil:
+    """An entry that was just dequeued becomes the oldest again; there is room, unless the queue was emptied by it."""
+    if box.queue_capacity == 0:
+        mailbox_enqueue(box, entry.message, entry.subscription)
+        entry.message.references -= 1
+        return
+    box.queue_head = (box.queue_head - 1) & (box.queue_capacity - 1)
+    box.queue[box.queue_head] = entry
+    box.queue_count += 1
+    box.queue_bytes += entry.message.payload_size
+    if entry.subscription == NULL:
+        box.queue_replies += 1
+
+
+cdef void set_full(Outbox* outbox, Session* session, bint full) noexcept nogil:
+    cdef Subscription* subscription = <Subscription*> session.subscriptions
+    if full:
+        session.flags |= FLAG_FULL
+    else:
+        session.flags &= ~<uint32_t> FLAG_FULL
+    session.since_ms = outbox.now_ms
+    while subscription != NULL:
+        if full:
+            subscription.topic.full += 1
+        else:
+            subscription.topic.full -= 1
+        subscription = subscription.next_of_session
+
+
+cdef bint backlog_refill(Outbox* outbox, Session* session) noexcept:
+    cdef Mailbox* box = &session.mailbox
+    cdef Queued entry
+    cdef size_t before = box.held.size
+    while box.held.size - before < REFILL_BYTES and mailbox_dequeue(box, &entry):
+        if append_queued(outbox, session, &entry) == 0:
+            box.held_messages += 1
+        message_drop(&outbox.store.messages, entry.message)
+    if session.flags & FLAG_FULL and mailbox_messages(box) <= outbox.settings.mailbox_capacity // 2:
+        set_full(outbox, session, False)
+        outbox.relieved = True
+    if box.held.size == before and session.flags & FLAG_TARDY:
+        settle_gaps(outbox, session)
+    if mailbox_has_bytes(box):
+        return True
+    session.flags &= ~<uint32_t> FLAG_BLOCKED
+    return False
+
+
+cdef int append_queued(Outbox* outbox, Session* session, const Queued* entry) noexcept:
+    cdef Subscription* subscription = <Subscription*> entry.subscription
+    cdef Slice frame
+    if subscription == NULL:
+        frame = message_payload(entry.message)
+        return buffer_append(&session.mailbox.held, frame.data, frame.size)
+    if subscription.dropped and entry.message.offset > subscription.dropped_last:
+        tell_dropped(outbox, subscription)
+    return append_message(outbox, session, subscription.topic, entry.message)
+
+
+cdef int append_message(Outbox* outbox, Session* session, Topic* topic, Message* message) noexcept:
+    """The message's frame behind what is held; compressed frames are made once per message and variant."""
+    cdef Buffer* held = &session.mailbox.held
+    cdef Form* form = message.forms
+    cdef size_t before = held.size
+    if is_left_out(outbox, session.variant, message):
+        outbox.counters.untranscoded += 1
+        return 0
+    while form != NULL:
+        if form.variant == session.variant:
+            return buffer_append(held, &form.data[0], form.size)
+        form = form.next
+    outbox.text.size = 0
+    if message_envelope(&outbox.text, &outbox.piece, variant_encoding(session.variant), topic.kind == TOPIC_INBOX,
+                        topic_name(topic), message) < 0:
+        return -1
+    if variant_frame(session.variant, outbox.text.data, outbox.text.size, outbox.settings.compression_threshold,
+                     held) < 0:
+        return -1
+    if not variant_is_plain(session.variant) and outbox.text.size >= outbox.settings.compression_threshold:
+        keep_form(message, session.variant, held.data + before, held.size - before)
+    trim(&outbox.text)
+    return 0
+
+
+cdef void keep_form(Message* message, uint8_t variant, const uint8_t* data, size_t size) noexcept nogil:
+    cdef Form* form = <Form*> malloc(sizeof(Form) + size)
+    if form == NULL:
+        return
+    form.next = message.forms
+    form.size = <uint32_t> size
+    form.variant = variant
+    memcpy(&form.data[0], data, size)
+    message.forms = form
+
+
+cdef void tell_lagged(Outbox* outbox, Session* session, const Topic* topic, uint64_t missed, uint64_t offset,
+                      bint recovered) noexcept:
+    cdef uint8_t epoch[EPOCH_SIZE]
+    topic_epoch(topic, epoch)
+    outbox.text.size = 0
+    if write_lagged(&outbox.text, variant_encoding(session.variant), topic_name(topic), missed,
+                    slice_of(epoch, EPOCH_SIZE), offset, recovered) < 0:
+        return
+    variant_frame(session.variant, outbox.text.data, outbox.text.size, outbox.settings.compression_threshold,
+                  &session.mailbox.held)
+    trim(&outbox.text)
+
+
+cdef void tell_dropped(Outbox* outbox, Subscription* subscription) noexcept:
+    tell_lagged(outbox, subscription.session, subscription.topic, subscription.dropped, subscription.dropped_last,
+                False)
+    subscription.dropped = 0
+
+
+cdef void settle_gaps(Outbox* outbox, Session* session) noexcept:
+    """The queue is empty: every gap that has not been told is, and what lags is caught up from the cache.
+
+    Catching up goes on in pieces that fit a refill; FLAG_TARDY stays until nothing is left to do.
+    """
+    cdef Subscription* subscription = <Subscription*> session.subscriptions
+    cdef bint more = False
+    while subscription != NULL:
+        if subscription.dropped:
+            tell_dropped(outbox, subscription)
+        if subscription.lagging:
+            if session.mailbox.held.size >= REFILL_BYTES:
+                more = True
+            elif not catch_up(outbox, subscription):
+                more = True
+        subscription = subscription.next_of_session
+    if not more:
+        session.flags &= ~<uint32_t> FLAG_TARDY
+
+
+cdef bint catch_up(Outbox* outbox, Subscription* subscription) noexcept:
+    """Lagged, and what was missed from the cache if all of it is there. True when nothing lags any more."""
+    cdef Session* session = subscription.session
+    cdef Topic* topic = subscription.topic
+    cdef Mailbox* box = &session.mailbox
+    cdef uint64_t offset = subscription.gap_from, last = offset
+    cdef size_t bytes = 0
+    cdef Message* message
+    if topic_first(topic) > offset:
+        tell_lagged(outbox, session, topic, topic.offset + 1 - offset, topic.offset, False)
+        subscription.lagging = False
+        return True
+    while last <= topic.offset and bytes < REFILL_BYTES:
+        bytes += topic_message(topic, last).payload_size + 64
+        last += 1
+    tell_lagged(outbox, session, topic, last - offset, last - 1, True)
+    while offset < last:
+        message = topic_message(topic, offset)
+        if message.excluded != session.serial and append_message(outbox, session, topic, message) == 0:
+            box.held_messages += 1
+            outbox.counters.caught_up += 1
+        offset += 1
+    subscription.gap_from = last
+    subscription.lagging = last <= topic.offset
+    return not subscription.lagging
+
+
+cdef void backlog_discard(Outbox* outbox, Session* session) noexcept:
+    cdef Queued entry
+    while mailbox_dequeue(&session.mailbox, &entry):
+        message_drop(&outbox.store.messages, entry.message)
+    if session.flags & FLAG_FULL:
+        set_full(outbox, session, False)
+        outbox.relieved = True
+
+
+cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept:
+    cdef Mailbox* box = &subscription.session.mailbox
+    cdef uint32_t count = box.queue_count, i
+    cdef Queued entry
+    if subscription.session.flags & FLAG_FULL:
+        subscription.topic.full -= 1
+    for i in range(count):
+        mailbox_dequeue(box, &entry)
+        if entry.subscription != subscription:
+            mailbox_enqueue(box, entry.message, entry.subscription)
+        message_drop(&outbox.store.messages, entry.message)

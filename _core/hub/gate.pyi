@@ -1,0 +1,3 @@
+from realtime_communication._core.hub.sessions import Sessions
+
+class Gate(Sessions): ...

@@ -1,0 +1,3 @@
+from realtime_communication._core.hub.core import Core
+
+class Sessions(Core): ...

@@ -1,0 +1,241 @@
+"""The life of sessions; `sessions.pxd` is the contract."""
+
+import os
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from realtime_communication._core.base.memory cimport pool_give, pool_take
+from realtime_communication._core.base.timer_wheel cimport timer_init, wheel_cancel, wheel_set
+from realtime_communication._core.hub.core cimport Core
+from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.mailbox cimport mailbox_push_priority
+from realtime_communication._core.hub.outbox cimport outbox_reply, outbox_touch
+from realtime_communication._core.hub.session cimport (
+    FLAG_DIRTY,
+    FLAG_EXPIRY_TOLD,
+    FLAG_FULL,
+    FLAG_PAUSED,
+    FLAG_PINGED,
+    FLAG_RESUME,
+    FLAG_WAITING,
+    SESSION_ANONYMOUS,
+    SESSION_CLOSING,
+    SESSION_DEAD,
+    SESSION_HEAD,
+    SESSION_OPEN,
+    Session,
+    session_close,
+    session_free,
+    session_init,
+)
+from realtime_communication._core.hub.settings cimport CLOSE_TIMEOUT_MS
+from realtime_communication._core.hub.users cimport TIMER_SESSION
+from realtime_communication._core.hub.variants cimport variant_encoding
+from realtime_communication._core.wire.envelope cimport ERROR_TOKEN_EXPIRED, ERROR_UNAUTHORIZED
+from realtime_communication._core.wire.frames cimport OP_PING
+from realtime_communication._core.wire.outbound cimport write_token_expiring
+
+cdef enum:
+    HEAD_TIMEOUT_MS = 9500       # from accept to the end of the head, so that it is over within 10 s
+    EXPIRY_NOTICE_SECS = 60      # TokenExpiring comes so long before the end when the token has no refresh_at
+
+
+cdef class Sessions(Core):
+
+    cdef Session* open(self, Driver driver, int fd) noexcept:
+        cdef Session* session = <Session*> pool_take(&self.pool)
+        if session == NULL:
+            return NULL
+        self.serials += 1
+        session_init(session, fd, self.serials, self.now_ms)
+        timer_init(&session.timer, TIMER_SESSION)
+        session.driver = <void*> driver
+        self.counters.accepted += 1
+        self.renew(session)
+        return session
+
+    cdef void name_session(self, Session* session) noexcept:
+        """Give the session its id: 128 random bits, or a count."""
+        if self.settings.deterministic_ids:
+            session.id_high = 0
+            session.id_low = session.serial
+            return
+        if self.entropy_at + 16 > <size_t> len(self.entropy):
+            self.entropy = os.urandom(4096)
+            self.entropy_at = 0
+        memcpy(&session.id_high, <const char*> self.entropy + self.entropy_at, 8)
+        memcpy(&session.id_low, <const char*> self.entropy + self.entropy_at + 8, 8)
+        self.entropy_at += 16
+
+    cdef void finish(self, Session* session) noexcept:
+        if session.state == SESSION_DEAD:
+            return
+        self.leave(session)
+        self.stop_waiting(session)
+        wheel_cancel(&self.wheel, &session.timer)
+        session.state = SESSION_DEAD
+        self.counters.closed += 1
+        session.next_dead = self.dead
+        self.dead = session
+        (<Driver> session.driver).finish(session)
+
+    cdef void free_dead(self) noexcept:
+        cdef Session* session = self.dead
+        cdef Session* following
+        self.dead = NULL
+        while session != NULL:
+            following = session.next_dead
+            if session.flags & (FLAG_DIRTY | FLAG_RESUME):
+                session.next_dead = self.dead
+                self.dead = session
+            else:
+                session_free(session)
+                pool_give(&self.pool, session)
+            session = following
+
+    cdef void close(self, Session* session, int code, const char* reason) noexcept:
+        """Start the closing handshake; the session leaves everything at once."""
+        if session.state < SESSION_ANONYMOUS or session.state >= SESSION_CLOSING:
+            return
+        self.leave(session)
+        session_close(session, code, reason, self.now_ms)
+        self.stop_waiting(session)
+        if session.flags & FLAG_PAUSED:
+            self.unpause(session)
+        self.renew(session)
+        outbox_touch(&self.outbox, session)
+
+    cdef void flush(self, Session* session) noexcept:
+        if session.state == SESSION_DEAD:
+            return
+        if (<Driver> session.driver).write(session) < 0:
+            self.finish(session)
+            return
+        if session.flags & FLAG_PAUSED and not session.flags & FLAG_WAITING and (
+                session.mailbox.priority.size == 0 and session.mailbox.queue_replies == 0):
+            self.unpause(session)
+
+    cdef void pause(self, Session* session) noexcept:
+        if not session.flags & FLAG_PAUSED:
+            session.flags |= FLAG_PAUSED
+            (<Driver> session.driver).reading(session, False)
+
+    cdef void unpause(self, Session* session) noexcept:
+        session.flags &= ~<uint32_t> FLAG_PAUSED
+        (<Driver> session.driver).reading(session, True)
+        if session.stash.size and not session.flags & FLAG_RESUME:
+            session.flags |= FLAG_RESUME
+            session.next_resume = self.resume
+            self.resume = session
+            self.home.wake()
+
+    cdef void wait(self, Session* session) noexcept:
+        """Overflow `block`: the publisher is not read until a full consumer has room."""
+        self.pause(session)
+        if not session.flags & FLAG_WAITING:
+            session.flags |= FLAG_WAITING
+            session.next_waiting = self.waiting
+            self.waiting = session
+
+    cdef void stop_waiting(self, Session* session) noexcept:
+        cdef Session** link = &self.waiting
+        if not session.flags & FLAG_WAITING:
+            return
+        while link[0] != session:
+            link = &link[0].next_waiting
+        link[0] = session.next_waiting
+        session.flags &= ~<uint32_t> FLAG_WAITING
+
+    cdef void relieve(self) noexcept:
+        """A full consumer has room: those that waited go on, and wait again if theirs is another."""
+        cdef Session* session = self.waiting
+        cdef Session* following
+        self.outbox.relieved = False
+        self.waiting = NULL
+        while session != NULL:
+            following = session.next_waiting
+            session.flags &= ~<uint32_t> FLAG_WAITING
+            self.unpause(session)
+            session = following
+
+    cdef void renew(self, Session* session) noexcept:
+        if session.state == SESSION_OPEN and session.expires_at >= 0:
+            session.flags &= ~<uint32_t> FLAG_EXPIRY_TOLD
+        wheel_set(&self.wheel, &session.timer, self.deadline(session))
+
+    cdef uint64_t deadline(self, const Session* session) noexcept nogil:
+        """When something is to be done about the session, if it stays as it is."""
+        cdef uint64_t at
+        cdef int64_t left, notice
+        if session.state == SESSION_HEAD:
+            return session.opened_ms + HEAD_TIMEOUT_MS
+        if session.state == SESSION_ANONYMOUS:
+            return session.since_ms + self.settings.auth_timeout_ms
+        if session.state >= SESSION_CLOSING:
+            return session.since_ms + CLOSE_TIMEOUT_MS
+        at = session.received_ms + self.settings.client_timeout_ms
+        if not session.flags & FLAG_PINGED and self.settings.heartbeat_ms < self.settings.client_timeout_ms:
+            at = session.received_ms + self.settings.heartbeat_ms
+        if session.flags & FLAG_FULL and session.since_ms + self.settings.client_timeout_ms < at:
+            at = session.since_ms + self.settings.client_timeout_ms
+        if session.expires_at >= 0:
+            left = session.expires_at * 1000 - <int64_t> self.wall_ms
+            if not session.flags & FLAG_EXPIRY_TOLD:
+                notice = (session.refresh_at if session.refresh_at >= 0 else session.expires_at - EXPIRY_NOTICE_SECS)
+                notice = notice * 1000 - <int64_t> self.wall_ms
+                left = min(left, notice)
+            if left < 0:
+                left = 0
+            if self.now_ms + <uint64_t> left < at:
+                at = self.now_ms + <uint64_t> left
+        return at
+
+    cdef void session_expired(self, Session* session) noexcept:
+        if session.state == SESSION_HEAD:
+            self.counters.timed_out += 1
+            self.reject(session, 408, "bad_request", "request head: not complete within 10 seconds", None)
+            self.flush(session)
+            self.finish(session)
+            return
+        if session.state == SESSION_ANONYMOUS:
+            self.counters.timed_out += 1
+            self.error(session, NULL, ERROR_UNAUTHORIZED, b"no Authenticate within websocket.auth_timeout_secs", -1, NULL)
+            self.close(session, 4408, b"authentication timed out")
+            return
+        if session.state >= SESSION_CLOSING:
+            self.finish(session)
+            return
+        self.open_session_expired(session)
+        if session.state == SESSION_OPEN:
+            wheel_set(&self.wheel, &session.timer, self.deadline(session))
+
+    cdef void open_session_expired(self, Session* session) noexcept:
+        cdef int64_t wall = <int64_t> self.wall_ms
+        if session.expires_at >= 0 and session.expires_at * 1000 <= wall:
+            self.counters.expired += 1
+            self.error(session, NULL, ERROR_TOKEN_EXPIRED, b"the token has expired", -1, NULL)
+            self.close(session, 4401, b"token expired")
+            return
+        if self.now_ms - session.received_ms >= self.settings.client_timeout_ms:
+            self.counters.timed_out += 1
+            self.close(session, 4408, b"nothing heard for websocket.client_timeout_secs")
+            return
+        if session.flags & FLAG_FULL and self.now_ms - session.since_ms >= self.settings.client_timeout_ms:
+            self.counters.slow_consumers += 1
+            self.close(session, 4490, b"slow consumer")
+            return
+        if session.expires_at >= 0 and not session.flags & FLAG_EXPIRY_TOLD and (
+                (session.refresh_at if session.refresh_at >= 0 else session.expires_at - EXPIRY_NOTICE_SECS) * 1000 <= wall):
+            session.flags |= FLAG_EXPIRY_TOLD
+            self.outbox.text.size = 0
+            if write_token_expiring(&self.outbox.text, variant_encoding(session.variant), session.expires_at) == 0:
+                outbox_reply(&self.outbox, session, False)
+        if not session.flags & FLAG_PINGED and self.now_ms - session.received_ms >= self.settings.heartbeat_ms:
+            session.flags |= FLAG_PINGED
+            mailbox_push_priority(&session.mailbox, OP_PING, False, NULL, 0)
+            outbox_touch(&self.outbox, session)
+
+    cdef void reject(self, Session* session, int status, object code, object message, list headers) noexcept:
+        pass
