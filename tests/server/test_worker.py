@@ -1,5 +1,6 @@
 """The server as a process: from its command line to its exit status."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -13,6 +14,7 @@ import urllib.request
 
 import pytest
 
+from realtime_communication.server import worker
 from serving.peer import Peer, unique
 from serving.processes import ServerProcess, free_port
 from serving.tokens import token
@@ -227,6 +229,24 @@ def test_the_dev_profile_prints_what_is_needed_to_try_it():
         assert lines[1] == f"demo page: http://127.0.0.1:{port}/"
         with Peer(f"ws://127.0.0.1:{port}/ws", token_text=lines[2].rpartition(" ")[2]) as peer:
             assert peer.connected["user_id"] == "demo"
+
+
+def test_an_error_in_a_callback_is_logged_once_and_isolated(caplog):
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(worker._isolate)
+        loop.call_soon(lambda: 1 / 0)
+        await asyncio.sleep(0.01)
+        return "alive"
+
+    assert asyncio.run(main()) == "alive"
+    assert len(caplog.records) == 1
+    assert caplog.records[0].exc_info[0] is ZeroDivisionError
+
+
+def test_without_uvloop_asyncio_serves(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert worker._loop_factory() is asyncio.new_event_loop
 
 
 def test_bypassed_authentication_believes_the_query(start):

@@ -159,6 +159,10 @@ def _raise_file_limit(connections: int) -> None:
 
 def _isolate(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """An exception nobody caught: one line in the log, and the loop goes on."""
-    exception = context.get("exception")
-    name = type(exception).__name__ if exception is not None else ""
-    _log.error("an error in a callback was isolated", where=str(context.get("message", "")), error=name)
+    where = str(context.get("message", ""))
+    try:
+        if context.get("exception") is not None:
+            raise context["exception"]
+        _log.error("an error in a callback was isolated", where=where)
+    except Exception:
+        _log.exception("an error in a callback was isolated", where=where)
