@@ -63,7 +63,7 @@ def test_fan_out(benchmark: BenchmarkFixture, driver: MemoryDriver, subscribers:
             receiver.drain()
 
     benchmark.extra_info["deliveries"] = subscribers * in_flight
-    benchmark.pedantic(publisher.feed, args=(publication,), setup=drain, rounds=ROUNDS)
+    benchmark.pedantic(publisher.feed, args=(publication,), setup=drain, rounds=ROUNDS)  # type: ignore[no-untyped-call]
     assert receivers[-1].drain().count(b'"type":"Message"') == in_flight
 
 
@@ -75,5 +75,5 @@ def test_direct_message(benchmark: BenchmarkFixture, driver: MemoryDriver) -> No
         receiver.drain()
         sender.drain()
 
-    benchmark.pedantic(sender.feed, args=(message,), setup=drain, rounds=ROUNDS * 10)
+    benchmark.pedantic(sender.feed, args=(message,), setup=drain, rounds=ROUNDS * 10)  # type: ignore[no-untyped-call]
     assert b'"type":"DirectMessage"' in receiver.drain()
