@@ -29,7 +29,7 @@ host = "127.0.0.1"
 workers = 1
 
 [websocket]
-max_connections = 100000
+max_connections = 15000
 
 [actor_system]
 mailbox_capacity = 10000
