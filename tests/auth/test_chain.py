@@ -1,6 +1,7 @@
 """Where credentials are looked for, in what order, and what a wrong one is answered."""
 
 import logging
+import time
 
 import pytest
 
@@ -12,11 +13,13 @@ from realtime_communication.auth.chain import (
     BypassProvider,
     JwtProvider,
     MalformedRequestError,
+    chain_of,
+    issuer_of,
     parse_query,
 )
 from realtime_communication.auth.jwt import JwtRules, JwtVerifier
 from realtime_communication.auth.tokens import TokenIssuer
-from realtime_communication.config.schema import ApiKey
+from realtime_communication.config.schema import ApiKey, Auth, AuthProvider
 
 SECRET = "a secret of the tests, 32 bytes or longer"
 NOW = 1_700_000_000.0
@@ -160,3 +163,34 @@ def test_queries():
     assert parse_query(b"a=1&b=%C3%A9+x&&c") == {"a": "1", "b": "é x", "c": ""}
     with pytest.raises(MalformedRequestError):
         parse_query(b"a=%C3")
+
+
+class TestConfigured:
+    def test_a_kind_that_is_not_enabled_is_refused_not_overlooked(self):
+        auth = Auth(jwt_secret=SECRET)
+        chain = chain_of(auth, bypass=False)
+        token = issuer_of(auth).access_token("alice", time.time())
+        assert upgrade(chain, [bearer(token)]).user_id == "alice"
+        assert upgrade(chain, [(b"x-api-key", b"key")])[:2] == (401, "unauthorized")
+        assert chain.authenticate_message(None, "key", "peer")[0] == "unauthorized"
+
+    def test_only_keys(self):
+        keys = (ApiKey(key=hashed("key"), user="service"),)
+        provider = AuthProvider(type="api_key", header="X-Service-Key", query_param="k", keys=keys)
+        auth = Auth(jwt_secret=SECRET, providers=(provider, AuthProvider(type="jwt", enabled=False)))
+        chain = chain_of(auth, bypass=False)
+        assert upgrade(chain, [(b"x-service-key", b"key")]).user_id == "service"
+        token = issuer_of(auth).access_token("alice", time.time())
+        assert upgrade(chain, [bearer(token)])[:2] == (401, "unauthorized")
+        assert upgrade(chain) is None
+
+    def test_the_bypass_comes_last_of_those_that_accept(self):
+        auth = Auth(jwt_secret=SECRET)
+        chain = chain_of(auth, bypass=True)
+        assert upgrade(chain, query=b"user_id=bob").user_id == "bob"
+        token = issuer_of(auth).access_token("alice", time.time())
+        assert upgrade(chain, [bearer(token)], b"user_id=bob").user_id == "alice"
+
+    def test_a_kind_nobody_knows(self):
+        with pytest.raises(ValueError, match="not supported"):
+            chain_of(Auth(jwt_secret=SECRET, providers=(AuthProvider(type="oauth2"),)), bypass=False)

@@ -34,6 +34,7 @@ Refusal = tuple[int, str, str, list[tuple[str, str]]]  # HTTP status, error code
 
 MAX_CACHED_TOKENS: Final = 10_000
 SECONDS_PER_HOUR: Final = 3600
+LAST_PRIORITY: Final = 2_000_000  # behind every priority the configuration allows, and behind the bypass
 
 _log = get_logger(__name__)
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
@@ -125,11 +126,22 @@ class ApiKeyProvider:
         return identity
 
 
-class BypassProvider:
-    """Believes `?user_id=`. Only for `testing.bypass_auth`, which the configuration allows in the test profile alone.
+class NoTokenProvider(JwtProvider):
+    """Finds tokens only to refuse them, where no provider for tokens is enabled.
 
-    As a first message, the `token` is taken for the user's name.
+    A credential that is present and cannot be checked is a wrong one; to overlook it would leave the client in doubt.
     """
+
+    def __init__(self) -> None:
+        self.name = "no tokens"
+        self.priority = LAST_PRIORITY
+
+    def verify(self, credential: str, now: float) -> Identity:
+        raise AuthenticationFailed("tokens are not accepted here")
+
+
+class BypassProvider:
+    """Believes `?user_id=`; for `testing.bypass_auth`, which the configuration allows in the test profile alone."""
 
     name = "bypass"
     priority = 1_000_000
@@ -244,6 +256,12 @@ def chain_of(auth: Auth, *, bypass: bool) -> AuthenticationChain:
     Raises ValueError when a secret, a key or a kind of provider cannot be used.
     """
     providers: list[Provider] = [_provider_of(provider, auth) for provider in auth.providers if provider.enabled]
+    kinds = {provider.type for provider in auth.providers if provider.enabled}
+    if "jwt" not in kinds:
+        providers.append(NoTokenProvider())
+    if "api_key" not in kinds:
+        # Knows no key, so it refuses every one.
+        providers.append(ApiKeyProvider(ApiKeyVerifier(()), priority=LAST_PRIORITY))
     if bypass:
         providers.append(BypassProvider())
     return AuthenticationChain(providers)
