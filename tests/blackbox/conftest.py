@@ -1,13 +1,9 @@
 """A server of each kind for the whole run, and one of its own for a test that needs special settings."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from serving.peer import JSON, MSGPACK, Connect, Peer, unique, unique_user
 from serving.processes import TARGETS, ServerProcess, StartServer, free_port

@@ -7,11 +7,12 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
 from serving.peer import JSON, MSGPACK, Peer, unique_user
 from serving.processes import ServerProcess
 from serving.tokens import token
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 CONNECTED_KEYS = [
     "type",
@@ -167,12 +168,12 @@ def test_unknown_path_is_404(server: ServerProcess) -> None:
 
 
 def test_health_answers_on_the_same_port(server: ServerProcess) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health", timeout=5) as answer:  # noqa: S310
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health", timeout=5) as answer:
         assert answer.status == 200
         assert "status" in json.load(answer)
 
 
 def test_plain_get_of_the_socket_path_is_no_upgrade(product: ServerProcess) -> None:
     with pytest.raises(HTTPError) as caught:
-        urllib.request.urlopen(f"http://127.0.0.1:{product.port}/ws", timeout=5)  # noqa: S310
+        urllib.request.urlopen(f"http://127.0.0.1:{product.port}/ws", timeout=5)
     assert caught.value.code in (400, 426)

@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from websockets.exceptions import ConnectionClosed
+
 from serving.peer import JSON, MSGPACK, Peer, unique, unique_user
 from serving.processes import ServerProcess
-from websockets.exceptions import ConnectionClosed
 
 VALUES: list[Any] = [
     None,

@@ -1,6 +1,7 @@
 """Protocol section 2, "Recovery" and ``History``: complete or not at all."""
 
 import pytest
+
 from serving.peer import Connect, Peer
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from serving.peer import Connect, unique, unique_user
 
 MESSAGE_KEYS = ["type", "topic", "offset", "ts", "from", "payload"]

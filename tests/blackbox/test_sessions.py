@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+
 from serving.peer import Connect, Peer, unique, unique_user
 from serving.processes import ServerProcess, StartServer
 from serving.tokens import token

@@ -1,6 +1,7 @@
 """Protocol section 2, "Topics" and "Permissions": which names there are, and who may do what with them."""
 
 import pytest
+
 from serving.peer import Connect, unique, unique_user
 
 INVALID = {

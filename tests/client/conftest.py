@@ -1,13 +1,9 @@
 """Servers for the client to talk to."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from serving.processes import TARGETS, ServerProcess, StartServer, free_port
 

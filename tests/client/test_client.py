@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+
 from realtime_communication.client import (
     AuthenticationFailed,
     Backoff,

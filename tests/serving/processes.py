@@ -137,7 +137,7 @@ class ServerProcess:
         environment = {key: value for key, value in os.environ.items() if key not in _CONFIGURING}
         command = self._command(environment)
         with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env=environment,

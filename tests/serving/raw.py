@@ -1,6 +1,7 @@
 """Bytes on a socket: requests no client library would send, frames as they are."""
 
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -148,10 +149,8 @@ class RawSocket:
 
     def send(self, data: bytes) -> None:
         """All of ``data``. A peer that has hung up meanwhile is no error here."""
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
 
     def reset(self) -> None:
         """End the connection with RST."""

@@ -6,6 +6,7 @@ import time
 import zlib
 
 import pytest
+
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess
 from serving.raw import (

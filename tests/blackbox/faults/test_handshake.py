@@ -4,6 +4,7 @@ import socket
 import time
 
 import pytest
+
 from serving.peer import Peer, unique_user
 from serving.processes import ServerProcess, StartServer
 from serving.raw import KEY, RawSocket, envelope, exchange, frame, upgrade
