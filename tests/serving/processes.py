@@ -205,14 +205,8 @@ class ServerProcess:
             return [sys.executable, "-m", "benchmarks.baseline", "--port", str(self.port)]
         path = Path(self._folder.name) / "config.toml"
         path.write_text(toml(merged(settings_for(self.port), self._settings)))
-        return [
-            sys.executable,
-            "-m",
-            "realtime_communication.cli.main",
-            "serve",
-            "--profile=test",
-            f"--config={path}",
-        ]
+        script = Path(sys.executable).with_name("rtc")
+        return [str(script), "serve", "--profile=test", f"--config={path}"]
 
     def _limit_files(self) -> None:
         assert self._open_files is not None
