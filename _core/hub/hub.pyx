@@ -244,6 +244,7 @@ cdef class Hub(Gate):
                 self.leave(session)
                 session_answer_close(session, self.inbound, self.now_ms)
                 self.renew(session)
+                outbox_touch(&self.outbox, session)  # nothing may be left to say, but the driver ends the stream
             if mailbox_has_bytes(&session.mailbox):
                 outbox_touch(&self.outbox, session)
                 self.limit_replies(session)
