@@ -30,6 +30,8 @@ def check_topic(topic: str, patterns: tuple[str, ...] | None) -> None:
         raise RequestError("topic_invalid", f"`topic` must have 1 to {MAX_TOPIC_BYTES} bytes")
     if "*" in topic or any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in topic):
         raise RequestError("topic_invalid", "`topic` may contain neither `*` nor control characters")
+    if "{" in topic or "}" in topic:
+        raise RequestError("topic_invalid", "`topic` may not contain braces")
     if topic[0] in "@$":
         raise RequestError("forbidden", "names that begin with `@` or `$` belong to the server")
     if patterns is not None and not any(matches(pattern, topic) for pattern in patterns):
