@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from serving.peer import JSON, MSGPACK, Peer, unique_user
-from serving.processes import ServerProcess
+from serving.processes import ServerProcess, StartServer
 from serving.tokens import token
 
 CONNECTED_KEYS = [
@@ -157,8 +157,12 @@ class TestAuthentication:
         text = token(exp=int(time.time()) - 3600)
         assert refused(server.url, additional_headers=bearer(text))[1]["code"] == "token_expired"
 
-    def test_unknown_api_key_is_401(self, server: ServerProcess) -> None:
-        assert refused(server.url, additional_headers={"X-API-Key": "nobody's"})[0] == 401
+    def test_unknown_api_key_is_401(self, start_server: StartServer) -> None:
+        key = {"hash": "0" * 64, "user_id": "robot", "permissions": ["read"]}
+        provider = {"name": "keys", "type": "api_key", "enabled": True, "priority": 2, "keys": [key]}
+        url = start_server({"auth": {"providers": [provider]}}).url
+        assert refused(url, additional_headers={"X-API-Key": "nobody's"})[0] == 401
+        assert refused(f"{url}?api_key=nobodys")[0] == 401
 
 
 def test_unknown_path_is_404(server: ServerProcess) -> None:

@@ -16,12 +16,12 @@ INVALID = {
     "nul": "a\x00b",
     "escape": "\x1b[31m",
     "delete": "a\x7fb",
+    "braces, a hash tag in Redis Cluster": "a{tag}b",
 }
 VALID = {
     "one byte": "x",
     "255 bytes": "x" * 255,
     "255 bytes of multi-byte characters": "ü" * 127 + "x",
-    "braces": "a{tag}b",
     "spaces": "two words",
     "separators": "a/b.c:d-e_f",
     "emoji": "room \U0001f600",
