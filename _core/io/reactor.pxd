@@ -5,9 +5,10 @@
 # session once. Only then does the event loop run again.
 #
 # Theory: a turn is: take what is ready; handle it, in rounds, until nothing is left or `batch_window_ms` is over; end
-# the turn (one write per session that has something to say). Turns follow each other a bounded number of times while
-# there is work, because sending gives the peers time to answer; then the event loop gets its share. All polling is level
-# triggered, so nothing is lost when a bound ends a round.
+# the turn (one write per session that has something to say). Turns follow each other for a bounded time while there
+# is work, because sending gives the peers time to answer; then the event loop gets its share. Where the next work has
+# proved to come within microseconds, the reactor polls that long before it lets the loop sleep: being woken costs more
+# than the wait. All polling is level triggered, so nothing is lost when a bound ends a round.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -27,6 +28,8 @@ cdef class Reactor(Driver):
     cdef uint64_t armed_ms       # monotonic time the timer goes off, 0 when it is not set
     cdef uint64_t retry_ms       # when accepting is tried again, 0 when it goes on
     cdef uint8_t* buffer         # RECEIVE_BYTES, shared by all sessions
+    cdef uint64_t asleep_ns      # when the last turn ended
+    cdef int busy                # how often in a row, of late, work came right after a turn had ended
     cdef bint running
     cdef bint accepting
     cdef bint woken              # a turn is asked for already

@@ -84,10 +84,19 @@ cdef enum:
     RECEIVE_BYTES = 262144       # of the shared buffer: as much as one turn takes from one socket at a time
     EVENTS = 512                 # taken from epoll at a time
     ACCEPTS = 64                 # connections taken from a listener at a time
-    TURNS = 16                   # turns in a row before the event loop gets its share
+    SHARE_NS = 4000000           # after so long the event loop gets its share
+    SPIN_NS = 50000              # a reactor that has proved busy polls on for so long before it sleeps
+    SPIN_AFTER = 4               # wake-ups in a row within SPIN_NS that prove it
+    SPIN_MOST = 16               # counted no further, so that it is soon forgotten
     WRITES = 64                  # writes in a row to one session that keeps taking
     RETRY_MS = 100               # between attempts to accept when the system has no descriptor left
     TIMER_EVENT = 1              # event data of the timer; listeners have 2 * index + 3, sessions their address
+
+
+cdef uint64_t clock_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec
 
 
 cdef uint64_t clock_ms(int clock) noexcept nogil:
@@ -167,12 +176,19 @@ cdef class Reactor(Driver):
 
     def turn(self):
         """Handle all that is ready. Called by the event loop."""
-        cdef int turns = 0, ready = 0
+        cdef int ready = 0
         cdef bint more = False
         cdef uint64_t until
+        cdef uint64_t now = clock_ns()
+        cdef uint64_t share = now + SHARE_NS
+        cdef uint64_t spin = 0
         self.woken = False
         self.in_turn = True
-        while turns < TURNS and self.running:
+        if now - self.asleep_ns < SPIN_NS:
+            self.busy = min(self.busy + 1, SPIN_MOST)
+        else:
+            self.busy >>= 1
+        while self.running:
             self.refresh()
             until = self.hub.now_ms + self.hub.settings.window_ms
             while True:
@@ -184,8 +200,12 @@ cdef class Reactor(Driver):
                 if self.hub.now_ms >= until:
                     break
             self.hub.end_turn()
-            turns += 1
-            if ready == 0 and not more:
+            now = clock_ns()
+            if now >= share:
+                break
+            if ready or more:
+                spin = now + SPIN_NS
+            elif self.busy < SPIN_AFTER or now >= spin:
                 break
         self.refresh()
         self.hub.tick()
@@ -197,6 +217,7 @@ cdef class Reactor(Driver):
         self.arm()
         if more or self.hub.resume != NULL:
             self.wake()
+        self.asleep_ns = now
 
     cdef void round(self, int* ready) noexcept:
         """One look at what is ready."""
@@ -398,7 +419,7 @@ cdef class Reactor(Driver):
         self.hub.set_time(clock_ms(CLOCK_MONOTONIC), clock_ms(CLOCK_REALTIME))
 
     cdef void wake(self) noexcept:
-        if self.running and not self.woken:
+        if self.running and not self.woken and not self.in_turn:
             self.woken = True
             self.loop.call_soon(self.turn)
 
