@@ -284,7 +284,7 @@ cdef class Core:
                 session.next.previous = session.previous
 
     cdef void forget_user(self, User* user) noexcept:
-        """Free a user without sessions, once its bucket is as good as new."""
+        """Free a user without sessions, once its bucket is as good as new or has been idle for long, in the next sweep."""
         cdef uint64_t wait = 0
         if user.session_count or user.members:
             return
@@ -296,7 +296,8 @@ cdef class Core:
             wheel_cancel(&self.wheel, &user.timer)
             user_release(&self.users, user)
         elif not timer_is_set(&user.timer):
-            wheel_set(&self.wheel, &user.timer, self.now_ms + wait)
+            wait += self.now_ms + self.settings.sweep_ms - 1
+            wheel_set(&self.wheel, &user.timer, wait - wait % self.settings.sweep_ms)
 
     cdef bint admit(self, Session* session, int type, Refusal* refusal) noexcept nogil:
         cdef uint32_t i

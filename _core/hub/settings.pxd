@@ -57,6 +57,7 @@ cdef struct Settings:
     BucketRate user_rate
     BucketRate global_rate
     uint32_t idle_bucket_ms      # a user's bucket is dropped when it has been idle for so long
+    uint32_t sweep_ms            # at the first multiple of this
     uint32_t custom_count
     BucketRate custom_rates[16]
     uint32_t custom_types[16]    # bit n set: the rule counts requests of type n

@@ -78,6 +78,7 @@ cdef int settings_read(Settings* out, object source) except -1:
     bucket_rate_init(&made.user_rate, source.user_rps, source.user_burst, interval, precision)
     bucket_rate_init(&made.global_rate, source.global_rps, source.global_burst, interval, precision)
     made.idle_bucket_ms = milliseconds(source, "cleanup_threshold_secs")
+    made.sweep_ms = max(1, milliseconds(source, "cleanup_interval_secs"))
     made.custom_count = 0
     if len(source.custom_limits) > MAX_CUSTOM_LIMITS:
         raise ValueError(f"custom_limits: {len(source.custom_limits)} rules, at most {MAX_CUSTOM_LIMITS}")
