@@ -57,7 +57,7 @@ from realtime_communication._core.hub.session cimport (
     session_receive,
 )
 from realtime_communication._core.hub.settings cimport CACHE_BYTES, settings_read
-from realtime_communication._core.hub.token_bucket cimport bucket_init
+from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_full_in_ms, bucket_init, bucket_remaining
 from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
     Topic,
@@ -74,6 +74,7 @@ from realtime_communication._core.hub.users cimport (
     TIMER_USER,
     User,
     member_of_timer,
+    user_find,
     user_id,
     user_of_timer,
     users_free,
@@ -379,6 +380,25 @@ cdef class Hub(Gate):
             return send_body(self, body, identity)
         finally:
             self.home.wake()
+
+    def user_limit(self, str user_id not None):
+        """The limit that a user's requests are under: (most requests at once, requests left, milliseconds until all are
+        back); None when rate limiting is off."""
+        cdef bytes name = user_id.encode()
+        cdef User* user
+        cdef TokenBucket* bucket
+        cdef TokenBucket full
+        if not self.settings.rate_limiting:
+            return None
+        self.home.refresh()
+        user = user_find(&self.users, slice_of(<const uint8_t*> name, len(name)))
+        bucket_init(&full, &self.settings.user_rate, self.now_ms)
+        bucket = &user.bucket if user != NULL and user.bucket.refilled_ms else &full
+        return (
+            bucket_remaining(&full, &self.settings.user_rate, self.now_ms),
+            bucket_remaining(bucket, &self.settings.user_rate, self.now_ms),
+            bucket_full_in_ms(bucket, &self.settings.user_rate, self.now_ms),
+        )
 
     def publish_system(self, str topic not None, bytes payload not None):
         """Publish a valid JSON `payload` on a topic, as nobody. Raises MemoryError."""

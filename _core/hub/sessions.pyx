@@ -195,8 +195,10 @@ cdef class Sessions(Core):
     cdef void session_expired(self, Session* session) noexcept:
         if session.state == SESSION_HEAD:
             self.counters.timed_out += 1
-            self.reject(session, 408, "bad_request", "request head: not complete within 10 seconds", None)
-            self.flush(session)
+            if session.stash.size:
+                # A browser may hold a connection open before it has a request, and would take a 408 for its answer.
+                self.reject(session, 408, "bad_request", "request head: not complete within 10 seconds", None)
+                self.flush(session)
             self.finish(session)
             return
         if session.state == SESSION_ANONYMOUS:

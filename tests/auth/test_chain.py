@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from realtime_communication.auth import chain as chain_module
 from realtime_communication.auth.api_key import ApiKeyVerifier, hashed
 from realtime_communication.auth.chain import (
     ApiKeyProvider,
@@ -124,23 +123,10 @@ class TestMessage:
         assert only_tokens.authenticate_message(None, "key", "peer")[0] == "unauthorized"
 
 
-class TestRemembered:
-    def test_a_known_token_is_not_verified_again(self, chain, monkeypatch):
-        first = upgrade(chain, [bearer(TOKEN)])
-        monkeypatch.setattr(JwtVerifier, "verify", lambda *_: pytest.fail("verified again"))
-        assert upgrade(chain, [bearer(TOKEN)]) is first
-
-    def test_it_is_forgotten_when_it_expires(self, chain, clock):
-        assert upgrade(chain, [bearer(TOKEN)]).user_id == "alice"
-        clock.now = NOW + 61
-        assert upgrade(chain, [bearer(TOKEN)])[1] == "token_expired"
-
-    def test_the_memory_is_bounded(self, clock, monkeypatch):
-        monkeypatch.setattr(chain_module, "MAX_CACHED_TOKENS", 3)
-        provider = JwtProvider(JwtVerifier(RULES))
-        for number in range(10):
-            provider.verify(ISSUER.access_token(f"u{number}", NOW), NOW)
-        assert len(provider._known) == 3
+def test_a_token_that_was_good_is_refused_once_it_has_expired(chain, clock):
+    assert upgrade(chain, [bearer(TOKEN)]).user_id == "alice"
+    clock.now = NOW + 61
+    assert upgrade(chain, [bearer(TOKEN)])[1] == "token_expired"
 
 
 def test_bypass_believes_the_query(clock):

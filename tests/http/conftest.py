@@ -32,6 +32,7 @@ class RecordingHub:
     def __init__(self):
         self.asked = []
         self.refusal = None
+        self.limit = None
 
     def _ask(self, what, body, identity, answer):
         self.asked.append((what, body, identity.user_id))
@@ -47,6 +48,9 @@ class RecordingHub:
 
     def send_request(self, body, identity):
         return self._ask("send", body, identity, {"delivered": ["bob"], "offline": []})
+
+    def user_limit(self, user_id):
+        return self.limit
 
     def connection_count(self):
         return 3

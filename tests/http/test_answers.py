@@ -29,22 +29,22 @@ def test_failures_have_a_code_and_a_message():
 
 @pytest.mark.parametrize("row", ERROR_CODES, ids=lambda row: row.name)
 def test_every_code_of_the_table_has_its_status(row):
-    response = refused_response(row.name, "m", None, RateLimitHeaders(), 10)
+    response = refused_response(row.name, "m", None, RateLimitHeaders(), (10, 0, 0))
     assert response.status == row.status
     assert ("Retry-After" in response.headers) == (row.status in (429, 503))
 
 
 def test_unknown_codes_are_the_servers_own_fault():
-    assert refused_response("new", "m", None, RateLimitHeaders(), 10).status == 500
+    assert refused_response("new", "m", None, RateLimitHeaders(), (10, 0, 0)).status == 500
 
 
 def test_waiting_times_are_rounded_up():
-    assert refused_response("unavailable", "m", 1001, RateLimitHeaders(), 10).headers["Retry-After"] == "2"
-    assert refused_response("rate_limited", "m", 1, RateLimitHeaders(), 10).headers["Retry-After"] == "1"
+    assert refused_response("unavailable", "m", 1001, RateLimitHeaders(), (10, 0, 0)).headers["Retry-After"] == "2"
+    assert refused_response("rate_limited", "m", 1, RateLimitHeaders(), (10, 0, 0)).headers["Retry-After"] == "1"
 
 
 def test_limit_headers_can_be_turned_off_but_the_wait_is_told():
-    response = refused_response("rate_limited", "m", 1, RateLimitHeaders(enabled=False), 10)
+    response = refused_response("rate_limited", "m", 1, RateLimitHeaders(enabled=False), (10, 0, 0))
     assert "X-RateLimit-Limit" not in response.headers
     assert response.headers["Retry-After"] == "1"
 

@@ -79,10 +79,24 @@ def test_what_the_hub_refuses(server, bearer, code, status):
 
 
 def test_limits_are_told_in_the_configured_headers(make_server, bearer):
-    server = make_server(changes={"rate_limiting.headers.limit_header": "X-Depth", "rate_limiting.user.burst_size": 7})
+    server = make_server(changes={"rate_limiting.headers.limit_header": "X-Depth"})
+    server.hub.limit = (7, 0, 2500)
     server.hub.refuse("rate_limited", "slow down", 2100)
     answer = server.request("POST", "/api/publish", b"{}", bearer() | JSON)
     assert answer.status == 429
     assert (answer.headers["X-Depth"], answer.headers["X-RateLimit-Remaining"]) == ("7", "0")
     assert answer.headers["Retry-After"] == "3"
     assert int(answer.headers["X-RateLimit-Reset"]) > 0
+
+
+def test_an_answer_under_a_limit_says_what_is_left(make_server, bearer):
+    server = make_server()
+    server.hub.limit = (9, 8, 100)
+    answer = server.request("POST", "/api/publish", b"{}", bearer() | JSON)
+    assert answer.status == 200
+    assert (answer.headers["X-RateLimit-Limit"], answer.headers["X-RateLimit-Remaining"]) == ("9", "8")
+
+
+def test_without_a_limit_there_are_no_headers(make_server, bearer):
+    answer = make_server().request("POST", "/api/publish", b"{}", bearer() | JSON)
+    assert not [name for name in answer.headers if name.lower().startswith("x-ratelimit")]

@@ -7,9 +7,7 @@ any is no error for a WebSocket, whose first message may still authenticate.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -32,7 +30,6 @@ from realtime_communication.observability.logs import get_logger
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 Refusal = tuple[int, str, str, list[tuple[str, str]]]  # HTTP status, error code, message, extra headers
 
-MAX_CACHED_TOKENS: Final = 10_000
 SECONDS_PER_HOUR: Final = 3600
 LAST_PRIORITY: Final = 2_000_000  # behind every priority the configuration allows, and behind the bypass
 
@@ -58,17 +55,12 @@ class Provider(Protocol):
 
 
 class JwtProvider:
-    """`Authorization: Bearer` or `?token=`.
-
-    Identities are remembered by the token's digest until it expires, so that a client which reconnects does not pay
-    for the signature again; the token itself is not kept.
-    """
+    """`Authorization: Bearer` or `?token=`."""
 
     def __init__(self, verifier: JwtVerifier, *, name: str = "jwt", priority: int = 1) -> None:
         self.name = name
         self.priority = priority
         self._verifier = verifier
-        self._known: OrderedDict[bytes, Identity] = OrderedDict()
 
     def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
         authorization = headers.get(b"authorization")
@@ -82,19 +74,7 @@ class JwtProvider:
     def verify(self, credential: str, now: float) -> Identity:
         if len(credential) > MAX_TOKEN_BYTES:
             raise AuthenticationFailed(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
-        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
-        known = self._known.get(digest)
-        if known is not None and (known.expires_at is None or known.expires_at > now):
-            return known
-        try:
-            identity = self._verifier.verify(credential, now)
-        except AuthenticationFailed:
-            self._known.pop(digest, None)
-            raise
-        self._known[digest] = identity
-        if len(self._known) > MAX_CACHED_TOKENS:
-            self._known.popitem(last=False)
-        return identity
+        return self._verifier.verify(credential, now)
 
 
 class ApiKeyProvider:

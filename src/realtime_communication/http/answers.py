@@ -50,28 +50,33 @@ def error_response(status: int, code: str, message: str, headers: Mapping[str, s
     return json_response({"error": {"code": code, "message": message}}, status, headers)
 
 
-def refused_response(
-    code: str, message: str, retry_after_ms: int | None, limits: RateLimitHeaders, depth: int
-) -> web.Response:
-    """The answer to a request the hub refused with an error code of rtc.v1.
+def limit_headers(limits: RateLimitHeaders, state: tuple[int, int, int] | None) -> dict[str, str]:
+    """What an answer under a limit says of it, in the configured headers.
 
-    `depth` is the depth in requests of the bucket that rate limiting speaks of.
+    `state`: requests allowed at once, requests left, milliseconds until all are back; None when there is no limit.
     """
+    if state is None or not limits.enabled:
+        return {}
+    depth, remaining, full_in_ms = state
+    return {
+        limits.limit_header: str(depth),
+        limits.remaining_header: str(remaining),
+        limits.reset_header: str(math.ceil(time.time() + full_in_ms / 1000)),
+    }
+
+
+def refused_response(
+    code: str, message: str, retry_after_ms: int | None, limits: RateLimitHeaders, state: tuple[int, int, int] | None
+) -> web.Response:
+    """The answer to a request the hub refused with an error code of rtc.v1; `state` as for `limit_headers`."""
     row = ERROR_CODE_BY_NAME.get(code)
     status = row.status if row is not None else 500
-    headers: dict[str, str] = {}
-    wait = max(1, math.ceil((retry_after_ms or RETRY_AFTER_SECS * 1000) / 1000))
-    if status == 503:
-        headers["Retry-After"] = str(wait)
+    headers = limit_headers(limits, state)
+    wait = str(max(1, math.ceil((retry_after_ms or RETRY_AFTER_SECS * 1000) / 1000)))
+    if status == 503 or (status == 429 and not limits.enabled):
+        headers["Retry-After"] = wait
     elif status == 429:
-        headers["Retry-After"] = str(wait)
-        if limits.enabled:
-            headers = {
-                limits.limit_header: str(depth),
-                limits.remaining_header: "0",
-                limits.reset_header: str(math.ceil(time.time()) + wait),
-                limits.retry_after_header: str(wait),
-            }
+        headers[limits.retry_after_header] = wait
     return error_response(status, code, message, headers)
 
 

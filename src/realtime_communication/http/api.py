@@ -14,8 +14,8 @@ from aiohttp import hdrs, web
 from realtime_communication._core.hub.hub import RequestError
 from realtime_communication.auth.identity import WRITE, Identity
 from realtime_communication.errors import AuthenticationFailed
-from realtime_communication.http.answers import json_response, refused_response
-from realtime_communication.http.services import SERVICES, Services
+from realtime_communication.http.answers import json_response, limit_headers, refused_response
+from realtime_communication.http.services import SERVICES
 
 # From the head to the last byte of the body; with what lingers behind the answer, ten seconds in all.
 BODY_TIMEOUT_SECS: Final = 8.0
@@ -41,10 +41,13 @@ async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[s
     services = request.app[SERVICES]
     identity = require_permission(request, WRITE)
     body = await read_json_body(request)
+    limits = services.config.rate_limiting.headers
     try:
-        return json_response(ask(body, identity))
+        answer = ask(body, identity)
     except RequestError as error:
-        return _refused(services, error)
+        state = services.hub.user_limit(identity.user_id)
+        return refused_response(error.code, error.message, error.retry_after_ms, limits, state)
+    return json_response(answer, headers=limit_headers(limits, services.hub.user_limit(identity.user_id)))
 
 
 def identify(request: web.Request) -> Identity:
@@ -80,8 +83,3 @@ async def read_json_body(request: web.Request) -> bytes:
         if not bound.expired():
             raise
         raise web.HTTPRequestTimeout(headers={hdrs.CONNECTION: "close"}) from None
-
-
-def _refused(services: Services, error: RequestError) -> web.Response:
-    limits = services.config.rate_limiting
-    return refused_response(error.code, error.message, error.retry_after_ms, limits.headers, limits.user.burst_size)
