@@ -124,6 +124,7 @@ cdef class Sessions(Core):
 
     cdef void unpause(self, Session* session) noexcept:
         session.flags &= ~<uint32_t> FLAG_PAUSED
+        session.received_ms = self.now_ms  # what it sent meanwhile is still to be read
         (<Driver> session.driver).reading(session, True)
         if session.stash.size and not session.flags & FLAG_RESUME:
             session.flags |= FLAG_RESUME
@@ -220,6 +221,8 @@ cdef class Sessions(Core):
             self.error(session, NULL, ERROR_TOKEN_EXPIRED, b"the token has expired", -1, NULL)
             self.close(session, 4401, b"token expired")
             return
+        if session.flags & FLAG_WAITING:
+            session.received_ms = self.now_ms  # `block` leaves it unread: the silence is not the peer's
         if self.now_ms - session.received_ms >= self.settings.client_timeout_ms:
             self.counters.timed_out += 1
             self.close(session, 4408, b"nothing heard for websocket.client_timeout_secs")
