@@ -13,7 +13,7 @@ import pytest
 
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess, StartServer
-from serving.raw import CLOSE, TEXT, RawSocket, envelope
+from serving.raw import CLOSE, PONG, TEXT, RawSocket, envelope, frame
 from serving.witness import Witness
 
 CAPACITY = 100
@@ -41,7 +41,7 @@ class Stalled:
         assert self.raw.ping_works()
 
     def read(self, last: int, quiet_secs: float = 5.0) -> int | None:
-        """Read up to the message with offset ``last``, or until it is quiet. Returns the close code, if there was one."""
+        """Read up to offset ``last``, or until it is quiet. Returns the close code, if there was one."""
         self.raw.socket.settimeout(quiet_secs)
         while not self.offsets or self.offsets[-1] < last:
             try:
@@ -126,8 +126,12 @@ def test_block_holds_the_publisher_and_closes_the_stuck_one(start_server: StartS
             started = time.monotonic()
             for number in range(1500):
                 publisher.send({"type": "Broadcast", "id": number, "topic": topic, "payload": PAYLOAD})
-            while publisher.receive(15).get("id") != 1499:
-                pass
+            last = -1
+            while last < 1499:
+                with contextlib.suppress(TimeoutError):
+                    last = publisher.receive(0.5)["id"]
+                consumer.raw.send(frame(PONG))  # alive, and still not reading
+                assert time.monotonic() - started < 20, f"the publisher is held for good after {last}"
             assert time.monotonic() - started > 1, "the publisher was not held"
         code = consumer.read(10**9)
         assert consumer.offsets == list(range(1, len(consumer.offsets) + 1)), "block loses nothing before it closes"
