@@ -44,7 +44,10 @@ def run(loaded: LoadedConfig) -> int:
     try:
         _raise_file_limit(loaded.config.websocket.max_connections)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(Worker(loaded, listeners).serve())
+            status = runner.run(Worker(loaded, listeners).serve())
+            # The closing loop takes its handlers away: a signal from here on would kill a process that ends well.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+            return status
     finally:
         for listener in listeners:
             listener.close()
