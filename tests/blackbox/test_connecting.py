@@ -158,7 +158,7 @@ class TestAuthentication:
         assert refused(server.url, additional_headers=bearer(text))[1]["code"] == "token_expired"
 
     def test_unknown_api_key_is_401(self, start_server: StartServer) -> None:
-        key = {"hash": "0" * 64, "user_id": "robot", "permissions": ["read"]}
+        key = {"key": "sha256:" + "0" * 64, "user": "robot", "permissions": ["read"]}
         provider = {"name": "keys", "type": "api_key", "enabled": True, "priority": 2, "keys": [key]}
         url = start_server({"auth": {"providers": [provider]}}).url
         assert refused(url, additional_headers={"X-API-Key": "nobody's"})[0] == 401

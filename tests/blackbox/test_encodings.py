@@ -156,7 +156,7 @@ def test_broken_msgpack_is_a_bad_request_and_the_connection_stays(server: Server
 class TestDepth:
     """Nesting is bounded at 128 levels; deeper messages are refused in no time."""
 
-    @pytest.mark.parametrize("depth", [100, 100_000])
+    @pytest.mark.parametrize("depth", [100, 30_000])
     def test_json(self, product: ServerProcess, depth: int) -> None:
         with Peer(product.url, unique_user()) as peer:
             peer.send('{"type":"Broadcast","id":1,"topic":"deep","payload":' + "[" * depth + "]" * depth + "}")
@@ -191,7 +191,7 @@ class TestDuplicateKeys:
 
 
 @pytest.mark.parametrize(
-    "payload", ["1" * 100_000, "1e400", "-1e400", "1" + "0" * 400, "1e-400"], ids=lambda text: text[:8]
+    "payload", ["1" * 60_000, "1e400", "-1e400", "1" + "0" * 400, "1e-400"], ids=lambda text: text[:8]
 )
 def test_numbers_beyond_all_bounds_do_not_stall(product: ServerProcess, payload: str) -> None:
     with Peer(product.url, unique_user()) as peer, Peer(product.url, unique_user(), subprotocol=MSGPACK) as other:

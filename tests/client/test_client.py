@@ -457,9 +457,13 @@ class TestTokens:
         made = itertools.count()
 
         async def provider() -> str:
-            if next(made) == 0:
-                return token(user, exp=int(time.time()) + 2, refresh_threshold=None)
-            return token(user)
+            match next(made):
+                case 0:
+                    return token(user, exp=int(time.time()) + 2, refresh_threshold=None)
+                case 1:  # so that no refresh in time is possible
+                    raise OSError("the issuer is away")
+                case _:
+                    return token(user)
 
         async with client(server.url, token_provider=provider) as alice, client(server.url) as bob:
             subscription = await alice.subscribe(topic)
