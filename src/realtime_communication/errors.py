@@ -12,6 +12,7 @@ The tree answers first *whose* mistake it was, because that decides what the cal
     │   │   └── RateLimited             code "rate_limited"     wait `retry_after_ms`, then send again
     │   └── ConnectionClosed            code "closed"           the connection ended with a code from CLOSE_CODES
     └── InternalError                   code "internal"         our bug: report it; peers only learn that it happened
+        └── RestartLimitReached         code "restart_limit"    services crashed too often; exit status 70
 
 `ERROR_CODES` and `CLOSE_CODES` are the two numbered tables of the wire (rtc.v1). A number or a name is never
 given a second meaning; new rows go to the end.
@@ -30,6 +31,10 @@ EXIT_CONFIG = 78
 
 EXIT_OS = 71
 """Exit status when the machine refuses what the configuration asks for (EX_OSERR of sysexits.h)."""
+
+
+EXIT_SOFTWARE = 70
+"""Exit status after a fault of this program, such as too many crashes of its services (EX_SOFTWARE)."""
 
 
 class Retry(enum.Enum):
@@ -109,7 +114,7 @@ class RealtimeError(Exception):
     """Root of the tree. `code` is stable: programs compare it, people read the text."""
 
     code: str = "error"
-    exit_status: ClassVar[int] = 70
+    exit_status: ClassVar[int] = EXIT_SOFTWARE
     """What a command that ends by this error exits with (EX_SOFTWARE unless a subclass knows better)."""
 
 
@@ -217,3 +222,9 @@ class InternalError(RealtimeError):
     """A fault of this program. Its text is for the log; a peer only learns the code."""
 
     code = "internal"
+
+
+class RestartLimitReached(InternalError):
+    """The services of this process crashed more often than `actor_system.max_restarts` allows: it ends."""
+
+    code = "restart_limit"

@@ -1,6 +1,9 @@
 """Health in its three forms."""
 
+import asyncio
+
 from realtime_communication import __version__
+from realtime_communication.http.services import Check
 
 
 def test_the_report(server):
@@ -16,6 +19,7 @@ def test_the_report(server):
         "port": server.port,
         "connections": 3,
         "workers": 1,
+        "dependencies": {},
     }
 
 
@@ -37,3 +41,44 @@ def test_the_configuration_moves_and_removes_it(make_server):
     assert moved.request("GET", "/up").json == {"status": "ok"}
     assert moved.request("GET", "/health").status == 404
     assert make_server(changes={"monitoring.health_check.enabled": False}).request("GET", "/health").status == 404
+
+
+async def well():
+    return Check(ok=True, detail={"queued": 1})
+
+
+async def unwell():
+    return Check(ok=False, detail={})
+
+
+async def broken():
+    raise RuntimeError("secret")
+
+
+async def stuck():
+    await asyncio.sleep(60)
+
+
+def test_dependencies_make_the_server_degraded_but_ready(make_server):
+    server = make_server(
+        changes={"monitoring.health_check.timeout_secs": 0.05},
+        checks={"well": well, "unwell": unwell, "broken": broken, "stuck": stuck},
+    )
+    answer = server.request("GET", "/health")
+    assert (answer.status, answer.json["status"]) == (200, "degraded")
+    assert answer.json["dependencies"] == {
+        "well": {"status": "ok", "queued": 1},
+        "unwell": {"status": "degraded"},
+        "broken": {"status": "failed"},
+        "stuck": {"status": "timeout"},
+    }
+    assert server.request("GET", "/health/ready").status == 200
+
+
+def test_dependencies_are_only_asked_when_configured(make_server):
+    server = make_server(changes={"monitoring.health_check.check_dependencies": False}, checks={"unwell": unwell})
+    answer = server.request("GET", "/health").json
+    assert answer["status"] == "ok"
+    assert "dependencies" not in answer
+    short = make_server(changes={"monitoring.health_check.detailed": False}, checks={"unwell": unwell})
+    assert short.request("GET", "/health").json == {"status": "degraded"}

@@ -73,9 +73,9 @@ def events(server, name):
 def test_the_real_port_is_told_everywhere(start):
     server = start()
     assert get(server, "/health")["port"] == server.port
+    assert server.stop() == 0
     assert [line["port"] for line in events(server, "listening")] == [server.port]
     assert f"listening on http://127.0.0.1:{server.port}" in server.log
-    assert server.stop() == 0
 
 
 def test_http_and_websocket_share_the_port_and_the_topics(start):
@@ -173,8 +173,10 @@ def test_without_grace_the_end_comes_at_once(start):
 
 def test_sighup_does_not_end_the_server(start):
     server = start()
+    assert get(server, "/health")["status"] == "ok"  # it answers, so its handlers of signals are there
     os.kill(server.pid, signal.SIGHUP)
     assert get(server, "/health")["status"] == "ok"
+    assert server.stop() == 0
     assert events(server, "SIGHUP: this version cannot reload its configuration")
 
 
@@ -268,3 +270,75 @@ def test_connections_leave_no_descriptors_behind(start):
     while server.open_files() > before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert server.open_files() <= before
+
+
+CRASHING = """
+import asyncio
+import sys
+
+from realtime_communication.cli.main import main
+from realtime_communication.server.collector import Collector
+
+crashes = int(sys.argv.pop(1))
+run = Collector.run
+
+
+async def crash(self):
+    global crashes
+    await asyncio.sleep(0.05)
+    if crashes:
+        crashes -= 1
+        raise RuntimeError("a fault of the collector")
+    await run(self)
+
+
+Collector.run = crash
+main()
+"""
+
+
+def crashing(crashes, *options):
+    """The arguments of a server whose collector crashes that often."""
+    return [sys.executable, "-c", CRASHING, str(crashes), "serve", "--profile=dev", "--host=127.0.0.1", *options]
+
+
+def test_crashes_beyond_the_limit_end_the_server_which_says_why():
+    command = crashing(100, f"--port={free_port()}", "--actor_system.max_restarts=2", "--logging.format=json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 70
+    logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    restarted = [line["restarted"] for line in logged if line["event"] == "a service crashed"]
+    assert restarted == ["garbage collector", "garbage collector", "none"]
+    assert [line["event"] for line in logged[-3:]] == [
+        "giving up: the server shuts down",
+        "shutting down",
+        "stopped",
+    ]
+    assert "actor_system.max_restarts" in logged[-3]["reason"]
+    assert done.stderr.splitlines()[-1].startswith("error: garbage collector crashed, and more than 2 restarts")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "restarts"),
+    [
+        ("one_for_one", {"HTTP": 0, "garbage collector": 2}),
+        ("rest_for_one", {"HTTP": 0, "garbage collector": 2}),
+        ("all_for_one", {"HTTP": 2, "garbage collector": 2}),
+    ],
+)
+def test_crashes_within_the_limit_are_repaired(strategy, restarts):
+    port = free_port()
+    command = crashing(2, f"--port={port}", f"--actor_system.supervision_strategy={strategy}")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 20
+            seen = None
+            while seen != restarts and time.monotonic() < deadline:
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                    services = json.loads(answer.read())["dependencies"]["services"]
+                    seen = {name: services[name]["restarts"] for name in restarts}
+                time.sleep(0.02)
+            assert seen == restarts
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0

@@ -53,8 +53,10 @@ def serve(words: tuple[str, ...]) -> None:
     # The server pulls in the event loop, HTTP and the compiled core: `config check` should not pay for them.
     from realtime_communication.server.worker import run
 
-    status = run(loaded)
-    logs.shutdown()
+    try:
+        status = run(loaded)
+    finally:
+        logs.shutdown()
     sys.exit(status)
 
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 from aiohttp import web
 
 from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
+
+
+class Check(msgspec.Struct, frozen=True):
+    """How a part of the server is: for `/health`."""
+
+    ok: bool
+    detail: dict[str, object]
 
 
 class HubApi(Protocol):
@@ -38,6 +46,7 @@ class Services:
     port: int | None = None  # the real one; None on a Unix socket
     workers: int = 1
     draining: bool = False
+    checks: Mapping[str, Callable[[], Awaitable[Check]]] = dataclasses.field(default_factory=dict)
     clock: Callable[[], float] = time.time
     started_at: float = dataclasses.field(default_factory=time.monotonic)
 

@@ -20,8 +20,10 @@ from realtime_communication.config import LoadedConfig
 from realtime_communication.http.app import make_application, max_body
 from realtime_communication.http.connection import HttpServer
 from realtime_communication.http.debug import resident_bytes
-from realtime_communication.http.services import Services
-from realtime_communication.observability.logs import get_logger
+from realtime_communication.http.services import Check, Services
+from realtime_communication.observability.logs import dropped_lines, get_logger
+from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, Supervisor
+from realtime_communication.server.affinity import pin_to_core
 from realtime_communication.server.collector import Collector
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.listening import Listener, open_listeners
@@ -37,12 +39,15 @@ _log = get_logger(__name__)
 def run(loaded: LoadedConfig) -> int:
     """Serve until SIGTERM or SIGINT; the exit status of the process.
 
-    Raises EnvironmentFault when the configured address cannot be listened on.
+    Raises EnvironmentFault when the machine refuses what is configured, such as the address, and RestartLimitReached
+    when the server ended because its services kept crashing.
     """
     server = loaded.config.server
     listeners = open_listeners(server.host, server.port)
     try:
         _raise_file_limit(loaded.config.websocket.max_connections)
+        if loaded.config.performance.actors.pin_actors_to_cores:
+            _log.info("bound to a core", core=pin_to_core(0))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             status = runner.run(Worker(loaded, listeners).serve())
             # The closing loop takes its handlers away: a signal from here on would kill a process that ends well.
@@ -72,40 +77,74 @@ class Worker:
             node_id=node_id,
             issuer=issuer_of(config.auth) if loaded.profile == "dev" else None,
             port=listeners[0].port,
+            checks={"services": self._check_services, "log": _check_log},
         )
         self._http = HttpServer(make_application(self._services), functools.partial(max_body, self._services))
         memory = config.performance.memory
         self._collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
+        actors = config.actor_system
+        self._supervisor = Supervisor(
+            [Service("HTTP", self._serve_http), Service("garbage collector", self._collector.run)],
+            RestartPolicy(actors.supervision_strategy, actors.max_restarts, actors.restart_window_secs),
+            _report_crash,
+        )
+        self._http_ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
 
     async def serve(self) -> int:
-        """Run from the first connection to the last; the exit status."""
+        """Run from the first connection to the last; the exit status. Raises RestartLimitReached, when all is over."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_isolate)
-        await self._http.start()
+        supervising = loop.create_task(self._supervisor.run(), name="supervisor")
+        supervising.add_done_callback(self._on_services_ended)
+        await self._http_ready.wait()
+        if supervising.done():
+            await supervising
         chain = self._services.chain
         reactor = Reactor(self._hub, loop, chain.authenticate_upgrade, chain.authenticate_message, self._http.adopt)
         for listener in self._listeners:
             reactor.listen(listener.sock)
         self._install_signals(loop)
         reactor.start()
-        collecting = loop.create_task(self._collector.run(), name="garbage collector")
         try:
             self._announce()
             await self._stopping.wait()
-            await self._shut_down(reactor)
+            await self._shut_down(reactor, supervising)
         finally:
-            collecting.cancel()
             reactor.stop()
         _log.info("stopped", uptime_secs=round(self._services.uptime_secs, 1))
+        with contextlib.suppress(asyncio.CancelledError):
+            await supervising
         return 0
 
-    async def _shut_down(self, reactor: Reactor) -> None:
+    async def _serve_http(self) -> None:
+        """The HTTP application; connections that come while it is not running are answered 503."""
+        await self._http.start()
+        self._http_ready.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self._http.shutdown(HTTP_SHUTDOWN_SECS)
+
+    def _on_services_ended(self, supervising: asyncio.Task[None]) -> None:
+        if not supervising.cancelled():
+            _log.error("giving up: the server shuts down", reason=str(supervising.exception()))
+        self._http_ready.set()
+        self._stopping.set()
+
+    async def _check_services(self) -> Check:
+        states = self._supervisor.states()
+        return Check(
+            ok=all(state.running for state in states),
+            detail={state.name: {"running": state.running, "restarts": state.restarts} for state in states},
+        )
+
+    async def _shut_down(self, reactor: Reactor, supervising: asyncio.Task[None]) -> None:
         self._services.draining = True
         if not self._production.enable_graceful_shutdown:
             self._at_once.set()
-        http = asyncio.get_running_loop().create_task(self._http.shutdown(HTTP_SHUTDOWN_SECS), name="HTTP shutdown")
+        supervising.cancel()
         await shut_down(
             self._hub,
             reactor.stop_accepting,
@@ -113,7 +152,7 @@ class Worker:
             close_secs=self._production.shutdown_timeout_secs,
             at_once=self._at_once,
         )
-        await http
+        await asyncio.wait([supervising])
 
     def _install_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -158,6 +197,21 @@ def _raise_file_limit(connections: int) -> None:
             soft = hard
     if soft != resource.RLIM_INFINITY and soft < connections + SPARE_FILES:
         _log.warning("fewer file descriptors than connections are allowed", files=soft, max_connections=connections)
+
+
+async def _check_log() -> Check:
+    dropped = dropped_lines()
+    return Check(ok=dropped == 0, detail={"dropped_lines": dropped})
+
+
+def _report_crash(crash: Crash) -> None:
+    restarted = ", ".join(crash.restarted) or "none"
+    try:
+        if crash.error is not None:
+            raise crash.error
+        _log.error("a service ended by itself", service=crash.service, restarted=restarted)
+    except Exception:
+        _log.exception("a service crashed", service=crash.service, restarted=restarted)
 
 
 def _isolate(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
