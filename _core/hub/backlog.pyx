@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, slice_of
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
 from realtime_communication._core.hub.mailbox cimport (
     Mailbox,
     Queued,
@@ -14,7 +14,7 @@ from realtime_communication._core.hub.mailbox cimport (
     mailbox_has_bytes,
     mailbox_messages,
 )
-from realtime_communication._core.hub.message cimport Form, Message, message_drop, message_payload
+from realtime_communication._core.hub.message cimport Form, Message, message_drop, message_new, message_payload
 from realtime_communication._core.hub.session cimport FLAG_BLOCKED, FLAG_FULL, FLAG_TARDY, Session
 from realtime_communication._core.hub.settings cimport (
     OVERFLOW_BACKPRESSURE,
@@ -69,6 +69,8 @@ cdef void backlog_add(Outbox* outbox, Subscription* subscription, Message* messa
                 overflow == OVERFLOW_DROP_OLDEST and not drop_oldest(outbox, session)):
             note_drop(outbox, subscription, message.offset)
             return
+    if subscription.dropped and overflow == OVERFLOW_DROP_NEWEST:
+        queue_lagged(outbox, subscription)
     if mailbox_enqueue(&session.mailbox, message, subscription) < 0:
         note_drop(outbox, subscription, message.offset)
         return
@@ -198,17 +200,42 @@ cdef void keep_form(Message* message, uint8_t variant, const uint8_t* data, size
     message.forms = form
 
 
-cdef void tell_lagged(Outbox* outbox, Session* session, const Topic* topic, uint64_t missed, uint64_t offset,
-                      bint recovered) noexcept:
+cdef int append_lagged(Outbox* outbox, Buffer* out, Session* session, const Topic* topic, uint64_t missed,
+                       uint64_t offset, bint recovered) noexcept:
+    """Appends the frame of a Lagged; 0, or -1 without memory."""
     cdef uint8_t epoch[EPOCH_SIZE]
+    cdef int result
     topic_epoch(topic, epoch)
     outbox.text.size = 0
     if write_lagged(&outbox.text, variant_encoding(session.variant), topic_name(topic), missed,
                     slice_of(epoch, EPOCH_SIZE), offset, recovered) < 0:
-        return
-    variant_frame(session.variant, outbox.text.data, outbox.text.size, outbox.settings.compression_threshold,
-                  &session.mailbox.held)
+        return -1
+    result = variant_frame(session.variant, outbox.text.data, outbox.text.size,
+                           outbox.settings.compression_threshold, out)
     trim(&outbox.text)
+    return result
+
+
+cdef void tell_lagged(Outbox* outbox, Session* session, const Topic* topic, uint64_t missed, uint64_t offset,
+                      bint recovered) noexcept:
+    append_lagged(outbox, &session.mailbox.held, session, topic, missed, offset, recovered)
+
+
+cdef void queue_lagged(Outbox* outbox, Subscription* subscription) noexcept:
+    """Puts the Lagged of a gap behind the queue, where the gap is; without memory it is told later and covers more."""
+    cdef Session* session = subscription.session
+    cdef Buffer frame
+    cdef Message* raw = NULL
+    buffer_init(&frame)
+    if append_lagged(outbox, &frame, session, subscription.topic, subscription.dropped, subscription.dropped_last,
+                     False) == 0:
+        raw = message_new(&outbox.store.messages, slice_of(NULL, 0), slice_of(frame.data, frame.size), 0)
+    if raw != NULL:
+        raw.raw = True
+        if mailbox_enqueue(&session.mailbox, raw, NULL) == 0:
+            subscription.dropped = 0
+        message_drop(&outbox.store.messages, raw)
+    buffer_free(&frame)
 
 
 cdef void tell_dropped(Outbox* outbox, Subscription* subscription) noexcept:

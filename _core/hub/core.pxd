@@ -40,7 +40,7 @@ cdef class Core:
     cdef uint64_t now_ms         # monotonic
     cdef uint64_t wall_ms        # since the epoch
     cdef TokenBucket global_bucket
-    cdef Session* sessions       # all that are past their handshake and not closing, newest first
+    cdef Session* sessions       # all there are, newest first
     cdef uint64_t stamp          # of the newest request that names several topics
     cdef dict answered           # idempotency key -> (monotonic ms when it is forgotten, epoch, offset)
     cdef readonly bytes node_id

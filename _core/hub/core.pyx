@@ -276,12 +276,6 @@ cdef class Core:
         if session.flags & FLAG_COUNTED:
             session.flags &= ~<uint32_t> FLAG_COUNTED
             self.counters.connections -= 1
-            if session.previous != NULL:
-                session.previous.next = session.next
-            else:
-                self.sessions = session.next
-            if session.next != NULL:
-                session.next.previous = session.previous
 
     cdef void forget_user(self, User* user) noexcept:
         """Free a user without sessions, once its bucket is as good as new or has been idle for long, in the next sweep."""

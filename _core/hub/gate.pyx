@@ -14,7 +14,6 @@ from realtime_communication._core.hub.session cimport (
     FLAG_ECHO,
     SESSION_ANONYMOUS,
     SESSION_CLOSING,
-    SESSION_DEAD,
     SESSION_LINGER,
     SESSION_OPEN,
     Session,
@@ -80,9 +79,7 @@ cdef class Gate(Sessions):
             self.counters.handed_over += 1
             wheel_cancel(&self.wheel, &session.timer)
             (<Driver> session.driver).hand_over(session, data, size)
-            session.state = SESSION_DEAD
-            session.next_dead = self.dead
-            self.dead = session
+            self.bury(session)
             return
         # From here on the stash is for frames; the head's bytes live in `taken` until its rest is handled.
         taken = session.stash
@@ -185,11 +182,6 @@ cdef class Gate(Sessions):
         session.state = SESSION_ANONYMOUS
         session.since_ms = self.now_ms
         session.flags |= FLAG_COUNTED
-        session.previous = NULL
-        session.next = self.sessions
-        if self.sessions != NULL:
-            self.sessions.previous = session
-        self.sessions = session
         self.counters.connections += 1
         self.counters.upgraded += 1
         self.name_session(session)

@@ -39,6 +39,7 @@ from realtime_communication._core.hub.session cimport (
     EVENT_NEED_MORE,
     EVENT_REQUEST,
     FLAG_BLOCKED,
+    FLAG_COUNTED,
     FLAG_DIRTY,
     FLAG_ECHO,
     FLAG_PAUSED,
@@ -442,7 +443,8 @@ cdef class Hub(Gate):
         cdef Session* session = self.sessions
         made = []
         while session != NULL and len(made) < limit:
-            made.append(describe(self, session))
+            if session.flags & FLAG_COUNTED:
+                made.append(describe(self, session))
             session = session.next
         return made
 
@@ -470,7 +472,7 @@ cdef class Hub(Gate):
     cdef Session* session_of(self, str wanted) noexcept:
         cdef Session* session = self.sessions
         while session != NULL:
-            if id_text(session) == wanted:
+            if session.flags & FLAG_COUNTED and id_text(session) == wanted:
                 return session
             session = session.next
         return NULL
@@ -485,7 +487,7 @@ cdef class Hub(Gate):
             raise ValueError("disconnect needs a session_id, a user_id or a login")
         while session != NULL:
             following = session.next
-            if (session_id is None or id_text(session) == session_id) and (
+            if session.flags & FLAG_COUNTED and (session_id is None or id_text(session) == session_id) and (
                     user_id is None or user_text(session) == user_id) and (
                     login is None or (session.login != NULL and session.login.decode() == login)):
                 self.close(session, code, text)
@@ -518,6 +520,8 @@ cdef class Hub(Gate):
         self.home.refresh()
         while session != NULL:
             following = session.next
+            if session.state == SESSION_HEAD:
+                self.finish(session)
             self.close(session, code, text)
             session = following
         self.home.wake()

@@ -114,6 +114,7 @@ cdef int reply_behind_data(Outbox* outbox, Session* session) noexcept:
     buffer_init(&frame)
     if variant_frame(session.variant, outbox.text.data, outbox.text.size, outbox.settings.compression_threshold,
                      &frame) < 0:
+        buffer_free(&frame)
         return -1
     if session.flags & FLAG_BLOCKED:
         raw = message_new(&outbox.store.messages, nobody, slice_of(frame.data, frame.size), JSON_TEXT)

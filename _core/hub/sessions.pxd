@@ -38,6 +38,8 @@ cdef class Sessions(Core):
     cdef void open_session_expired(self, Session* session) noexcept
     cdef uint64_t deadline(self, const Session* session) noexcept nogil
     cdef void name_session(self, Session* session) noexcept
+    # Out of the list of all, into that of the dead.
+    cdef void bury(self, Session* session) noexcept
     cdef void free_dead(self) noexcept
     # Answers a request that is not upgraded with an HTTP error and ends the connection.
     cdef void reject(self, Session* session, int status, object code, object message, list headers) noexcept

@@ -52,6 +52,10 @@ cdef class Sessions(Core):
         session_init(session, fd, self.serials, self.now_ms)
         timer_init(&session.timer, TIMER_SESSION)
         session.driver = <void*> driver
+        session.next = self.sessions
+        if self.sessions != NULL:
+            self.sessions.previous = session
+        self.sessions = session
         self.counters.accepted += 1
         self.renew(session)
         return session
@@ -75,11 +79,20 @@ cdef class Sessions(Core):
         self.leave(session)
         self.stop_waiting(session)
         wheel_cancel(&self.wheel, &session.timer)
-        session.state = SESSION_DEAD
         self.counters.closed += 1
+        self.bury(session)
+        (<Driver> session.driver).finish(session)
+
+    cdef void bury(self, Session* session) noexcept:
+        if session.previous != NULL:
+            session.previous.next = session.next
+        else:
+            self.sessions = session.next
+        if session.next != NULL:
+            session.next.previous = session.previous
+        session.state = SESSION_DEAD
         session.next_dead = self.dead
         self.dead = session
-        (<Driver> session.driver).finish(session)
 
     cdef void free_dead(self) noexcept:
         cdef Session* session = self.dead
@@ -223,13 +236,15 @@ cdef class Sessions(Core):
             return
         if session.flags & FLAG_WAITING:
             session.received_ms = self.now_ms  # `block` leaves it unread: the silence is not the peer's
+        if session.flags & FLAG_FULL and self.now_ms - min(session.since_ms, session.received_ms) >= (
+                self.settings.client_timeout_ms):
+            # Others wait for it, so this comes first: a stuck consumer does not see the pings it should answer, either.
+            self.counters.slow_consumers += 1
+            self.close(session, 4490, b"slow consumer")
+            return
         if self.now_ms - session.received_ms >= self.settings.client_timeout_ms:
             self.counters.timed_out += 1
             self.close(session, 4408, b"nothing heard for websocket.client_timeout_secs")
-            return
-        if session.flags & FLAG_FULL and self.now_ms - session.since_ms >= self.settings.client_timeout_ms:
-            self.counters.slow_consumers += 1
-            self.close(session, 4490, b"slow consumer")
             return
         if session.expires_at >= 0 and not session.flags & FLAG_EXPIRY_TOLD and (
                 (session.refresh_at if session.refresh_at >= 0 else session.expires_at - EXPIRY_NOTICE_SECS) * 1000 <= wall):
