@@ -10,7 +10,7 @@
                 case Message(payload=payload): ...
                 case Recovered(recovered=False): ...   # reload the state
 
-A lost connection is opened again by itself, with jittered exponential back-off; subscriptions and direct messages continue
+A lost connection is opened again by itself, with jittered exponential back-off; subscriptions and direct messages go on
 after the last position seen, each message comes once, and ``Recovered`` says whether anything is missing. Requests
 made meanwhile wait for the new connection up to their time-out.
 """

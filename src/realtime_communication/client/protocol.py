@@ -174,7 +174,7 @@ class ClientProtocol:
     def subscribe(
         self, name: str, *, history: int = 0, presence: bool = False, recover: events.Position | None = None
     ) -> int:
-        """Want the topic ``name`` from now on. Returns the request's id. Raises ValueError when it is wanted already."""
+        """Want the topic ``name`` from now on. Returns the request's id. Raises ValueError when it is wanted."""
         if name in self._topics:
             raise ValueError(f"there is a subscription of {name!r} already")
         topic = Topic(name, history=history, presence=presence, recover=recover, emit=self._emit)

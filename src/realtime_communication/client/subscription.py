@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Self
 
@@ -58,10 +59,8 @@ class Subscription:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        try:
+        with contextlib.suppress(ClientClosed):
             await self.unsubscribe()
-        except ClientClosed:
-            pass
 
     def _put(self, event: SubscriptionEvent) -> None:
         self._queue.put(event)
