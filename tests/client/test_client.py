@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -63,6 +64,21 @@ async def connection_event(opened: Client, kind: type) -> Any:
     raise AssertionError("the client ended")
 
 
+async def eventually(reached: Callable[[], bool]) -> None:
+    """Return as soon as ``reached``; the scenario's own time-out ends the waiting."""
+    loop = asyncio.get_running_loop()
+    passed = asyncio.Event()
+
+    def look() -> None:
+        if reached():
+            passed.set()
+        else:
+            loop.call_later(0.01, look)
+
+    look()
+    await passed.wait()
+
+
 class TestRequests:
     @pytest.mark.parametrize("encoding", ["json", "msgpack"])
     @scenario
@@ -81,13 +97,16 @@ class TestRequests:
     @scenario
     async def test_messages_only(self, server: ServerProcess) -> None:
         topic = unique()
-        async with client(server.url) as alice, client(server.url) as bob:
-            async with await alice.subscribe(topic, presence=True) as subscription:
-                async with await bob.subscribe(topic):
-                    await bob.publish(topic, 1)
-                    async for message in subscription.messages():
-                        assert message.payload == 1
-                        break
+        async with (
+            client(server.url) as alice,
+            client(server.url) as bob,
+            await alice.subscribe(topic, presence=True) as subscription,
+            await bob.subscribe(topic),
+        ):
+            await bob.publish(topic, 1)
+            async for message in subscription.messages():
+                assert message.payload == 1
+                break
 
     @scenario
     async def test_history_presence_ping_direct_refresh(self, server: ServerProcess) -> None:
@@ -543,8 +562,7 @@ class TestCallbacks:
             for number in range(3):
                 await bob.publish(topic, number)
                 await bob.direct(user, number)
-            while min(len(broken), len(sound), len(directs)) < 3:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: min(len(broken), len(sound), len(directs)) == 3)
             assert [event.payload for event in broken] == [0, 1, 2]
             assert [event.payload for event in sound] == [0, 1, 2]
             assert [event.payload for event in directs] == [0, 1, 2]
@@ -570,8 +588,7 @@ class TestCallbacks:
     async def test_connection_events(self, server: ServerProcess) -> None:
         seen: list[Any] = []
         async with client(server.url, on_event=seen.append):
-            while not seen:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: bool(seen))
         assert isinstance(seen[0], Connected)
 
 

@@ -10,9 +10,9 @@
                 case Message(payload=payload): ...
                 case Recovered(recovered=False): ...   # reload the state
 
-A lost connection is opened again by itself, with jittered exponential back-off; subscriptions and direct messages go on
-after the last position seen, each message comes once, and ``Recovered`` says whether anything is missing. Requests
-made meanwhile wait for the new connection up to their time-out.
+A lost connection is opened again by itself, with jittered exponential back-off; subscriptions and direct messages
+continue after the last position seen, each message comes once, and ``Recovered`` says whether anything is missing.
+Requests made meanwhile wait for the new connection up to their time-out.
 """
 
 from __future__ import annotations
@@ -525,14 +525,10 @@ class Client:
                         self._subscriptions[topic]._put(event)
                 case out.InboxOutput(event=inbox_event):
                     self._inbox.put(inbox_event)
-                case out.RequestAnswered(id=request_id, envelope=envelope):
-                    future = self._futures.get(request_id)
-                    if future is not None and not future.done():
-                        future.set_result(envelope)
-                case out.RequestFailed(id=request_id, error=error):
-                    future = self._futures.get(request_id)
-                    if future is not None and not future.done():
-                        future.set_exception(error)
+                case out.RequestAnswered(id=request_id):
+                    self._settle(request_id, output)
+                case out.RequestFailed(id=request_id):
+                    self._settle(request_id, output)
                 case out.ConnectionOutput(event=connection_event):
                     self._connection_event(connection_event)
                 case out.SubscriptionEnded(topic=topic, error=refusal):
@@ -541,6 +537,15 @@ class Client:
                         subscription._end(refusal)
                 case out.RefreshDue(at=at, expires_at=expires_at):
                     self._refresh_due(at, expires_at)
+
+    def _settle(self, request_id: int, outcome: out.RequestAnswered | out.RequestFailed) -> None:
+        future = self._futures.get(request_id)
+        if future is None or future.done():
+            return
+        if isinstance(outcome, out.RequestAnswered):
+            future.set_result(outcome.envelope)
+        else:
+            future.set_exception(outcome.error)
 
     def _connection_event(self, event: ConnectionEvent) -> None:
         match event:

@@ -57,7 +57,7 @@ class Credentials:
         return headers
 
     async def new_token(self) -> str:
-        """Ask the provider. Raises AuthenticationFailed, its own word, or ConnectionLost for anything else it raised."""
+        """Ask the provider. Raises AuthenticationFailed (its own word) or ConnectionLost (what else it raised)."""
         assert self._provider is not None, "there is no token provider"
         try:
             async with asyncio.timeout(self._provider_timeout):

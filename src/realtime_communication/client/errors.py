@@ -3,7 +3,7 @@
 ::
 
     ClientError
-    ├── RequestError            the server answered a request with ``Error``; ``code`` is stable, ``message`` for people
+    ├── RequestError            the server answered with ``Error``; ``code`` is stable, ``message`` is for people
     ├── RequestTimeout          no answer in time; also a builtin ``TimeoutError``
     ├── ConnectionLost          the connection ended and this cannot be repaired by itself; also a ``ConnectionError``
     │   └── HandshakeRejected   the server refused the WebSocket upgrade for good (``status``)

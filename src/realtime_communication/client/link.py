@@ -71,11 +71,14 @@ class Link:
         """Connection after connection. Raises nothing but CancelledError."""
         while not self._stopping:
             code, reason, wait_secs = await self._one_connection()
-            if self._stopping or self.failure is not None:
+            if self._is_over():
                 break
             delay = self._backoff.next_delay(max(wait_secs, self._stay_away_until - time.monotonic(), 0.0))
             self._on_lost(events.Disconnected(code, reason, delay))
             await asyncio.sleep(delay)
+
+    def _is_over(self) -> bool:
+        return self._stopping or self.failure is not None
 
     def stop(self) -> None:
         """The connection is closed and no other follows."""

@@ -174,7 +174,7 @@ class ClientProtocol:
     def subscribe(
         self, name: str, *, history: int = 0, presence: bool = False, recover: events.Position | None = None
     ) -> int:
-        """Want the topic ``name`` from now on. Returns the request's id. Raises ValueError when it is wanted."""
+        """Want the topic ``name`` from now on. Returns the request's id. Raises ValueError when it already is."""
         if name in self._topics:
             raise ValueError(f"there is a subscription of {name!r} already")
         topic = Topic(name, history=history, presence=presence, recover=recover, emit=self._emit)
@@ -238,23 +238,16 @@ class ClientProtocol:
 
     def _dispatch(self, envelope: ServerEnvelope, now: float) -> None:
         match envelope:
-            case encoding.MessageEnvelope(topic=name):
-                if name in self._topics:
-                    self._topics[name].message(envelope)
-                elif name == "*":  # an administrator's word to every connection; no topic to recover
-                    message = events.Message(name, envelope.offset, envelope.ts, envelope.sender, envelope.payload)
-                    self._emit(ConnectionOutput(message))
+            case encoding.MessageEnvelope():
+                self._message(envelope)
             case encoding.DirectMessageEnvelope():
                 self._inbox.message(envelope)
             case encoding.JoinEnvelope(topic=name, user_id=user_id, session_id=session_id):
                 self._presence(events.Join(name, user_id, session_id))
             case encoding.LeaveEnvelope(topic=name, user_id=user_id, session_id=session_id):
                 self._presence(events.Leave(name, user_id, session_id))
-            case encoding.LaggedEnvelope(topic=name):
-                if name == self._inbox.name:
-                    self._inbox.lagged(envelope)
-                elif name in self._topics:
-                    self._topics[name].lagged(envelope)
+            case encoding.LaggedEnvelope():
+                self._lagged(envelope)
             case encoding.ConnectedEnvelope():
                 self._connected(envelope)
             case encoding.TokenExpiringEnvelope(expires_at=expires_at):
@@ -266,6 +259,20 @@ class ClientProtocol:
                 self._error(envelope, now)
             case _:
                 self._reply(envelope)
+
+    def _message(self, envelope: encoding.MessageEnvelope) -> None:
+        name = envelope.topic
+        if name in self._topics:
+            self._topics[name].message(envelope)
+        elif name == "*":  # an administrator's word to every connection; no topic to recover
+            message = events.Message(name, envelope.offset, envelope.ts, envelope.sender, envelope.payload)
+            self._emit(ConnectionOutput(message))
+
+    def _lagged(self, envelope: encoding.LaggedEnvelope) -> None:
+        if envelope.topic == self._inbox.name:
+            self._inbox.lagged(envelope)
+        elif envelope.topic in self._topics:
+            self._topics[envelope.topic].lagged(envelope)
 
     def _presence(self, event: events.Join | events.Leave) -> None:
         if event.topic in self._topics:
