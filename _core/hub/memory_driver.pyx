@@ -67,6 +67,7 @@ cdef class Connection:
         if self.session != NULL:
             self.driver.take(self, limit)
             self.stalled = limit >= 0
+            self.driver.hub.flush(self.session)
             self.driver.end_turn()
 
 

@@ -2,6 +2,7 @@
 
 import os
 
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -52,6 +53,7 @@ cdef class Sessions(Core):
         session_init(session, fd, self.serials, self.now_ms)
         timer_init(&session.timer, TIMER_SESSION)
         session.driver = <void*> driver
+        Py_INCREF(driver)
         session.next = self.sessions
         if self.sessions != NULL:
             self.sessions.previous = session
@@ -105,6 +107,7 @@ cdef class Sessions(Core):
                 self.dead = session
             else:
                 session_free(session)
+                Py_DECREF(<Driver> session.driver)
                 pool_give(&self.pool, session)
             session = following
 
