@@ -415,6 +415,15 @@ cdef class Hub(Gate):
         """WebSocket connections there are."""
         return self.counters.connections
 
+    def closing_count(self):
+        """Connections that are told to close, and whose sockets are still open."""
+        cdef Session* session = self.sessions
+        cdef uint64_t total = 0
+        while session != NULL:
+            total += session.state >= SESSION_CLOSING
+            session = session.next
+        return total
+
     def queued(self):
         """Messages and replies that wait in mailboxes."""
         cdef Session* session = self.sessions
@@ -435,6 +444,7 @@ cdef class Hub(Gate):
         made["idempotency_keys"] = len(self.answered)
         made["sessions"] = self.pool.live
         made["arenas"] = self.outbox.arenas.live
+        made["arenas_kept"] = self.outbox.arenas.kept
         made["timers"] = self.wheel.count
         return made
 

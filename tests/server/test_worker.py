@@ -17,6 +17,7 @@ import pytest
 from realtime_communication.server import worker
 from serving.peer import Peer, unique
 from serving.processes import ServerProcess, free_port
+from serving.raw import CLOSE, RawSocket, close_frame
 from serving.tokens import token
 
 RTC = [sys.executable, "-m", "realtime_communication.cli.main", "serve", "--profile=dev"]
@@ -342,3 +343,26 @@ def test_crashes_within_the_limit_are_repaired(strategy, restarts):
         finally:
             process.terminate()
             assert process.wait(20) == 0
+
+
+def test_clients_have_time_to_answer_the_close(start):
+    server = start({"production": {"drain_timeout_secs": 600, "shutdown_timeout_secs": 600}})
+    with RawSocket.upgraded(server.port) as silent:
+        server.terminate()
+        while (received := silent.frame()).opcode != CLOSE:
+            pass
+        assert received.close_code == 1001
+        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the answer, but not for ever
+            server.wait(0.3)
+        silent.send(close_frame(1001))
+        assert silent.at_end()
+    assert server.wait() == 0
+    assert not events(server, "clients that did not answer the close are cut off")
+
+
+def test_clients_that_never_answer_the_close_are_cut_off(start):
+    server = start({"production": {"drain_timeout_secs": 600, "shutdown_timeout_secs": 0.2}})
+    with RawSocket.upgraded(server.port):
+        server.terminate()
+        assert server.wait() == 0
+    assert events(server, "clients that did not answer the close are cut off")[0]["connections"] == 1

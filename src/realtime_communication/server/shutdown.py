@@ -30,6 +30,7 @@ class DrainingHub(Protocol):
     def connection_count(self) -> int: ...
     def begin_drain(self, spread_ms: int) -> None: ...
     def close_all(self, code: int, reason: str) -> None: ...
+    def closing_count(self) -> int: ...
     def queued(self) -> int: ...
 
 
@@ -51,8 +52,8 @@ async def shut_down(
     if not await _until(lambda: hub.queued() == 0, drain_secs, at_once):
         _log.warning("not everything was delivered before the end", queued=hub.queued())
     hub.close_all(GOING_AWAY, REASON)
-    if not await _until(lambda: hub.connection_count() == 0, close_secs, at_once):
-        _log.warning("clients that did not answer the close are cut off", connections=hub.connection_count())
+    if not await _until(lambda: hub.closing_count() == 0, close_secs, at_once):
+        _log.warning("clients that did not answer the close are cut off", connections=hub.closing_count())
 
 
 def spread_ms(connections: int) -> int:
