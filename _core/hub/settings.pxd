@@ -18,6 +18,7 @@ cdef enum Overflow:              # what a full mailbox does
 
 cdef enum:
     MAX_CUSTOM_LIMITS = 16       # rules in rate_limiting.custom_limits
+    CUSTOM_NAME_BYTES = 64       # of the name of such a rule
     MAX_SUBSCRIPTIONS = 4096     # topics of one connection
     REPLY_BYTES = 8388608        # most payload bytes in one History or recovery reply
     QUEUE_BYTES = 16777216       # most payload bytes the queue of one slow consumer refers to
@@ -61,6 +62,7 @@ cdef struct Settings:
     uint32_t custom_count
     BucketRate custom_rates[16]
     uint32_t custom_types[16]    # bit n set: the rule counts requests of type n
+    char custom_names[16][65]    # UTF-8, with a NUL behind it; the scope that clients are told
     bint deterministic_ids
     bint debug_echo
     bint origin_check

@@ -3,6 +3,7 @@
 from fnmatch import fnmatchcase
 
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 
 from realtime_communication._core.hub.token_bucket cimport bucket_rate_init
 from realtime_communication._core.wire.envelope cimport REQUEST_AUTHENTICATE, REQUEST_PING, request_name
@@ -46,6 +47,7 @@ cdef int settings_read(Settings* out, object source) except -1:
     cdef Settings made
     cdef uint32_t interval = whole(source, "refill_interval_ms", 1, 3_600_000)
     cdef double precision = source.token_precision
+    cdef bytes encoded
     made.heartbeat_ms = milliseconds(source, "heartbeat_interval_secs")
     made.client_timeout_ms = milliseconds(source, "client_timeout_secs")
     made.auth_timeout_ms = milliseconds(source, "auth_timeout_secs")
@@ -82,7 +84,11 @@ cdef int settings_read(Settings* out, object source) except -1:
     made.custom_count = 0
     if len(source.custom_limits) > MAX_CUSTOM_LIMITS:
         raise ValueError(f"custom_limits: {len(source.custom_limits)} rules, at most {MAX_CUSTOM_LIMITS}")
-    for _name, pattern, rate, burst in source.custom_limits:
+    for name, pattern, rate, burst in source.custom_limits:
+        encoded = (<str> name).encode()
+        if len(encoded) > CUSTOM_NAME_BYTES:
+            raise ValueError(f"custom_limits: a name has {len(encoded)} bytes, at most {CUSTOM_NAME_BYTES}")
+        memcpy(&made.custom_names[made.custom_count][0], <const char*> encoded, len(encoded) + 1)
         made.custom_types[made.custom_count] = types_of(pattern)
         bucket_rate_init(&made.custom_rates[made.custom_count], rate, burst, interval, precision)
         made.custom_count += 1

@@ -159,7 +159,7 @@ class AuthenticationChain:
         for provider in self._providers:
             credential = provider.find(first, parameters)
             if credential is not None:
-                return provider.verify(credential, self._clock())
+                return self._verify(provider, credential)
         return None
 
     def authenticate_upgrade(self, headers: Headers, query: bytes, peer: str) -> Identity | Refusal | None:
@@ -178,13 +178,20 @@ class AuthenticationChain:
             for provider in self._providers:
                 credential = api_key if isinstance(provider, ApiKeyProvider) else token
                 if credential is not None:
-                    return provider.verify(credential, self._clock())
+                    return self._verify(provider, credential)
         except AuthenticationFailed as error:
             return (error.code, error.message)
         except Exception:
             _log.exception("authentication failed by an error of its own")
             return ("internal", "authentication failed")
         return ("unauthorized", "this kind of credential is not accepted here")
+
+    def _verify(self, provider: Provider, credential: str) -> Identity:
+        try:
+            return provider.verify(credential, self._clock())
+        except AuthenticationFailed as error:
+            _log.debug("credentials refused", provider=provider.name, reason=error.message)
+            raise
 
 
 def refusal_of(error: AuthenticationFailed | MalformedRequestError) -> Refusal:

@@ -36,6 +36,9 @@ REQUEST_TYPES = (
     "Refresh",
     "Ping",
 )
+MAX_CUSTOM_LIMITS = 16
+"""Each connection has a bucket for each of them; the data plane has room for so many."""
+
 _UNIX_PATH_BYTES = 107
 """Longest name of a Unix socket: `sun_path` of unix(7) without its NUL."""
 
@@ -166,7 +169,10 @@ def _sizes(subject: Subject) -> Iterator[Complaint]:
 
 def _custom_limits(subject: Subject) -> Iterator[Complaint]:
     names = {"connection", "user", "global"}
-    for index, limit in enumerate(subject.config.rate_limiting.custom_limits):
+    limits = subject.config.rate_limiting.custom_limits
+    if len(limits) > MAX_CUSTOM_LIMITS:
+        yield "rate_limiting.custom_limits", f"must have at most {MAX_CUSTOM_LIMITS} entries, not {len(limits)}"
+    for index, limit in enumerate(limits):
         place = f"rate_limiting.custom_limits[{index}]"
         if limit.name in names:
             yield f"{place}.name", "must be unique, and not connection, user or global"
