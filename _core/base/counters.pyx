@@ -1,5 +1,7 @@
 """Counters as Python sees them; `counters.pxd` says what each one means."""
 
+from libc.string cimport memset
+
 
 cdef dict counters_dict(const Counters* counters):
     return {
@@ -36,5 +38,6 @@ cdef dict counters_dict(const Counters* counters):
 
 def counter_names():
     """Names of all counters, in the order of the contract."""
-    cdef Counters counters = Counters(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    cdef Counters counters
+    memset(&counters, 0, sizeof(Counters))
     return list(counters_dict(&counters))

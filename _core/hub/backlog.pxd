@@ -1,10 +1,10 @@
-# What waits for consumers that do not keep up: the queue of a blocked session under the overflow strategy, gaps that are
-# told, catching up from the cache.
+# What waits for consumers that do not keep up: the queue of a blocked session under the overflow strategy, gaps that
+# are told, catching up from the cache.
 #
-# Rules: a message is queued as a reference and encoded only when the socket takes bytes again. A subscriber never misses
-# a message without a Lagged in its place: `dropped` counts what was dropped and is told before the next message of the
-# topic; `lagging` skips everything from `gap_from` on until the queue is empty and the cache fills the gap, completely
-# or not at all.
+# Rules: a message is queued as a reference and encoded only when the socket takes bytes again. A subscriber never
+# misses a message without a Lagged in its place: `dropped` counts what was dropped and is told before the next message
+# of the topic; `lagging` skips everything from `gap_from` on until the queue is empty and the cache fills the gap,
+# completely or not at all.
 
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -42,8 +42,8 @@ cdef inline bint is_left_out(const Outbox* outbox, uint8_t variant, const Messag
 cdef bint mailbox_is_full(const Outbox* outbox, const Session* session) noexcept nogil
 # One message for a blocked session, under the overflow strategy.
 cdef void backlog_add(Outbox* outbox, Subscription* subscription, Message* message) noexcept
-# Encodes more from the queue, tells gaps, catches up from the cache; topics that lag have no pending messages. False when
-# nothing is left, and the session is no longer blocked.
+# Encodes more from the queue, tells gaps, catches up from the cache; topics that lag have no pending messages. False
+# when nothing is left, and the session is no longer blocked.
 cdef bint backlog_refill(Outbox* outbox, Session* session) noexcept
 # Drops everything that waits for the session.
 cdef void backlog_discard(Outbox* outbox, Session* session) noexcept

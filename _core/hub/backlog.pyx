@@ -306,7 +306,7 @@ cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept:
     cdef Queued entry
     if subscription.session.flags & FLAG_FULL:
         subscription.topic.full -= 1
-    for i in range(count):
+    for i in range(count):  # no-cython-lint
         mailbox_dequeue(box, &entry)
         if entry.subscription != subscription:
             mailbox_enqueue(box, entry.message, entry.subscription)

@@ -1,7 +1,7 @@
 # The state of one worker's hub and the acts on it: publish, send, subscribe, leave.
 #
-# Rules: no parsing, no replies to requests (requests.pyx), no loop, no sockets, no clock (hub.pyx is told the time). Every
-# act leaves all containers consistent, also without memory.
+# Rules: no parsing, no replies to requests (requests.pyx), no loop, no sockets, no clock (hub.pyx is told the time).
+# Every act leaves all containers consistent, also without memory.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

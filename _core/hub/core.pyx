@@ -278,7 +278,7 @@ cdef class Core:
             self.counters.connections -= 1
 
     cdef void forget_user(self, User* user) noexcept:
-        """Free a user without sessions, once its bucket is as good as new or has been idle for long, in the next sweep."""
+        """Free a user without sessions in the next sweep, once its bucket is as good as new or long idle."""
         cdef uint64_t wait = 0
         if user.session_count or user.members:
             return

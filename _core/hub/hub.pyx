@@ -86,7 +86,7 @@ from realtime_communication._core.wire.envelope cimport ERROR_BAD_REQUEST, ERROR
 from realtime_communication._core.wire.frames cimport OP_TEXT
 from realtime_communication._core.wire.handshake cimport refusal
 from realtime_communication._core.wire.outbound cimport write_closing
-from realtime_communication._core.hub.publications import RequestError as RequestError
+from realtime_communication._core.hub.publications import RequestError as RequestError  # no-cython-lint: public here
 
 cdef enum:
     TICK_MS = 50                 # of the timer wheel
@@ -99,7 +99,7 @@ cdef enum:
 cdef class Hub(Gate):
     """The hub of one worker.
 
-    `node_id` names the node to clients. Nothing works before `configure` was called. Not thread-safe: everything happens
+    `node_id` names the node to clients. Nothing works before `configure` is called. Not thread-safe: all happens
     in the thread of the event loop.
     """
 
@@ -144,7 +144,7 @@ cdef class Hub(Gate):
     def configure(self, settings):
         """Take new settings over; live connections are under them at once.
 
-        `settings` has the attributes of the control plane's core settings. Raises ValueError naming the one out of range;
+        `settings` has the attributes of the control plane's core settings. ValueError names the one out of range;
         the settings are then as before. Pool sizes and deterministic ids count the first time only.
         """
         settings_read(&self.settings, settings)
@@ -226,7 +226,8 @@ cdef class Hub(Gate):
         cdef int event
         while at < size and budget and not session.flags & FLAG_PAUSED and session.state < SESSION_LINGER:
             try:
-                event = session_receive(session, self.inbound, &self.settings, &self.counters, data + at, size - at, &used)
+                event = session_receive(
+                    session, self.inbound, &self.settings, &self.counters, data + at, size - at, &used)
             except Exception:
                 self.close(session, 1011, b"internal error")
                 return size
@@ -259,7 +260,7 @@ cdef class Hub(Gate):
         return at
 
     cdef void request(self, Session* session) noexcept:
-        cdef Refusal refusal
+        cdef Refusal refusal  # no-cython-lint
         cdef int outcome
         self.counters.requests += 1
         if session.expires_at >= 0 and session.expires_at * 1000 <= <int64_t> self.wall_ms:
@@ -279,7 +280,7 @@ cdef class Hub(Gate):
             self.close(session, 4401, b"unauthorized")
 
     cdef void invalid(self, Session* session) noexcept:
-        cdef Refusal refusal
+        cdef Refusal refusal  # no-cython-lint
         cdef int code = self.inbound.request.error
         self.counters.requests += 1
         self.counters.invalid += 1
@@ -382,7 +383,7 @@ cdef class Hub(Gate):
         finally:
             self.home.wake()
 
-    def user_limit(self, str user_id not None):
+    def user_limit(self, str user_id not None):  # no-cython-lint
         """The limit that a user's requests are under: (most requests at once, requests left, milliseconds until all are
         back); None when rate limiting is off."""
         cdef bytes name = user_id.encode()
@@ -487,7 +488,8 @@ cdef class Hub(Gate):
             session = session.next
         return NULL
 
-    def disconnect(self, *, str session_id=None, str user_id=None, str login=None, int code=4403, str reason=""):
+    def disconnect(self, *, str session_id=None, str user_id=None, str login=None,  # no-cython-lint
+                   int code=4403, str reason=""):
         """Close the connections that match all that is given; how many there were. Raises ValueError without any."""
         cdef Session* session = self.sessions
         cdef Session* following

@@ -72,7 +72,9 @@ cdef int mailbox_push_span(Mailbox* box, Arena* arena, uint32_t start, uint32_t 
 
 
 # Extends the newest span when the bytes follow it, else adds a span; result as above.
-cdef inline int mailbox_push(Mailbox* box, Arena* arena, uint32_t start, uint32_t end, uint32_t messages) noexcept nogil:
+cdef inline int mailbox_push(
+    Mailbox* box, Arena* arena, uint32_t start, uint32_t end, uint32_t messages
+) noexcept nogil:
     cdef Span* last
     if box.span_count == 1:
         last = &box.first

@@ -8,7 +8,6 @@ from libc.string cimport memcpy
 from realtime_communication._core.base.memory cimport (
     Arena,
     ArenaPool,
-    Buffer,
     arena_drop,
     arena_hold,
     arena_pool_init,

@@ -5,8 +5,9 @@
 # cost 64 encodings and 1,000 spans. A subscriber whose socket is full gets references to the messages instead
 # (mailbox.pxd), under the bound and the overflow strategy of the settings.
 #
-# Rules: whatever would change who is subscribed, or must stand behind what was published before, flushes the topic first.
-# A driver that fails to write is not dealt with here: its session goes to `broken`, for the hub to end after the walk.
+# Rules: whatever would change who is subscribed, or must stand behind what was published before, flushes the topic
+# first. A driver that fails to write is not dealt with here: its session goes to `broken`, for the hub to end after the
+# walk.
 
 from libc.stddef cimport size_t
 
@@ -24,7 +25,8 @@ cdef void outbox_free(Outbox* outbox) noexcept nogil
 
 # Puts the session on the list of those to write.
 cdef void outbox_touch(Outbox* outbox, Session* session) noexcept nogil
-# Sends the envelope in `text` to one session, ahead of its data (`in_order` False) or behind it. 0, or -1 without memory.
+# Sends the envelope in `text` to one session, ahead of its data (`in_order` False) or behind it. 0, or -1 without
+# memory.
 cdef int outbox_reply(Outbox* outbox, Session* session, bint in_order) noexcept
 
 # A message that topic_append has numbered goes to the topic's subscribers, except the session whose serial is

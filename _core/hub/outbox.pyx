@@ -96,7 +96,8 @@ cdef int outbox_reply(Outbox* outbox, Session* session, bint in_order) noexcept:
     if in_order and (box.span_count or session.flags & FLAG_BLOCKED):
         result = reply_behind_data(outbox, session)
     elif variant_is_plain(session.variant) or text.size < outbox.settings.compression_threshold:
-        result = mailbox_push_priority(box, OP_TEXT if encoding == JSON_TEXT else OP_BINARY, False, text.data, text.size)
+        result = mailbox_push_priority(
+            box, OP_TEXT if encoding == JSON_TEXT else OP_BINARY, False, text.data, text.size)
     else:
         result = variant_frame(session.variant, text.data, text.size, outbox.settings.compression_threshold,
                                &box.priority)
@@ -179,7 +180,8 @@ cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
             outbox.counters.untranscoded += group.count
             continue
         envelope = &outbox.envelopes[encoding]
-        if envelope.size == 0 and message_envelope(envelope, &outbox.piece, encoding, topic.kind == TOPIC_INBOX, topic_name(topic), message) < 0:
+        if envelope.size == 0 and message_envelope(
+                envelope, &outbox.piece, encoding, topic.kind == TOPIC_INBOX, topic_name(topic), message) < 0:
             return -1
         if topic.pending and not run_continues(outbox, group, envelope.size):
             outbox_flush_topic(outbox, topic)
@@ -361,7 +363,8 @@ cdef void write_now(Outbox* outbox, Session* session) noexcept:
 cdef bint outbox_refill(Outbox* outbox, Session* session) noexcept:
     cdef Subscription* subscription
     if session.flags & FLAG_TARDY:
-        # What is pending has an offset and is cached already: it must not come once from the cache and once with its run.
+        # What is pending has an offset and is cached already: it must not come once from the cache and once with its
+        # run.
         subscription = <Subscription*> session.subscriptions
         while subscription != NULL:
             if subscription.lagging:

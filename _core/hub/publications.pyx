@@ -48,7 +48,7 @@ from realtime_communication._core.wire.envelope cimport (
 from realtime_communication._core.wire.outbound cimport write_ack, write_delivered
 
 cdef enum:
-    BACKPRESSURE_RETRY_MS = 1000 # told to a publisher whose consumer is full
+    BACKPRESSURE_RETRY_MS = 1000  # told to a publisher whose consumer is full
 
 
 class RequestError(Exception):
@@ -309,7 +309,8 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
     if code:
         if code == ERROR_BACKPRESSURE:
             core.counters.backpressure += 1
-        core.error(session, request, code, message, BACKPRESSURE_RETRY_MS if code == ERROR_BACKPRESSURE else NO_RETRY, NULL)
+        core.error(session, request, code, message,
+                   BACKPRESSURE_RETRY_MS if code == ERROR_BACKPRESSURE else NO_RETRY, NULL)
         return OUTCOME_DONE
     buffer_init(&lists)
     if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:
@@ -368,7 +369,8 @@ cdef class Body:
         if not admitted:
             core.counters.rate_limited += 1
             raise RequestError("rate_limited", "more requests than the limit allows", refusal.retry_after_ms)
-        if envelope_parse(&self.scratch, JSON_TEXT, <const uint8_t*> self.text, len(self.text), type, &self.request) < 0:
+        if envelope_parse(
+                &self.scratch, JSON_TEXT, <const uint8_t*> self.text, len(self.text), type, &self.request) < 0:
             core.counters.invalid += 1
             raise RequestError(error_name(self.request.error).decode(), self.request.error_message.decode())
         return 0

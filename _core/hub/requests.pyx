@@ -178,7 +178,8 @@ cdef void send_failure(Core core, Session* session, const Request* request, obje
 
 cdef int authenticate(Core core, Session* session, const Request* request) noexcept:
     if request.type != REQUEST_AUTHENTICATE:
-        core.error(session, request, ERROR_UNAUTHORIZED, b"type: the first message must be Authenticate", NO_RETRY, NULL)
+        core.error(session, request, ERROR_UNAUTHORIZED, b"type: the first message must be Authenticate",
+                   NO_RETRY, NULL)
         return OUTCOME_UNAUTHORIZED
     identity = verify(core, session, request)
     if isinstance(identity, tuple):
@@ -285,7 +286,9 @@ cdef bint is_readable(Core core, const Session* session, const Message* message)
     return core.settings.transcoding or message.encoding == variant_encoding(session.variant)
 
 
-cdef uint32_t readable(Core core, const Session* session, const Topic* topic, uint64_t first, uint64_t last) noexcept nogil:
+cdef uint32_t readable(
+    Core core, const Session* session, const Topic* topic, uint64_t first, uint64_t last
+) noexcept nogil:
     """How many of the cached messages first..last the session can be given."""
     cdef uint32_t count = 0
     if core.settings.transcoding:
@@ -332,7 +335,8 @@ cdef void unsubscribe(Core core, Session* session, const Request* request) noexc
     cdef Topic* topic = topic_find(&core.store, request.topic)
     cdef Subscription* subscription
     if is_reserved(request.topic):
-        core.error(session, request, ERROR_FORBIDDEN, b"topic: names that begin with @ or $ cannot be unsubscribed from",
+        core.error(session, request, ERROR_FORBIDDEN,
+                   b"topic: names that begin with @ or $ cannot be unsubscribed from",
                    NO_RETRY, NULL)
         return
     if topic != NULL:

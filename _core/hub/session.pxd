@@ -1,8 +1,8 @@
 # One connection: bytes in, requests out.
 #
-# A session knows the inbound order (head, frames, envelope) and nothing of topics or other sessions: it turns bytes into
-# requests, the hub acts on them. It answers control frames itself, through its own mailbox. It owns no socket: a driver
-# (reactor, TLS transport, test) feeds it and writes what its mailbox gathers.
+# A session knows the inbound order (head, frames, envelope) and nothing of topics or other sessions: it turns bytes
+# into requests, the hub acts on them. It answers control frames itself, through its own mailbox. It owns no socket: a
+# driver (reactor, TLS transport, test) feeds it and writes what its mailbox gathers.
 #
 # States only ever move forward, in the order of SessionState.
 
@@ -93,7 +93,7 @@ cdef struct Session:
     uint64_t strikes_ms          # when the window began
     int64_t expires_at           # seconds since the epoch, -1 never
     int64_t refresh_at           # seconds since the epoch, -1 unknown
-    Patterns* subscribe_patterns # NULL: all topics
+    Patterns* subscribe_patterns  # NULL: all topics
     Patterns* publish_patterns
     char* login                  # the token's session_id, NULL when it has none
     void* user                   # User*, NULL until authenticated

@@ -7,14 +7,18 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Slice, buffer_free, buffer_init
-from realtime_communication._core.hub.mailbox cimport Mailbox, mailbox_free, mailbox_init, mailbox_push_last, mailbox_push_priority
+from realtime_communication._core.hub.mailbox cimport (
+    Mailbox,
+    mailbox_free,
+    mailbox_init,
+    mailbox_push_last,
+    mailbox_push_priority,
+)
 from realtime_communication._core.hub.settings cimport Settings
 from realtime_communication._core.wire.compression cimport decompress_message, detect_compression
 from realtime_communication._core.wire.deflate cimport inflate_message
 from realtime_communication._core.wire.envelope cimport (
     JSON_TEXT,
-    EnvelopeScratch,
-    Request,
     envelope_parse,
     envelope_scratch_free,
     envelope_scratch_init,
@@ -25,8 +29,6 @@ from realtime_communication._core.wire.frames cimport (
     FRAME_MESSAGE,
     FRAME_NEED_MORE,
     FRAME_PING,
-    FRAME_PONG,
-    OP_BINARY,
     OP_PONG,
     OP_TEXT,
     FrameLimits,

@@ -220,7 +220,8 @@ cdef class Sessions(Core):
             return
         if session.state == SESSION_ANONYMOUS:
             self.counters.timed_out += 1
-            self.error(session, NULL, ERROR_UNAUTHORIZED, b"no Authenticate within websocket.auth_timeout_secs", -1, NULL)
+            self.error(session, NULL, ERROR_UNAUTHORIZED, b"no Authenticate within websocket.auth_timeout_secs",
+                       -1, NULL)
             self.close(session, 4408, b"authentication timed out")
             return
         if session.state >= SESSION_CLOSING:
@@ -250,7 +251,8 @@ cdef class Sessions(Core):
             self.close(session, 4408, b"nothing heard for websocket.client_timeout_secs")
             return
         if session.expires_at >= 0 and not session.flags & FLAG_EXPIRY_TOLD and (
-                (session.refresh_at if session.refresh_at >= 0 else session.expires_at - EXPIRY_NOTICE_SECS) * 1000 <= wall):
+                (session.refresh_at if session.refresh_at >= 0 else session.expires_at - EXPIRY_NOTICE_SECS) * 1000
+                <= wall):
             session.flags |= FLAG_EXPIRY_TOLD
             self.outbox.text.size = 0
             if write_token_expiring(&self.outbox.text, variant_encoding(session.variant), session.expires_at) == 0:

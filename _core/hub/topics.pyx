@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from realtime_communication._core.base.memory cimport Arena, Slice, arena_drop, pool_free, pool_init, slice_of
+from realtime_communication._core.base.memory cimport Slice, pool_free, pool_init
 from realtime_communication._core.base.table cimport (
     TableCursor,
     TableEntry,
@@ -17,8 +17,8 @@ from realtime_communication._core.base.table cimport (
     table_remove,
     table_start,
 )
-from realtime_communication._core.hub.message cimport MESSAGE_ITEM, Message, message_drop, message_new
-from realtime_communication._core.hub.session cimport Session, session_init
+from realtime_communication._core.hub.message cimport MESSAGE_ITEM, Message, message_drop
+from realtime_communication._core.hub.session cimport Session
 
 cdef enum:
     RING_START = 8               # entries of a ring's first allocation

@@ -15,7 +15,7 @@ from realtime_communication._core.hub.token_bucket cimport TokenBucket
 from realtime_communication._core.hub.topics cimport Topic
 
 
-cdef enum TimerKind:             # of the timers in a hub's wheel; each is the first member of its struct or behind `entry`
+cdef enum TimerKind:             # of the timers in a hub's wheel; each is its struct's first member or behind `entry`
     TIMER_SESSION = 1
     TIMER_USER = 2
     TIMER_MEMBER = 3
