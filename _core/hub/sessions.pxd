@@ -1,7 +1,8 @@
 # The life of sessions: opening, pausing, closing, deadlines, freeing.
 #
-# Rules: a session is freed only by `free_dead`, at the end of a turn, and only when no list has it any more. Whoever ends
-# a session makes it leave everything first. A session keeps its driver alive, so that there is always somebody to tell.
+# Rules: a session is freed only by `free_dead`, at the end of a turn, and only when no list has it any more. Whoever
+# ends a session makes it leave everything first. A session keeps its driver alive, so that there is always somebody to
+# tell.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
