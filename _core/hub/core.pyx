@@ -29,6 +29,7 @@ from realtime_communication._core.hub.token_bucket cimport (
     TokenBucket,
     bucket_full_in_ms,
     bucket_give_back,
+    bucket_idle_ms,
     bucket_init,
     bucket_take,
 )
@@ -279,13 +280,14 @@ cdef class Core:
 
     cdef void forget_user(self, User* user) noexcept:
         """Free a user without sessions in the next sweep, once its bucket is as good as new or long idle."""
-        cdef uint64_t wait = 0
+        cdef uint64_t wait = 0, idle, bound
         if user.session_count or user.members:
             return
         if self.settings.rate_limiting and user.bucket.refilled_ms:
             wait = bucket_full_in_ms(&user.bucket, &self.settings.user_rate, self.now_ms)
-        if wait > self.settings.idle_bucket_ms:
-            wait = self.settings.idle_bucket_ms
+            idle = bucket_idle_ms(&user.bucket, self.now_ms)
+            bound = <uint64_t> self.settings.idle_bucket_ms + self.settings.user_rate.interval_ms
+            wait = min(wait, bound - idle if idle < bound else 0)
         if wait == 0:
             wheel_cancel(&self.wheel, &user.timer)
             user_release(&self.users, user)

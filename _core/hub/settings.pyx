@@ -62,6 +62,8 @@ cdef int settings_read(Settings* out, object source) except -1:
     made.mailbox_capacity = whole(source, "mailbox_capacity", 1, 0x7FFFFFFF)
     made.priority_capacity = whole(source, "priority_mailbox_size", 1, 0x7FFFFFFF)
     made.priority_lane = source.enable_priority_mailbox
+    if source.overflow_strategy not in OVERFLOWS:
+        raise ValueError(f"overflow_strategy: {source.overflow_strategy!r} is none of {', '.join(OVERFLOWS)}")
     made.overflow = OVERFLOWS[source.overflow_strategy]
     made.batch_size = whole(source, "batch_size", 1, 0x7FFFFFFF)
     made.batch_ms = <uint32_t> max(1, source.batch_timeout_ms)

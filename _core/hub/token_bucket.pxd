@@ -44,3 +44,7 @@ cdef void bucket_give_back(TokenBucket* bucket, const BucketRate* rate) noexcept
 cdef uint32_t bucket_remaining(const TokenBucket* bucket, const BucketRate* rate, uint64_t now_ms) noexcept nogil
 # Milliseconds until the bucket is full again, 0 when it is: then it is the same as a new one, and may be dropped.
 cdef uint64_t bucket_full_in_ms(const TokenBucket* bucket, const BucketRate* rate, uint64_t now_ms) noexcept nogil
+# Milliseconds since the last use, up to an interval too many.
+cdef inline uint64_t bucket_idle_ms(const TokenBucket* bucket, uint64_t now_ms) noexcept nogil:
+    cdef uint64_t used = <uint64_t> bucket.refilled_high << 32 | bucket.refilled_ms
+    return now_ms - used if now_ms > used else 0

@@ -1,0 +1,173 @@
+"""Settings of the data plane: values taken over, bounds told by name."""
+
+from typing import Any
+
+import pytest
+
+from core.hub.sans_io import make_hub, settings
+from realtime_communication._core.hub.settings import OVERFLOWS, describe
+
+TYPES = [
+    "Authenticate",
+    "Subscribe",
+    "Unsubscribe",
+    "Broadcast",
+    "DirectMessage",
+    "Presence",
+    "History",
+    "Refresh",
+    "Ping",
+]
+SECONDS = [
+    "heartbeat_interval_secs",
+    "client_timeout_secs",
+    "auth_timeout_secs",
+    "cache_ttl_secs",
+    "cleanup_threshold_secs",
+    "cleanup_interval_secs",
+]
+WHOLE = {  # lowest and highest
+    "refill_interval_ms": (1, 3_600_000),
+    "max_connections": (1, 2**32 - 1),
+    "max_frame_size": (125, 2**31 - 1),
+    "max_message_size": (125, 2**31 - 1),
+    "mailbox_capacity": (1, 2**31 - 1),
+    "priority_mailbox_size": (1, 2**31 - 1),
+    "batch_size": (1, 2**31 - 1),
+    "max_batch_size": (1, 2**31 - 1),
+    "compression_threshold_bytes": (0, 2**31 - 1),
+    "max_cache_entries": (0, 2**31 - 1),
+    "max_targets_per_message": (1, 2**31 - 1),
+}
+
+
+def test_values_are_taken_over() -> None:
+    described = describe(settings(heartbeat_interval_secs=0.25, client_timeout_secs=1.5, cache_ttl_secs=0))
+    assert described == {
+        "heartbeat_ms": 250,
+        "client_timeout_ms": 1500,
+        "auth_timeout_ms": 10_000,
+        "max_connections": 1000,
+        "max_frame": 65536,
+        "max_message": 1 << 20,
+        "max_fragments": 1024 + 65536,
+        "anonymous_message": 65536,
+        "mailbox_capacity": 1000,
+        "priority_capacity": 100,
+        "overflow": OVERFLOWS["backpressure"],
+        "batch_size": 50,
+        "flush_messages": 100,
+        "compression": True,
+        "cache_ttl_ms": 0,
+        "custom_types": [],
+    }
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_seconds_are_bounded(name: str) -> None:
+    describe(settings(**{name: 0}))
+    describe(settings(**{name: 4_000_000}))
+    for value in (-0.001, 4_000_001, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"^{name}: {value} is not between 0 and 4000000 seconds$"):
+            describe(settings(**{name: value}))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_numbers_are_bounded(name: str) -> None:
+    lowest, highest = WHOLE[name]
+    describe(settings(**{name: lowest}))
+    describe(settings(**{name: highest}))
+    for value in (lowest - 1, highest + 1, 2**70, -(2**70)):
+        with pytest.raises(ValueError, match=f"^{name}: {value} is not between {lowest} and {highest}$"):
+            describe(settings(**{name: value}))
+
+
+@pytest.mark.parametrize("name", sorted(vars(settings()).keys() - {"connection_pool_size", "message_pool_size", "buffer_pool_size"}))
+def test_a_missing_attribute_is_named(name: str) -> None:
+    source = settings()
+    delattr(source, name)
+    with pytest.raises(AttributeError, match=name):
+        make_hub().hub.configure(source)
+
+
+@pytest.mark.parametrize("strategy", OVERFLOWS)
+def test_overflow_strategies(strategy: str) -> None:
+    assert describe(settings(overflow_strategy=strategy))["overflow"] == OVERFLOWS[strategy]
+
+
+def test_an_unknown_overflow_strategy_is_named() -> None:
+    with pytest.raises(ValueError, match="^overflow_strategy: 'panic'"):
+        describe(settings(overflow_strategy="panic"))
+
+
+def test_a_batch_is_never_larger_than_a_mailbox() -> None:
+    assert describe(settings(max_batch_size=100, mailbox_capacity=30))["flush_messages"] == 30
+
+
+@pytest.mark.parametrize(("message", "anonymous"), [(1000, 1000), (65536, 65536), (10_000_000, 65536)])
+def test_less_is_taken_before_authentication(message: int, anonymous: int) -> None:
+    assert describe(settings(max_message_size=message))["anonymous_message"] == anonymous
+
+
+@pytest.mark.parametrize("algorithm", ["none", "gzip", "zstd", "lz4"])
+def test_compression(algorithm: str) -> None:
+    assert describe(settings(compression_algorithm=algorithm))["compression"] == (algorithm != "none")
+
+
+class TestCustomLimits:
+    """Limits for request types that match a glob."""
+
+    @pytest.mark.parametrize(
+        ("pattern", "matched"),
+        [
+            ("*", set(TYPES)),
+            ("Broadcast", {"Broadcast"}),
+            ("*scribe", {"Subscribe", "Unsubscribe"}),
+            ("P[ir]*", {"Ping", "Presence"}),
+            ("broadcast", set()),
+            ("", set()),
+        ],
+    )
+    def test_patterns(self, pattern: str, matched: set[str]) -> None:
+        described: Any = describe(settings(custom_limits=[("rule", pattern, 1.0, 1)]))["custom_types"]
+        (bits,) = described
+        each = [self.bit(name) for name in TYPES]
+        assert {name for name, bit in zip(TYPES, each, strict=True) if bits & bit} == matched
+
+    def bit(self, name: str) -> int:
+        described: Any = describe(settings(custom_limits=[("rule", name, 1.0, 1)]))["custom_types"]
+        return int(described[0])
+
+    def test_each_type_has_a_bit_of_its_own(self) -> None:
+        bits = [self.bit(name) for name in TYPES]
+        assert len(set(bits)) == len(TYPES)
+        assert all(bit.bit_count() == 1 for bit in bits)
+
+    def test_at_most_sixteen(self) -> None:
+        rules = [("rule", "*", 1.0, 1)] * 16
+        assert len(describe(settings(custom_limits=rules))["custom_types"]) == 16  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="^custom_limits: 17 rules, at most 16$"):
+            describe(settings(custom_limits=[*rules, rules[0]]))
+
+
+class TestLive:
+    """A change while connections are open."""
+
+    def test_a_refused_change_changes_nothing(self) -> None:
+        server = make_hub(max_targets_per_message=2)
+        peer = server.connect()
+        with pytest.raises(ValueError, match="^mailbox_capacity: 0 "):
+            server.hub.configure(settings(max_targets_per_message=1, mailbox_capacity=0))
+        sent = {"type": "DirectMessage", "id": 1, "to": ["a", "b"], "payload": 1}
+        assert peer.request(sent)["type"] == "Ack"
+        server.hub.configure(settings(max_targets_per_message=1))
+        assert peer.request(sent)["code"] == "too_many_targets"
+
+    def test_smaller_messages_from_now_on(self) -> None:
+        server = make_hub()
+        peer = server.connect()
+        server.hub.configure(settings(max_message_size=200))
+        peer.send({"type": "Ping", "id": 1, "more": "x" * 300})
+        peer.messages()
+        assert peer.close is not None
+        assert peer.close[0] == 1009
