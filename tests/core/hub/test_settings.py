@@ -82,7 +82,9 @@ def test_whole_numbers_are_bounded(name: str) -> None:
             describe(settings(**{name: value}))
 
 
-@pytest.mark.parametrize("name", sorted(vars(settings()).keys() - {"connection_pool_size", "message_pool_size", "buffer_pool_size"}))
+@pytest.mark.parametrize(
+    "name", sorted(vars(settings()).keys() - {"connection_pool_size", "message_pool_size", "buffer_pool_size"})
+)
 def test_a_missing_attribute_is_named(name: str) -> None:
     source = settings()
     delattr(source, name)
