@@ -39,6 +39,7 @@ WHOLE = {  # lowest and highest
     "max_cache_entries": (0, 2**31 - 1),
     "max_targets_per_message": (1, 2**31 - 1),
 }
+POOLS = {"connection_pool_size", "message_pool_size", "buffer_pool_size"}  # read the first time only
 
 
 def test_values_are_taken_over() -> None:
@@ -98,7 +99,7 @@ def test_overflow_strategies(strategy: str) -> None:
 
 
 def test_an_unknown_overflow_strategy_is_named() -> None:
-    with pytest.raises(ValueError, match="^overflow_strategy: 'panic'"):
+    with pytest.raises(ValueError, match=r"^overflow_strategy: 'panic'"):
         describe(settings(overflow_strategy="panic"))
 
 
@@ -148,7 +149,7 @@ class TestCustomLimits:
     def test_at_most_sixteen(self) -> None:
         rules = [("rule", "*", 1.0, 1)] * 16
         assert len(describe(settings(custom_limits=rules))["custom_types"]) == 16  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="^custom_limits: 17 rules, at most 16$"):
+        with pytest.raises(ValueError, match=r"^custom_limits: 17 rules, at most 16$"):
             describe(settings(custom_limits=[*rules, rules[0]]))
 
 
@@ -158,7 +159,7 @@ class TestLive:
     def test_a_refused_change_changes_nothing(self) -> None:
         server = make_hub(max_targets_per_message=2)
         peer = server.connect()
-        with pytest.raises(ValueError, match="^mailbox_capacity: 0 "):
+        with pytest.raises(ValueError, match=r"^mailbox_capacity: 0 "):
             server.hub.configure(settings(max_targets_per_message=1, mailbox_capacity=0))
         sent = {"type": "DirectMessage", "id": 1, "to": ["a", "b"], "payload": 1}
         assert peer.request(sent)["type"] == "Ack"
