@@ -34,6 +34,12 @@ cdef uint32_t whole(object source, str name, unsigned long lowest, unsigned long
     return <uint32_t> value
 
 
+cdef uint32_t burst_of(str name, value) except? 0:
+    if not 0 <= value <= 0xFFFFFFFF:
+        raise ValueError(f"{name}: {value} is not between 0 and {0xFFFFFFFF}")
+    return <uint32_t> value
+
+
 cdef uint32_t types_of(str pattern):
     """Bits of the request types whose names match the glob `pattern`."""
     cdef uint32_t bits = 0
@@ -66,9 +72,9 @@ cdef int settings_read(Settings* out, object source) except -1:
         raise ValueError(f"overflow_strategy: {source.overflow_strategy!r} is none of {', '.join(OVERFLOWS)}")
     made.overflow = OVERFLOWS[source.overflow_strategy]
     made.batch_size = whole(source, "batch_size", 1, 0x7FFFFFFF)
-    made.batch_ms = <uint32_t> max(1, source.batch_timeout_ms)
+    made.batch_ms = max(1, whole(source, "batch_timeout_ms", 0, 3_600_000))
     made.flush_messages = min(whole(source, "max_batch_size", 1, 0x7FFFFFFF), made.mailbox_capacity)
-    made.window_ms = <uint32_t> max(0, source.batch_window_ms)
+    made.window_ms = whole(source, "batch_window_ms", 0, 3_600_000)
     made.compression = source.compression_algorithm != "none"
     made.compression_threshold = whole(source, "compression_threshold_bytes", 0, 0x7FFFFFFF)
     made.caching = source.enable_caching
@@ -78,9 +84,12 @@ cdef int settings_read(Settings* out, object source) except -1:
     made.transcoding = source.enable_message_transformation
     made.drop_invalid = source.drop_invalid_messages
     made.rate_limiting = source.rate_limiting_enabled
-    bucket_rate_init(&made.connection_rate, source.connection_rps, source.connection_burst, interval, precision)
-    bucket_rate_init(&made.user_rate, source.user_rps, source.user_burst, interval, precision)
-    bucket_rate_init(&made.global_rate, source.global_rps, source.global_burst, interval, precision)
+    bucket_rate_init(&made.connection_rate, source.connection_rps, burst_of("connection_burst", source.connection_burst), interval,
+                     precision)
+    bucket_rate_init(&made.user_rate, source.user_rps, burst_of("user_burst", source.user_burst), interval,
+                     precision)
+    bucket_rate_init(&made.global_rate, source.global_rps, burst_of("global_burst", source.global_burst), interval,
+                     precision)
     made.idle_bucket_ms = milliseconds(source, "cleanup_threshold_secs")
     made.sweep_ms = max(1, milliseconds(source, "cleanup_interval_secs"))
     made.custom_count = 0
@@ -92,7 +101,8 @@ cdef int settings_read(Settings* out, object source) except -1:
             raise ValueError(f"custom_limits: a name has {len(encoded)} bytes, at most {CUSTOM_NAME_BYTES}")
         memcpy(&made.custom_names[made.custom_count][0], <const char*> encoded, len(encoded) + 1)
         made.custom_types[made.custom_count] = types_of(pattern)
-        bucket_rate_init(&made.custom_rates[made.custom_count], rate, burst, interval, precision)
+        bucket_rate_init(&made.custom_rates[made.custom_count], rate, burst_of("custom_limits", burst), interval,
+                         precision)
         made.custom_count += 1
     made.deterministic_ids = source.deterministic_ids
     made.debug_echo = source.debug_echo

@@ -37,7 +37,7 @@ class TestBuffer:
     def test_grows_in_steps(self) -> None:
         """A buffer filled byte by byte moves rarely, and never holds much more than half again of what it needs."""
         buffer = GrowingBytes()
-        capacities = []
+        capacities: list[int] = []
         for size in range(1, 20_001):
             buffer.append(b"x")
             assert buffer.capacity <= max(64, size + size // 2)

@@ -38,6 +38,11 @@ WHOLE = {  # lowest and highest
     "compression_threshold_bytes": (0, 2**31 - 1),
     "max_cache_entries": (0, 2**31 - 1),
     "max_targets_per_message": (1, 2**31 - 1),
+    "batch_timeout_ms": (0, 3_600_000),
+    "batch_window_ms": (0, 3_600_000),
+    "connection_burst": (0, 2**32 - 1),
+    "user_burst": (0, 2**32 - 1),
+    "global_burst": (0, 2**32 - 1),
 }
 POOLS = {"connection_pool_size", "message_pool_size", "buffer_pool_size"}  # read the first time only
 
@@ -145,6 +150,11 @@ class TestCustomLimits:
         bits = [self.bit(name) for name in TYPES]
         assert len(set(bits)) == len(TYPES)
         assert all(bit.bit_count() == 1 for bit in bits)
+
+    @pytest.mark.parametrize("burst", [-1, 2**32])
+    def test_bursts_are_bounded(self, burst: int) -> None:
+        with pytest.raises(ValueError, match=f"^custom_limits: {burst} is not between 0 and 4294967295$"):
+            describe(settings(custom_limits=[("rule", "*", 1.0, burst)]))
 
     def test_at_most_sixteen(self) -> None:
         rules = [("rule", "*", 1.0, 1)] * 16
