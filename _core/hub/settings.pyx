@@ -84,12 +84,12 @@ cdef int settings_read(Settings* out, object source) except -1:
     made.transcoding = source.enable_message_transformation
     made.drop_invalid = source.drop_invalid_messages
     made.rate_limiting = source.rate_limiting_enabled
-    bucket_rate_init(&made.connection_rate, source.connection_rps, burst_of("connection_burst", source.connection_burst), interval,
-                     precision)
-    bucket_rate_init(&made.user_rate, source.user_rps, burst_of("user_burst", source.user_burst), interval,
-                     precision)
-    bucket_rate_init(&made.global_rate, source.global_rps, burst_of("global_burst", source.global_burst), interval,
-                     precision)
+    burst = burst_of("connection_burst", source.connection_burst)
+    bucket_rate_init(&made.connection_rate, source.connection_rps, burst, interval, precision)
+    burst = burst_of("user_burst", source.user_burst)
+    bucket_rate_init(&made.user_rate, source.user_rps, burst, interval, precision)
+    burst = burst_of("global_burst", source.global_burst)
+    bucket_rate_init(&made.global_rate, source.global_rps, burst, interval, precision)
     made.idle_bucket_ms = milliseconds(source, "cleanup_threshold_secs")
     made.sweep_ms = max(1, milliseconds(source, "cleanup_interval_secs"))
     made.custom_count = 0

@@ -108,6 +108,12 @@ def test_an_unknown_overflow_strategy_is_named() -> None:
         describe(settings(overflow_strategy="panic"))
 
 
+@pytest.mark.parametrize("value", [0, 0.25, 2.5, 10_000.0])
+def test_parts_of_a_millisecond_are_allowed(value: float) -> None:
+    server = make_hub(batch_timeout_ms=value, batch_window_ms=value)
+    assert server.connect().request({"type": "Ping", "id": 1})["type"] == "Pong"
+
+
 def test_a_batch_is_never_larger_than_a_mailbox() -> None:
     assert describe(settings(max_batch_size=100, mailbox_capacity=30))["flush_messages"] == 30
 
