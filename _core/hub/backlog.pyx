@@ -13,6 +13,7 @@ from realtime_communication._core.hub.mailbox cimport (
     mailbox_enqueue,
     mailbox_has_bytes,
     mailbox_messages,
+    mailbox_queued,
 )
 from realtime_communication._core.hub.message cimport Form, Message, message_drop, message_new, message_payload
 from realtime_communication._core.hub.session cimport FLAG_BLOCKED, FLAG_FULL, FLAG_TARDY, Session
@@ -88,35 +89,24 @@ cdef void note_drop(Outbox* outbox, Subscription* subscription, uint64_t offset)
 cdef bint drop_oldest(Outbox* outbox, Session* session) noexcept nogil:
     """Drops the oldest message that belongs to a topic; replies in the queue stay. False when there is none."""
     cdef Mailbox* box = &session.mailbox
-    cdef Queued entry
-    cdef Queued replies[8]
-    cdef uint32_t kept = 0, i
-    cdef bint found = False
-    while kept < 8 and mailbox_dequeue(box, &entry):
-        if entry.subscription != NULL:
-            note_drop(outbox, <Subscription*> entry.subscription, entry.message.offset)
-            message_drop(&outbox.store.messages, entry.message)
-            found = True
-            break
-        replies[kept] = entry
-        kept += 1
-    for i in range(kept):
-        put_back(box, replies[kept - 1 - i])
-    return found
-
-
-cdef void put_back(Mailbox* box, Queued entry) noexcept nogil:
-    """An entry that was just dequeued becomes the oldest again; there is room, unless the queue was emptied by it."""
-    if box.queue_capacity == 0:
-        mailbox_enqueue(box, entry.message, entry.subscription)
-        entry.message.references -= 1
-        return
-    box.queue_head = (box.queue_head - 1) & (box.queue_capacity - 1)
-    box.queue[box.queue_head] = entry
-    box.queue_count += 1
-    box.queue_bytes += entry.message.payload_size
-    if entry.subscription == NULL:
-        box.queue_replies += 1
+    cdef Queued victim
+    cdef Queued reply
+    cdef uint32_t at = 0
+    while at < box.queue_count and mailbox_queued(box, at).subscription == NULL:
+        at += 1
+    if at == box.queue_count:
+        return False
+    victim = mailbox_queued(box, at)[0]
+    while at:
+        # The replies in front of it move up; its place becomes that of the oldest entry.
+        reply = mailbox_queued(box, at - 1)[0]
+        mailbox_queued(box, at)[0] = reply
+        at -= 1
+    mailbox_queued(box, 0)[0] = victim
+    mailbox_dequeue(box, &victim)
+    note_drop(outbox, <Subscription*> victim.subscription, victim.message.offset)
+    message_drop(&outbox.store.messages, victim.message)
+    return True
 
 
 cdef void set_full(Outbox* outbox, Session* session, bint full) noexcept nogil:
