@@ -117,15 +117,15 @@ cdef int reply_behind_data(Outbox* outbox, Session* session) noexcept:
                      &frame) < 0:
         buffer_free(&frame)
         return -1
-    if session.flags & FLAG_BLOCKED:
+    result = -1
+    if not session.flags & FLAG_BLOCKED:
+        result = push_bytes(outbox, session, frame.data, frame.size)
+    if result < 0 and session.flags & FLAG_BLOCKED:
         raw = message_new(&outbox.store.messages, nobody, slice_of(frame.data, frame.size), JSON_TEXT)
-        result = -1
         if raw != NULL:
             raw.raw = True
             result = mailbox_enqueue(&session.mailbox, raw, NULL)
             message_drop(&outbox.store.messages, raw)
-    else:
-        result = push_bytes(outbox, session, frame.data, frame.size)
     buffer_free(&frame)
     return result
 
@@ -342,6 +342,9 @@ cdef int push_span(Outbox* outbox, Session* session, Arena* arena, uint32_t star
             return -1
         result = mailbox_push(box, arena, start, end, messages)
     if result < 0:
+        # Without memory for the span the message waits as one of a slow consumer.
+        session.flags |= FLAG_BLOCKED
+        outbox_touch(outbox, session)
         return -1
     if box.span_messages >= outbox.settings.flush_messages:
         write_now(outbox, session)
