@@ -279,7 +279,8 @@ cdef void send_subscribed(Core core, Session* session, const Request* request, c
                              topic.offset, recovered, readable(core, session, topic, first, topic.offset)) < 0:
         no_memory(core, session, request)
         return
-    send_stored(core, session, request, topic, first, topic.offset, False)
+    # Behind what waits: messages from before an Unsubscribe, and its reply, come first.
+    send_stored(core, session, request, topic, first, topic.offset, False, True)
 
 
 cdef bint is_readable(Core core, const Session* session, const Message* message) noexcept nogil:
@@ -311,7 +312,7 @@ cdef bint fits(Core core, const Session* session, const Topic* topic, uint64_t f
 
 
 cdef void send_stored(Core core, Session* session, const Request* request, const Topic* topic, uint64_t first,
-                      uint64_t last, bint reverse) noexcept:
+                      uint64_t last, bint reverse, bint in_order) noexcept:
     """Writes the cached messages first..last behind a head, ends the list and sends it."""
     cdef Buffer* out = &core.outbox.text
     cdef int encoding = variant_encoding(session.variant)
@@ -328,7 +329,7 @@ cdef void send_stored(Core core, Session* session, const Request* request, const
             return
         empty = False
     if write_list_tail(out, encoding) == 0:
-        outbox_reply(&core.outbox, session, False)
+        outbox_reply(&core.outbox, session, in_order)
 
 
 cdef void unsubscribe(Core core, Session* session, const Request* request) noexcept:
@@ -428,4 +429,4 @@ cdef void send_page(Core core, Session* session, const Request* request, const T
                                topic.offset, readable(core, session, topic, first, last)) < 0:
         no_memory(core, session, request)
         return
-    send_stored(core, session, request, topic, first, last, request.reverse)
+    send_stored(core, session, request, topic, first, last, request.reverse, False)
