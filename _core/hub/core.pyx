@@ -11,8 +11,10 @@ from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
 from realtime_communication._core.hub.session cimport (
+    FLAG_BLOCKED,
     FLAG_COUNTED,
     FLAG_FULL,
+    FLAG_OVERRUN,
     SESSION_OPEN,
     Session,
     patterns_new,
@@ -221,6 +223,10 @@ cdef class Core:
             if write_join(&self.outbox.text, variant_encoding(session.variant), leave, topic_name(topic),
                           user_id(member.user), slice_of(digits, 32)) == 0:
                 outbox_reply(&self.outbox, session, False)
+                if session.flags & FLAG_BLOCKED and (
+                        session.mailbox.priority_messages + session.mailbox.queue_replies
+                        > self.settings.priority_capacity):
+                    session.flags |= FLAG_OVERRUN
 
     cdef int attach(self, Session* session, object identity) except -1:
         cdef bytes name = (<str> identity.user_id).encode()

@@ -35,4 +35,7 @@ cdef class Hub(Gate):
     cdef void request(self, Session* session) noexcept
     cdef void invalid(self, Session* session) noexcept
     cdef void limit_replies(self, Session* session) noexcept
+    cdef void overrun(self, Session* session) noexcept
+    # Handles the request that waited for a full consumer, or lets it wait on.
+    cdef void unpark(self, Session* session) noexcept
     cdef Session* session_of(self, str session_id) noexcept

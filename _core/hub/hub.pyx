@@ -30,7 +30,14 @@ from realtime_communication._core.hub.outbox cimport (
     outbox_reply,
     outbox_touch,
 )
-from realtime_communication._core.hub.publications cimport OUTCOME_UNAUTHORIZED, OUTCOME_WAIT, publish_body, send_body
+from realtime_communication._core.hub.publications cimport (
+    OUTCOME_PARKED,
+    OUTCOME_UNAUTHORIZED,
+    OUTCOME_WAIT,
+    no_memory,
+    publish_body,
+    send_body,
+)
 from realtime_communication._core.hub.requests cimport handle_request
 from realtime_communication._core.hub.session cimport (
     EVENT_CLOSED,
@@ -42,6 +49,7 @@ from realtime_communication._core.hub.session cimport (
     FLAG_COUNTED,
     FLAG_DIRTY,
     FLAG_ECHO,
+    FLAG_OVERRUN,
     FLAG_PAUSED,
     FLAG_PINGED,
     FLAG_RESUME,
@@ -82,7 +90,7 @@ from realtime_communication._core.hub.users cimport (
     users_init,
 )
 from realtime_communication._core.hub.variants cimport variant_encoding, variant_frame, variant_of
-from realtime_communication._core.wire.envelope cimport ERROR_BAD_REQUEST, ERROR_RATE_LIMITED, JSON_TEXT
+from realtime_communication._core.wire.envelope cimport ERROR_BAD_REQUEST, ERROR_RATE_LIMITED, JSON_TEXT, envelope_parse
 from realtime_communication._core.wire.frames cimport OP_TEXT
 from realtime_communication._core.wire.handshake cimport refusal
 from realtime_communication._core.wire.outbound cimport write_closing
@@ -205,6 +213,8 @@ cdef class Hub(Gate):
         while session != NULL:
             following = session.next_resume
             session.flags &= ~<uint32_t> FLAG_RESUME
+            if session.parked.size and not session.flags & FLAG_PAUSED:
+                self.unpark(session)
             if session.state < SESSION_LINGER and not session.flags & FLAG_PAUSED:
                 at = session.stash_at
                 session.stash_at += self.process(session, session.stash.data + at, session.stash.size - at)
@@ -274,10 +284,30 @@ cdef class Hub(Gate):
                 self.close(session, 4429, b"rate limit abuse")
             return
         outcome = handle_request(self, session, &self.inbound.request)
-        if outcome == OUTCOME_WAIT:
+        if outcome == OUTCOME_PARKED:
+            if buffer_append(&session.parked, self.inbound.message.data, self.inbound.message.size) < 0:
+                no_memory(self, session, &self.inbound.request)
+            else:
+                self.wait(session)
+        elif outcome == OUTCOME_WAIT:
             self.wait(session)
         elif outcome == OUTCOME_UNAUTHORIZED:
             self.close(session, 4401, b"unauthorized")
+
+    cdef void unpark(self, Session* session) noexcept:
+        cdef int outcome
+        if session.state != SESSION_OPEN or envelope_parse(
+                &self.inbound.scratch, session.encoding, session.parked.data, session.parked.size, 0,
+                &self.inbound.request) < 0:
+            buffer_free(&session.parked)
+            return
+        outcome = handle_request(self, session, &self.inbound.request)
+        if outcome == OUTCOME_PARKED:
+            self.wait(session)
+            return
+        buffer_free(&session.parked)
+        if outcome == OUTCOME_WAIT:
+            self.wait(session)
 
     cdef void invalid(self, Session* session) noexcept:
         cdef Refusal refusal  # no-cython-lint
@@ -311,6 +341,13 @@ cdef class Hub(Gate):
                 session.mailbox.priority.size or session.mailbox.queue_replies):
             self.pause(session)
 
+    cdef void overrun(self, Session* session) noexcept:
+        """Ends a session that does not read the joins and leaves it asked for: they cannot be told later."""
+        session.flags &= ~<uint32_t> FLAG_OVERRUN
+        if session.state == SESSION_OPEN:
+            self.counters.slow_consumers += 1
+            self.close(session, 4490, b"slow consumer")
+
     # --- the end of a turn
 
     cdef void end_turn(self) noexcept:
@@ -325,6 +362,8 @@ cdef class Hub(Gate):
             while session != NULL:
                 following = session.next_dirty
                 session.flags &= ~<uint32_t> FLAG_DIRTY
+                if session.flags & FLAG_OVERRUN:
+                    self.overrun(session)
                 if not session.flags & FLAG_WRITE_ARMED:
                     self.flush(session)
                 session = following

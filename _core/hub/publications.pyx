@@ -174,6 +174,8 @@ cdef int broadcast(Core core, Session* session, const Request* request) noexcept
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
         return OUTCOME_DONE
+    if consumers_full(core, request.topic):
+        return OUTCOME_PARKED
     if publish_once(core, user_id(<User*> session.user), request, session, &position) < 0:
         no_memory(core, session, request)
         return OUTCOME_DONE
@@ -279,6 +281,19 @@ cdef Topic* find_inbox(Core core, Slice user) noexcept nogil:
     return topic_find(&core.store, slice_of(name, user.size + 1))
 
 
+cdef bint inboxes_full(Core core, const Request* request) noexcept:
+    """Overflow `block`: whether a session of one of the targets has no room."""
+    cdef uint32_t i
+    cdef Topic* topic
+    if core.settings.overflow != OVERFLOW_BLOCK:
+        return False
+    for i in range(request.target_count):
+        topic = find_inbox(core, request.targets[i])
+        if topic != NULL and consumers_full(core, topic_name(topic)):
+            return True
+    return False
+
+
 cdef bint sent_before(Core core, Slice sender, const Request* request) noexcept:
     """Whether a DirectMessage with this idempotency key was sent; from now on, it was."""
     cdef Position position
@@ -312,6 +327,8 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
         core.error(session, request, code, message,
                    BACKPRESSURE_RETRY_MS if code == ERROR_BACKPRESSURE else NO_RETRY, NULL)
         return OUTCOME_DONE
+    if inboxes_full(core, request):
+        return OUTCOME_PARKED
     buffer_init(&lists)
     if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:
         no_memory(core, session, request)
@@ -413,6 +430,9 @@ cdef dict send_body(Core core, bytes body, object identity):
             core.counters.backpressure += 1
         raise RequestError(error_name(code).decode(), message.decode(),
                            BACKPRESSURE_RETRY_MS if code == ERROR_BACKPRESSURE else None)
+    if inboxes_full(core, request):
+        core.counters.backpressure += 1
+        raise RequestError("backpressure", "to: a recipient does not keep up; try again later", BACKPRESSURE_RETRY_MS)
     buffer_init(&lists)
     try:
         if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:

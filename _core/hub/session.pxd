@@ -43,6 +43,7 @@ cdef enum SessionFlag:
     FLAG_WAITING = 2048          # in the list of publishers that wait for a full consumer
     FLAG_COUNTED = 4096          # counted as a connection of the server
     FLAG_READ_OFF = 8192         # the driver does not poll for input
+    FLAG_OVERRUN = 32768         # more is told to it than it reads: closed as a slow consumer at the end of the turn
     FLAG_TARDY = 16384           # some of its subscriptions wait to be told of a gap or to be caught up
 
 
@@ -84,6 +85,7 @@ cdef struct Session:
     Mailbox mailbox
     Buffer stash                 # input not handled yet: the head, or requests behind a batch's bound
     size_t stash_at              # bytes of the stash already searched for the head's end; past the head: handled
+    Buffer parked                # overflow `block`: a request that waits until its consumers have room
     uint64_t received_ms         # monotonic time of the last byte
     uint64_t since_ms            # when the state, or FLAG_FULL, began
     uint64_t opened_ms
@@ -115,6 +117,7 @@ cdef class Inbound:
     cdef EnvelopeScratch scratch
     cdef Request request
     cdef FrameEvent frame
+    cdef Slice message           # with EVENT_REQUEST: the envelope's bytes, as `request` was read from them
     cdef int close_code          # with EVENT_CLOSED: what to answer with, 1005 for an empty close frame
     cdef const char* close_reason    # constant text
     cdef object inflated         # keeps decompressed bytes alive that `request` points into

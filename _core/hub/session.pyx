@@ -6,7 +6,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 
 from realtime_communication._core.base.counters cimport Counters
-from realtime_communication._core.base.memory cimport Slice, buffer_free, buffer_init
+from realtime_communication._core.base.memory cimport Slice, buffer_free, buffer_init, slice_of
 from realtime_communication._core.hub.mailbox cimport (
     Mailbox,
     mailbox_free,
@@ -61,6 +61,7 @@ cdef void session_init(Session* session, int fd, uint64_t serial, uint64_t now_m
     session.expires_at = -1
     session.refresh_at = -1
     buffer_init(&session.stash)
+    buffer_init(&session.parked)
     mailbox_init(&session.mailbox)
 
 
@@ -68,6 +69,7 @@ cdef void session_free(Session* session) noexcept nogil:
     frame_parser_free(&session.parser)
     mailbox_free(&session.mailbox)
     buffer_free(&session.stash)
+    buffer_free(&session.parked)
     free(session.custom)
     free(session.subscribe_patterns)
     free(session.publish_patterns)
@@ -112,6 +114,7 @@ cdef void answer_ping(Session* session, const uint8_t* data, size_t size) noexce
     if session.flags & FLAG_BLOCKED and box.priority_messages >= PONGS_WAITING and box.pong_at:
         if box.pong_at > box.priority_at and box.pong_end == box.priority.size:
             box.priority.size = box.pong_at - 1
+            box.priority_messages -= 1
     cdef uint32_t start = <uint32_t> box.priority.size + 1
     if mailbox_push_priority(box, OP_PONG, False, data, size) == 0:
         box.pong_at = start
@@ -149,6 +152,7 @@ cdef int receive_message(Session* session, Inbound inbound, const Settings* sett
             return 1007
     elif text != (session.encoding == JSON_TEXT):
         return 1003
+    inbound.message = slice_of(data, size)
     if envelope_parse(&inbound.scratch, session.encoding, data, size, 0, &inbound.request) < 0:
         return -2
     return 0

@@ -142,7 +142,7 @@ cdef class Sessions(Core):
         session.flags &= ~<uint32_t> FLAG_PAUSED
         session.received_ms = self.now_ms  # what it sent meanwhile is still to be read
         (<Driver> session.driver).reading(session, True)
-        if session.stash.size and not session.flags & FLAG_RESUME:
+        if (session.stash.size or session.parked.size) and not session.flags & FLAG_RESUME:
             session.flags |= FLAG_RESUME
             session.next_resume = self.resume
             self.resume = session
