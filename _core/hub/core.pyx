@@ -316,7 +316,8 @@ cdef class Core:
             i = self.take_custom(session, bit, &wait)
             if wait >= 0:
                 bucket_give_back(&session.bucket, &self.settings.connection_rate)
-                return self.refuse(session, &self.settings.custom_rates[i], wait, b"connection", refusal)
+                return self.refuse(session, &self.settings.custom_rates[i], wait, &self.settings.custom_names[i][0],
+                                   refusal)
         if session.user != NULL:
             if self.admit_user(<User*> session.user, refusal):
                 return True

@@ -191,7 +191,7 @@ cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
     append_pending(outbox, topic, message)
     trim(&outbox.envelopes[0])
     trim(&outbox.envelopes[1])
-    if topic.pending >= RUN_MESSAGES or topic.pending >= outbox.settings.mailbox_capacity:
+    if topic.pending >= RUN_MESSAGES or topic.pending >= outbox.settings.flush_messages:
         outbox_flush_topic(outbox, topic)
     return 0
 

@@ -41,6 +41,8 @@ def _row(
     also: tuple[tuple[str, float] | str, ...] = (),
     secret: bool = False,
     harmless: bool = False,
+    above: float | None = None,
+    maximum: float | None = None,
 ) -> LaterKey:
     kind, choices, _ = kind_of(python_type)
     aliases = tuple((alias, 1.0) if isinstance(alias, str) else alias for alias in also)
@@ -51,6 +53,8 @@ def _row(
         default=default,
         effect="Not supported by this version yet.",
         secret=secret,
+        above=above,
+        maximum=maximum,
         variables=(variable,) if variable else (),
         aliases=tuple(alias for alias, _ in aliases),
     )
@@ -72,6 +76,17 @@ _BREAKER_ON, _TLS_ON, _PROMETHEUS_ON, _TRACING_ON = (
 _CLUSTER_ON, _SENTINEL_ON = _CLUSTER + "enabled", _SENTINEL + "enabled"
 
 LATER: tuple[LaterKey, ...] = (
+    # No refresh tokens are issued yet; how long they would live hurts nobody.
+    _row(
+        "auth.refresh_token_expiry_days",
+        float,
+        30.0,
+        variable="JWT_REFRESH_EXPIRY_DAYS",
+        also=("auth.jwt_refresh_expiry_days",),
+        harmless=True,
+        above=0,
+        maximum=3650,
+    ),
     _row(_CLAIMS + "include_user_metadata", bool, False),
     _row(_CLAIMS + "include_device_info", bool, False),
     _row(_CLAIMS + "include_location", bool, False),

@@ -120,17 +120,6 @@ class Auth(Section, frozen=True, kw_only=True):
             aliases=("auth.jwt_expiry_hours",),
         ),
     ] = 24.0
-    refresh_token_expiry_days: Annotated[
-        float,
-        Spec(
-            "Life of an issued refresh token.",
-            above=0,
-            maximum=3650,
-            unit="days",
-            variables=("JWT_REFRESH_EXPIRY_DAYS",),
-            aliases=("auth.jwt_refresh_expiry_days",),
-        ),
-    ] = 30.0
     validate_issuer: Annotated[bool, Spec("Refuse a token whose `iss` is not `jwt_issuer`.")] = True
     validate_audience: Annotated[bool, Spec("Refuse a token whose `aud` does not hold `jwt_audience`.")] = True
     validate_exp: Annotated[bool, Spec("Refuse a token that has expired or has no `exp`.")] = True

@@ -303,7 +303,11 @@ class MessagePerformance(Section, frozen=True, kw_only=True):
     max_batch_size: Annotated[
         int,
         Spec(
-            "Most messages written to a connection together.", minimum=1, maximum=1_000_000, unit="messages", live=True
+            "As soon as so many messages wait for a connection they are written, without waiting for more.",
+            minimum=1,
+            maximum=1_000_000,
+            unit="messages",
+            live=True,
         ),
     ] = 100
     batch_window_ms: Annotated[
@@ -322,7 +326,10 @@ class MessagePerformance(Section, frozen=True, kw_only=True):
     ] = 1024
     compression_algorithm: Annotated[
         Literal["none", "gzip", "zstd", "lz4"],
-        Spec("Compression offered to clients; any but `none` offers permessage-deflate too.", live=True),
+        Spec(
+            "`none` offers no compression. Any other offers all forms, permessage-deflate too: the client chooses.",
+            live=True,
+        ),
     ] = "zstd"
 
 
