@@ -75,7 +75,8 @@ def _addresses_of(host: str, port: int) -> list[tuple[socket.AddressFamily, tupl
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise EnvironmentFault(f"cannot listen on {host}: {error}") from None
+        reason = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+        raise EnvironmentFault(f"cannot listen on {host}: {reason} (server.host)") from None
     # IPv4 first: what is printed as the server's address is the first one.
     found.sort(key=lambda row: row[0] != socket.AF_INET)
     return list(dict.fromkeys((family, (str(address[0]), port)) for family, *_, address in found))
@@ -159,9 +160,11 @@ def _remove_stale(path: str) -> None:
 
 
 def _reason(address: str, error: OSError) -> str:
+    on_disk = address.startswith(UNIX_PREFIX)
     reasons = {
         errno.EADDRINUSE: "the address is in use by another process",
-        errno.EACCES: "no permission (ports under 1024 need it)",
+        errno.EACCES: "no permission for the path" if on_disk else "no permission (ports under 1024 need it)",
         errno.EADDRNOTAVAIL: "this machine does not have the address",
+        errno.ENOENT: "the folder does not exist",
     }
     return f"cannot listen on {address}: {reasons.get(error.errno or 0, error.strerror or str(error))}"
