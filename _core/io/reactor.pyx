@@ -299,7 +299,12 @@ cdef class Reactor(Driver):
         size = recv(session.fd, self.buffer, RECEIVE_BYTES, 0)
         if size > 0:
             self.hub.receive(session, self.buffer, <size_t> size)
-        elif size == 0 or (errno != EAGAIN and errno != EINTR):
+        elif size == 0:
+            # A peer may end its stream right behind its last request, and still read.
+            if not session.flags & FLAG_WRITE_ARMED:
+                self.hub.flush(session)
+            self.hub.finish(session)
+        elif errno != EAGAIN and errno != EINTR:
             self.hub.finish(session)
 
     cdef void reading(self, Session* session, bint on) noexcept:

@@ -1,0 +1,562 @@
+"""Real sockets under an event loop: accepting, reading, writing, peers that go in every way there is."""
+
+import asyncio
+import json
+import os
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+
+from core.hub.sans_io import BINARY, CLOSE, KEY, PING, PONG, Envelope, client_frame, identity, settings, split_frames
+from realtime_communication._core.hub.hub import Hub
+from realtime_communication._core.io.reactor import Reactor
+
+UPGRADE = (
+    b"GET /ws?%b HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
+
+
+class Running:
+    """A reactor in an event loop of a thread of its own; the tests are the peers, with blocking sockets."""
+
+    def __init__(self, sndbuf: int = 0, **changes: Any) -> None:
+        self.loop = uvloop.new_event_loop()
+        self.handed_over: list[tuple[int, bytes, str]] = []
+        self.errors: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda _loop, context: self.errors.append(context))
+        self.hub = Hub("node")
+        self.hub.configure(settings(**changes))
+        self.reactor = Reactor(self.hub, self.loop, self.authenticate, None, self.take_over)
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        if sndbuf:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)  # inherited by what it accepts
+        self.listener.setblocking(False)
+        self.address = self.listener.getsockname()
+        self.reactor.listen(self.listener)
+        self.reactor.start()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.peers: list[socket.socket] = []
+
+    def authenticate(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str) -> Any:
+        return identity(query.decode()) if query else None
+
+    def take_over(self, fd: int, data: bytes, peer: str) -> None:
+        self.handed_over.append((fd, data, peer))
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """Run `work` in the loop's thread."""
+
+        async def run() -> Any:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(20)
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Wait until `condition`, looked at in the loop's thread, is true."""
+
+        async def poll() -> Any:
+            while not (found := condition()):
+                await asyncio.sleep(0.005)
+            return found
+
+        return asyncio.run_coroutine_threadsafe(poll(), self.loop).result(20)
+
+    def stats(self) -> dict[str, int]:
+        found: dict[str, int] = self.call(self.hub.stats)
+        return found
+
+    def socket(self, rcvbuf: int = 0) -> socket.socket:
+        peer = socket.socket()
+        if rcvbuf:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        peer.settimeout(20)
+        peer.connect(self.address)
+        self.peers.append(peer)
+        return peer
+
+    def connect(self, user: str, rcvbuf: int = 0) -> "Client":
+        client = Client(self.socket(rcvbuf))
+        client.socket.sendall(UPGRADE % user.encode())
+        assert client.head().startswith(b"HTTP/1.1 101 ")
+        assert client.message()["type"] == "Connected"
+        return client
+
+    def stop(self) -> None:
+        self.call(self.reactor.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+        for fd, _, _ in self.handed_over:
+            os.close(fd)
+        for peer in self.peers:
+            peer.close()
+
+
+class Client:
+    """A blocking WebSocket client."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.socket = peer
+        self.data = b""
+        self.frames: list[tuple[int, bool, bytes]] = []
+
+    def head(self) -> bytes:
+        while b"\r\n\r\n" not in self.data:
+            self.receive()
+        head, _, self.data = self.data.partition(b"\r\n\r\n")
+        return head + b"\r\n\r\n"
+
+    def receive(self) -> None:
+        data = self.socket.recv(1 << 20)
+        assert data, "the stream ended"
+        self.data += data
+
+    def frame(self) -> tuple[int, bool, bytes]:
+        while not self.frames:
+            self.frames, self.data = split_frames(self.data)
+            if not self.frames:
+                self.receive()
+        return self.frames.pop(0)
+
+    def message(self) -> Envelope:
+        opcode, rsv1, payload = self.frame()
+        assert (opcode, rsv1) == (1, False)
+        decoded: Envelope = json.loads(payload)
+        return decoded
+
+    def send(self, *envelopes: Envelope) -> None:
+        self.socket.sendall(b"".join(client_frame(json.dumps(envelope).encode()) for envelope in envelopes))
+
+    def reset(self) -> None:
+        """Close with RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Running]]:
+    made: list[Running] = []
+
+    def start(**changes: Any) -> Running:
+        made.append(Running(**changes))
+        return made[-1]
+
+    yield start
+    for running in made:
+        errors = running.errors
+        running.stop()
+        assert running.hub.stats()["sessions"] == 0
+        assert errors == []
+
+
+def rest_of(peer: socket.socket) -> bytes:
+    """Everything until the end of the stream."""
+    data = b""
+    while piece := peer.recv(1 << 16):
+        data += piece
+    return data
+
+
+class TestRequests:
+    def test_a_conversation(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        alice, bob = running.connect("alice"), running.connect("bob")
+        alice.send({"type": "Subscribe", "id": 1, "topic": "room"})
+        assert alice.message()["type"] == "Subscribed"
+        bob.send({"type": "Broadcast", "id": 1, "topic": "room", "payload": [1]})
+        assert bob.message()["type"] == "Ack"
+        assert alice.message()["payload"] == [1]
+
+    def test_frames_in_the_same_packet_as_the_request(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        client = Client(running.socket())
+        client.socket.sendall(UPGRADE % b"alice" + client_frame(b'{"type":"Ping","id":1}'))
+        client.head()
+        assert [client.message()["type"] for _ in range(2)] == ["Connected", "Pong"]
+
+    def test_a_conversation_in_pieces_of_one_byte(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        client = Client(running.socket())
+        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in UPGRADE % b"alice" + client_frame(b'{"type":"Ping","id":1}'):
+            client.socket.sendall(bytes([byte]))
+        client.head()
+        assert [client.message()["type"] for _ in range(2)] == ["Connected", "Pong"]
+
+    def test_what_is_published_outside_a_turn_is_written_at_once(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        alice = running.connect("alice")
+        alice.send({"type": "Subscribe", "id": 1, "topic": "room"})
+        alice.message()
+        running.call(lambda: running.hub.publish_system("room", b"7"))
+        assert alice.message()["payload"] == 7
+
+    def test_more_input_than_a_turn_takes_is_handled_in_turns(self, serve: Callable[..., Running]) -> None:
+        running = serve(batch_size=3)
+        alice = running.connect("alice")
+        alice.send(*[{"type": "Ping", "id": number} for number in range(500)])
+        pongs = [alice.message() for _ in range(500)]
+        assert [pong["id"] for pong in pongs] == list(range(500))
+
+    def test_a_unix_socket_has_no_address(self, serve: Callable[..., Running], tmp_path: Any) -> None:
+        running = serve()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        listener.setblocking(False)
+        running.call(lambda: running.reactor.listen(listener))
+        peer = socket.socket(socket.AF_UNIX)
+        peer.settimeout(20)
+        peer.connect(str(tmp_path / "s"))
+        running.peers.append(peer)
+        peer.sendall(UPGRADE % b"alice")
+        client = Client(peer)
+        client.head()
+        assert client.message()["type"] == "Connected"
+        (found,) = running.call(running.hub.connections)
+        assert found["address"] == ""
+
+    def test_the_address_of_a_peer(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        alice = running.connect("alice")
+        (found,) = running.call(running.hub.connections)
+        assert found["address"] == f"127.0.0.1:{alice.socket.getsockname()[1]}"
+
+
+class TestHandOver:
+    def test_a_request_for_http_goes_over_with_all_that_was_read(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        peer = running.socket()
+        sent = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /second HTTP/1.1\r\nHost: x\r\n\r\n"
+        peer.sendall(sent)
+        running.until(lambda: running.handed_over)
+        ((fd, data, address),) = running.handed_over
+        assert sent.startswith(data)
+        assert data.startswith(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert address == "{}:{}".format(*peer.getsockname())
+        os.write(fd, b"answer")
+        assert peer.recv(10) == b"answer"
+        running.until(lambda: running.hub.stats()["sessions"] == 0)
+
+    def test_a_head_that_came_in_pieces_goes_over_whole(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        peer = running.socket()
+        for piece in (b"GET /hea", b"lth HTTP/1.1\r\nHo", b"st: x\r\n", b"\r\n"):
+            peer.sendall(piece)
+            seen = running.stats()["bytes_received"]
+            running.until(lambda seen=seen: running.hub.stats()["bytes_received"] >= seen)
+        running.until(lambda: running.handed_over)
+        assert running.handed_over[0][1] == b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    def test_an_error_of_the_new_owner_is_told_to_the_loop(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+
+        def fail(fd: int, data: bytes, peer: str) -> None:
+            os.close(fd)
+            raise RuntimeError("no")
+
+        hub = Hub("other")
+        hub.configure(settings())
+        reactor = running.call(lambda: Reactor(hub, running.loop, None, None, fail))
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        address = listener.getsockname()
+        running.call(lambda: (reactor.listen(listener), reactor.start()))
+        with socket.create_connection(address, 20) as peer:
+            peer.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert rest_of(peer) == b""
+        assert [str(error["exception"]) for error in running.errors] == ["no"]
+        running.errors.clear()
+        running.call(reactor.stop)
+
+
+class TestRefusals:
+    def test_a_head_over_its_limit(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        peer = running.socket()
+        peer.sendall(b"GET /ws HTTP/1.1\r\nHost: x\r\nCookie: " + b"c" * 16384 + b"\r\n\r\n")
+        answer = rest_of(peer)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert b'"too_large"' in answer
+
+    def test_a_refused_upgrade_ends_the_stream(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        peer = running.socket()
+        peer.sendall(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\nGET /next HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = rest_of(peer)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        peer.close()
+        running.until(lambda: running.hub.stats()["sessions"] == 0)
+        assert running.handed_over == []
+
+    def send_and_end(self, running: Running, data: bytes) -> socket.socket:
+        """A peer that has sent `data` and ended its stream before the reactor looks at either."""
+
+        def work() -> socket.socket:
+            peer = running.socket()
+            peer.sendall(data)
+            peer.shutdown(socket.SHUT_WR)
+            return peer
+
+        peer: socket.socket = running.call(work)
+        return peer
+
+    def test_a_request_whose_sender_ends_its_stream_at_once_is_answered(self, serve: Callable[..., Running]) -> None:
+        peer = self.send_and_end(serve(), b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert rest_of(peer).startswith(b"HTTP/1.1 400 ")
+
+    def test_requests_before_the_end_of_a_half_closed_stream_are_answered(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        ping = client_frame(b'{"type":"Ping","id":1}')
+        client = Client(self.send_and_end(running, UPGRADE % b"alice" + ping * 20))
+        client.data = rest_of(client.socket)
+        client.head()
+        assert [client.message()["type"] for _ in range(21)] == ["Connected"] + ["Pong"] * 20
+        running.until(lambda: running.hub.stats()["sessions"] == 0)
+
+
+class TestClosing:
+    def test_the_closing_handshake_and_then_the_end_of_the_stream(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        alice = running.connect("alice")
+        alice.socket.sendall(client_frame(struct.pack(">H", 1000) + b"bye", CLOSE))
+        assert alice.frame() == (CLOSE, False, struct.pack(">H", 1000))
+        assert alice.socket.recv(10) == b""
+        alice.socket.close()
+        running.until(lambda: running.hub.stats()["sessions"] == 0)
+
+    def test_a_close_of_the_server(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        alice = running.connect("alice")
+        assert running.call(lambda: running.hub.disconnect(user_id="alice", reason="go")) == 1
+        opcode, _, payload = alice.frame()
+        assert (opcode, payload) == (CLOSE, struct.pack(">H", 4403) + b"go")
+        alice.socket.sendall(client_frame(payload[:2], CLOSE))
+        assert alice.socket.recv(10) == b""
+
+    @pytest.mark.parametrize("stage", ["nothing", "head", "open", "frame", "closing"])
+    def test_a_reset_at_any_stage_leaves_nothing(self, serve: Callable[..., Running], stage: str) -> None:
+        running = serve()
+        if stage in ("nothing", "head"):
+            client = Client(running.socket())
+            client.socket.sendall((UPGRADE % b"alice")[: 50 if stage == "head" else 0])
+        else:
+            client = running.connect("alice")
+            client.send({"type": "Subscribe", "id": 1, "topic": "room", "presence": True})
+            client.message()
+            if stage == "frame":
+                client.socket.sendall(client_frame(b"x" * 100)[:50])
+            elif stage == "closing":
+                running.call(lambda: running.hub.disconnect(user_id="alice"))
+        running.until(lambda: running.hub.stats()["accepted"] == 1)
+        client.reset()
+        running.until(lambda: running.hub.stats()["sessions"] == 0)
+        stats = running.stats()
+        assert (stats["connections"], stats["subscriptions"]) == (0, 0)
+
+    def test_a_subscriber_that_resets_while_it_is_written_to(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        gone, stays = running.connect("gone"), running.connect("stays")
+        for client in (gone, stays):
+            client.send({"type": "Subscribe", "id": 1, "topic": "room"})
+            client.message()
+        gone.reset()
+        for number in range(50):
+            running.call(lambda number=number: running.hub.publish_system("room", b"%d" % number))
+        assert [stays.message()["payload"] for _ in range(50)] == list(range(50))
+        running.until(lambda: running.hub.stats()["connections"] == 1)
+
+    def test_stop_closes_everything(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        alice = running.connect("alice")
+        half = running.socket()
+        half.sendall(b"GET /ws")
+        running.until(lambda: running.hub.stats()["accepted"] == 2)
+        running.call(running.reactor.stop)
+        assert alice.socket.recv(10) == b""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(running.address, 5)
+        assert running.stats()["sessions"] == 0
+
+    def test_stop_accepting_leaves_connections_alone(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        alice = running.connect("alice")
+        running.call(running.reactor.stop_accepting)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(running.address, 5)
+        alice.send({"type": "Ping", "id": 1})
+        assert alice.message()["type"] == "Pong"
+
+
+class TestSlowReaders:
+    def test_partial_writes_lose_and_double_nothing(self, serve: Callable[..., Running]) -> None:
+        running = serve(sndbuf=4096, overflow_strategy="block", mailbox_capacity=50, max_frame_size=1 << 20)
+        slow, publisher = running.connect("slow", rcvbuf=4096), running.connect("publisher")
+        slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
+        slow.message()
+        sizes = [(number * 7919) % 30_000 for number in range(300)]
+        sender = threading.Thread(
+            target=lambda: publisher.send(*[{"type": "Broadcast", "topic": "room", "payload": "x" * n} for n in sizes])
+        )
+        sender.start()
+        messages = [slow.message() for _ in sizes]
+        sender.join()
+        assert [message["offset"] for message in messages] == list(range(1, 301))
+        assert [len(message["payload"]) for message in messages] == sizes
+        assert running.stats()["blocked_writes"] > 0
+
+    def test_replies_come_while_data_waits(self, serve: Callable[..., Running]) -> None:
+        running = serve(sndbuf=4096)
+        slow = running.connect("slow", rcvbuf=4096)
+        slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
+        slow.message()
+        payload = b'"%b"' % (b"x" * 20_000)
+        for _ in range(100):
+            running.call(lambda: running.hub.publish_system("room", payload))
+        slow.send({"type": "Ping", "id": 2})
+        slow.socket.sendall(client_frame(b"still there?", PING))
+        running.until(lambda: running.hub.stats()["requests"] == 2)
+        kinds = []
+        while kinds.count("Message") < 100:
+            opcode, _, data = slow.frame()
+            kinds.append("pong" if opcode == PONG else "Pong" if b'"Pong"' in data[:20] else "Message")
+            assert opcode in (1, PONG)
+        assert 0 < kinds.index("Pong") < 99
+        assert kinds.index("pong") < 99
+
+    def test_a_reader_that_comes_back_is_caught_up(self, serve: Callable[..., Running]) -> None:
+        running = serve(sndbuf=4096, mailbox_capacity=10)
+        slow = running.connect("slow", rcvbuf=4096)
+        slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
+        slow.message()
+        payload = b'"%b"' % (b"x" * 20_000)
+        for _ in range(200):
+            running.call(lambda: running.hub.publish_system("room", payload))
+        offsets: list[int] = []
+        lagged = 0
+        while len(offsets) < 200:
+            message = slow.message()
+            if message["type"] == "Lagged":
+                assert message["recovered"] is True
+                lagged += 1
+            else:
+                offsets.append(message["offset"])
+        assert offsets == list(range(1, 201))
+        assert lagged > 0
+
+    def test_a_close_with_a_full_socket(self, serve: Callable[..., Running]) -> None:
+        running = serve(sndbuf=4096)
+        slow = running.connect("slow", rcvbuf=4096)
+        slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
+        slow.message()
+        payload = b'"%b"' % (b"x" * 20_000)
+        for _ in range(100):
+            running.call(lambda: running.hub.publish_system("room", payload))
+        running.call(lambda: running.hub.disconnect(user_id="slow"))
+        opcode, payload = 1, b""
+        while opcode != CLOSE:
+            opcode, _, payload = slow.frame()
+        assert payload[:2] == struct.pack(">H", 4403)
+        slow.socket.sendall(client_frame(payload[:2], CLOSE))
+        assert slow.socket.recv(10) == b""
+
+    def test_echo_of_more_than_the_socket_takes(self, serve: Callable[..., Running]) -> None:
+        running = serve(sndbuf=4096)
+        client = Client(running.socket(rcvbuf=4096))
+        client.socket.sendall((UPGRADE % b"").replace(b"/ws?", b"/debug/echo"))
+        client.head()
+        sent = [bytes([number % 256]) * (number * 37 % 60_000) for number in range(100)]
+        sender = threading.Thread(target=lambda: [client.socket.sendall(client_frame(m, BINARY)) for m in sent])
+        sender.start()
+        assert [client.frame()[2] for _ in sent] == sent
+        sender.join()
+
+
+class TestTime:
+    def test_a_head_that_is_never_complete_is_ended(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        silent, started = running.socket(), running.socket()
+        started.sendall(b"GET /ws HTTP/1.1\r\n")
+        assert rest_of(started).startswith(b"HTTP/1.1 408 ")
+        assert rest_of(silent) == b""
+
+    def test_heartbeats(self, serve: Callable[..., Running]) -> None:
+        running = serve(heartbeat_interval_secs=0.2, client_timeout_secs=0.6)
+        alice = running.connect("alice")
+        assert alice.frame()[0] == PING
+        opcode, _, payload = alice.frame()
+        assert (opcode, payload[:2]) == (CLOSE, struct.pack(">H", 4408))
+
+
+EXHAUSTED = """
+import resource, socket, sys
+sys.path.insert(0, {tests!r})
+from core.io.test_reactor import Running, Client
+running = Running()
+first = running.connect("first")
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(__import__("os").listdir("/proc/self/fd")) + 5, 4096))
+import os
+peers = []
+waiting = socket.socket()
+waiting.settimeout(20)
+taken = []
+while True:
+    try:
+        taken.append(os.dup(0))
+    except OSError:
+        break
+waiting.connect(running.address)
+running.until(lambda: running.hub.stats()["accept_failures"] > 0)
+first.send({{"type": "Ping", "id": 1}})
+assert first.message()["type"] == "Pong"
+failures = running.stats()["accept_failures"]
+for fd in taken:
+    os.close(fd)
+client = Client(waiting)
+from core.io.test_reactor import UPGRADE
+client.socket.sendall(UPGRADE % b"second")
+client.head()
+assert client.message()["type"] == "Connected"
+assert running.stats()["accept_failures"] < failures + 300
+waiting.close()
+running.stop()
+print("served")
+"""
+
+
+def test_without_descriptors_others_are_served_and_those_who_wait_come_in_later() -> None:
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft > 64
+    tests = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    done = subprocess.run(
+        [sys.executable, "-c", EXHAUSTED.format(tests=tests)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == ("served\n", 0), done.stderr
+
+
+def test_many_connect_and_go() -> None:
+    running = Running()
+    try:
+        for _ in range(5):
+            clients = [running.connect(f"user-{number}") for number in range(60)]
+            for client in clients:
+                client.send({"type": "Subscribe", "id": 1, "topic": "room"})
+            for client in clients:
+                client.message()
+            for number, client in enumerate(clients):
+                client.reset() if number % 2 else client.socket.close()
+            running.until(lambda: running.hub.stats()["sessions"] == 0)
+        stats = running.stats()
+        assert (stats["connections"], stats["subscriptions"], stats["accepted"]) == (0, 0, 300)
+    finally:
+        running.stop()
