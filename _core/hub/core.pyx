@@ -16,6 +16,7 @@ from realtime_communication._core.hub.session cimport (
     FLAG_FULL,
     FLAG_OVERRUN,
     SESSION_OPEN,
+    Patterns,
     Session,
     patterns_new,
     session_id,
@@ -76,6 +77,20 @@ cdef Slice inbox_name(Slice user, uint8_t* place) noexcept nogil:
     place[0] = b"@"
     memcpy(place + 1, user.data, user.size)
     return slice_of(place, user.size + 1)
+
+
+cdef char* copy_text(object text) except? NULL:
+    """A copy for C, NULL for None. Raises MemoryError."""
+    cdef bytes encoded
+    cdef char* made
+    if text is None:
+        return NULL
+    encoded = (<str> text).encode()
+    made = <char*> malloc(len(encoded) + 1)
+    if made == NULL:
+        raise MemoryError
+    memcpy(made, <const char*> encoded, len(encoded) + 1)
+    return made
 
 
 cdef class Core:
@@ -254,22 +269,30 @@ cdef class Core:
         return 0
 
     cdef int grant(self, Session* session, object identity) except -1:
-        cdef bytes login
+        # Everything is made before anything changes: half of a token's rights could be more than it has.
+        cdef int64_t expires_at = -1 if identity.expires_at is None else identity.expires_at
+        cdef int64_t refresh_at = -1 if identity.refresh_at is None else identity.refresh_at
+        cdef uint8_t permissions = identity.permissions
+        cdef Patterns* subscribe = patterns_new(identity.subscribe_patterns)
+        cdef Patterns* publish = NULL
+        cdef char* login = NULL
+        try:
+            publish = patterns_new(identity.publish_patterns)
+            login = copy_text(identity.login)
+        except BaseException:
+            free(subscribe)
+            free(publish)
+            raise
         free(session.subscribe_patterns)
-        session.subscribe_patterns = NULL
         free(session.publish_patterns)
-        session.publish_patterns = NULL
-        session.permissions = identity.permissions
-        session.expires_at = -1 if identity.expires_at is None else identity.expires_at
-        session.refresh_at = -1 if identity.refresh_at is None else identity.refresh_at
-        session.subscribe_patterns = patterns_new(identity.subscribe_patterns)
-        session.publish_patterns = patterns_new(identity.publish_patterns)
-        if identity.login is not None and session.login == NULL:
-            login = (<str> identity.login).encode()
-            session.login = <char*> malloc(len(login) + 1)
-            if session.login == NULL:
-                raise MemoryError
-            memcpy(session.login, <const char*> login, len(login) + 1)
+        if login != NULL:
+            free(session.login)
+            session.login = login
+        session.subscribe_patterns = subscribe
+        session.publish_patterns = publish
+        session.permissions = permissions
+        session.expires_at = expires_at
+        session.refresh_at = refresh_at
         return 0
 
     cdef void leave(self, Session* session) noexcept:

@@ -29,7 +29,7 @@ cdef class Hub(Gate):
     # Does what is due by the clock.
     cdef void tick(self) noexcept
     # Milliseconds until `tick` has something to do, -1 for never.
-    cdef int64_t next_deadline(self) noexcept nogil
+    cdef int64_t next_deadline(self) noexcept
 
     cdef size_t process(self, Session* session, uint8_t* data, size_t size) noexcept
     cdef void request(self, Session* session) noexcept

@@ -34,6 +34,7 @@ from realtime_communication._core.hub.publications cimport (
     OUTCOME_PARKED,
     OUTCOME_UNAUTHORIZED,
     OUTCOME_WAIT,
+    forget_answers,
     no_memory,
     publish_body,
     send_body,
@@ -374,9 +375,9 @@ cdef class Hub(Gate):
 
     # --- time
 
-    cdef int64_t next_deadline(self) noexcept nogil:
+    cdef int64_t next_deadline(self) noexcept:
         cdef int64_t wait = wheel_next_ms(&self.wheel, self.now_ms)
-        if self.store.oldest != NULL and (wait < 0 or wait > FORGET_EACH_MS):
+        if (self.store.oldest != NULL or len(self.answered)) and (wait < 0 or wait > FORGET_EACH_MS):
             return FORGET_EACH_MS
         return wait
 
@@ -396,6 +397,7 @@ cdef class Hub(Gate):
             self.forgotten_ms = self.now_ms
             if self.now_ms > self.settings.cache_ttl_ms:
                 cache_forget(&self.store, self.now_ms - self.settings.cache_ttl_ms, FORGET_MOST)
+            forget_answers(self)
             arena_pool_trim(&self.outbox.arenas, max(<size_t> KEPT_WHEN_IDLE, self.outbox.arenas.kept // 2))
 
     # --- the door for the control plane

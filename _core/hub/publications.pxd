@@ -31,6 +31,8 @@ cdef inline Buffer* start(Core core) noexcept nogil:
     return &core.outbox.text
 
 
+# Lets idempotency keys go that nobody is answered by any more.
+cdef void forget_answers(Core core) noexcept
 cdef void no_memory(Core core, Session* session, const Request* request) noexcept
 cdef int broadcast(Core core, Session* session, const Request* request) noexcept
 cdef int direct_message(Core core, Session* session, const Request* request) noexcept

@@ -48,6 +48,7 @@ from realtime_communication._core.wire.envelope cimport (
 from realtime_communication._core.wire.outbound cimport write_ack, write_delivered
 
 cdef enum:
+    FORGOTTEN_MOST = 5000        # idempotency keys forgotten at a time
     BACKPRESSURE_RETRY_MS = 1000  # told to a publisher whose consumer is full
 
 
@@ -114,10 +115,20 @@ cdef object answered(Core core, bytes key):
 
 cdef void remember(Core core, bytes key, const Position* position):
     """Keep the answer as long as the cache keeps the message, for the newest IDEMPOTENCY_KEYS keys."""
+    core.answered.pop(key, None)  # the newest go last
     while len(core.answered) >= IDEMPOTENCY_KEYS:
         core.answered.pop(next(iter(core.answered)))
     core.answered[key] = (
         core.now_ms + core.settings.cache_ttl_ms, (<const char*> position.epoch)[:EPOCH_SIZE], position.offset)
+
+
+cdef void forget_answers(Core core) noexcept:
+    """Drop the oldest keys that are no longer good, some at a time."""
+    for _ in range(FORGOTTEN_MOST):
+        key = next(iter(core.answered), None)
+        if key is None or core.answered[key][0] >= core.now_ms:
+            return
+        del core.answered[key]
 
 
 cdef bint once(Core core, Slice sender, Slice topic, Slice key, Position* position) except -1:
