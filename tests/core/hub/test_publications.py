@@ -56,9 +56,8 @@ class TestBroadcast:
         server = make_hub()
         alice = server.connect("alice")
         alice.subscribe("room")
-        server.connect("bob").send_frame(
-            b'{"type":"Broadcast","topic":"room","payload": {"n" : 1.50e1,"u":"\\u00e9"} }'
-        )
+        sent = b'{"type":"Broadcast","topic":"room","payload": {"n" : 1.50e1,"u":"\\u00e9"} }'
+        server.connect("bob").send_frame(sent)
         ((_, _, payload),) = alice.frames()
         assert payload.endswith(b'"payload":{"n" : 1.50e1,"u":"\\u00e9"}}')
 

@@ -1,0 +1,246 @@
+"""Presence and limits."""
+
+from typing import Any
+
+import pytest
+
+from core.hub.sans_io import Envelope, Peer, Server, identity, make_hub, settings
+
+
+def events(peer: Peer) -> list[tuple[str, str]]:
+    return [(m["type"], m["user_id"]) for m in peer.messages()]
+
+
+def watcher(server: Server, topic: str = "room") -> Peer:
+    peer = server.connect("watcher")
+    peer.subscribe(topic, presence=True)
+    return peer
+
+
+class TestPresence:
+    def test_the_first_session_joins_and_the_last_one_leaves(self) -> None:
+        server = make_hub()
+        watching = watcher(server)
+        one, two = server.connect("alice"), server.connect("alice", protocol="rtc.v1.msgpack")
+        one.subscribe("room")
+        (join,) = watching.messages()
+        assert join == {"type": "Join", "topic": "room", "user_id": "alice", "session_id": "0" * 31 + "2"}
+        two.subscribe("room")
+        one.request({"type": "Unsubscribe", "id": 1, "topic": "room"})
+        assert watching.messages() == []
+        two.request({"type": "Unsubscribe", "id": 1, "topic": "room"})
+        (leave,) = watching.messages()
+        assert leave == {"type": "Leave", "topic": "room", "user_id": "alice", "session_id": "0" * 31 + "3"}
+
+    def test_a_watcher_is_not_told_of_itself(self) -> None:
+        server = make_hub()
+        watching = watcher(server)
+        assert watching.messages() == []
+        other = server.connect("other")
+        other.subscribe("room", presence=True)
+        assert events(watching) == [("Join", "other")]
+        assert other.messages() == []
+
+    def test_a_lost_connection_is_given_some_time(self) -> None:
+        server = make_hub()
+        watching = watcher(server)
+        alice = server.connect("alice")
+        alice.subscribe("room")
+        alice.end()
+        server.advance(1900)
+        assert events(watching) == [("Join", "alice")]
+        server.advance(200)
+        assert events(watching) == [("Leave", "alice")]
+        assert server.stats()["members"] == 1
+
+    def test_a_reconnect_within_it_is_not_seen(self) -> None:
+        server = make_hub()
+        watching = watcher(server)
+        for _ in range(5):
+            alice = server.connect("alice")
+            alice.subscribe("room")
+            alice.end()
+            server.advance(1000)
+        alice = server.connect("alice")
+        alice.subscribe("room")
+        server.advance(10_000)
+        assert events(watching) == [("Join", "alice")]
+        alice.send_frame(b"\x03\xe8", 8)
+        server.advance(3000)
+        assert events(watching) == [("Leave", "alice")]
+
+    def test_only_those_who_asked_are_told(self) -> None:
+        server = make_hub()
+        watching, plain = watcher(server), server.connect("plain")
+        plain.subscribe("room")
+        watching.messages()
+        alice = server.connect("alice")
+        alice.subscribe("room")
+        assert plain.messages() == []
+        watching.messages()
+        watching.subscribe("room")  # without presence: no longer
+        alice.request({"type": "Unsubscribe", "id": 1, "topic": "room"})
+        assert watching.messages() == []
+
+    def test_each_topic_by_itself(self) -> None:
+        server = make_hub()
+        here, there = watcher(server, "here"), watcher(server, "there")
+        alice = server.connect("alice")
+        alice.subscribe("here")
+        assert (events(here), there.messages()) == ([("Join", "alice")], [])
+
+    def test_watchers_that_leave_at_the_same_time(self) -> None:
+        server = make_hub()
+        peers = [server.connect(f"user-{number}") for number in range(8)]
+        for peer in peers:
+            peer.subscribe("room", presence=True)
+        for peer in peers:
+            peer.end()
+        server.advance(5000)
+        stats = server.stats()
+        assert {key: stats[key] for key in ("members", "topics", "users", "sessions", "timers")} == {
+            "members": 0,
+            "topics": 0,
+            "users": 0,
+            "sessions": 0,
+            "timers": 0,
+        }
+
+    def test_inboxes_and_the_topic_of_all_have_no_presence(self) -> None:
+        server = make_hub()
+        server.connect("alice")
+        server.hub.send_request(b'{"to":"alice","payload":1}', identity("x"))
+        assert server.stats()["members"] == 0
+        assert server.stats()["subscriptions"] == 0
+
+
+PING: Envelope = {"type": "Ping", "id": 1}
+
+
+class TestLimits:
+    def limited(self, **changes: Any) -> Server:
+        return make_hub(rate_limiting_enabled=True, **changes)
+
+    def test_of_a_connection(self) -> None:
+        server = self.limited(connection_rps=10, connection_burst=5)
+        alice = server.connect("alice")
+        for _ in range(5):
+            assert alice.request(PING)["type"] == "Pong"
+        answer = alice.request(PING)
+        assert (answer["code"], answer["scope"], answer["id"]) == ("rate_limited", "connection", 1)
+        assert 0 < answer["retry_after_ms"] <= 200
+        server.advance(answer["retry_after_ms"])
+        assert alice.request(PING)["type"] == "Pong"
+        assert server.stats()["rate_limited"] == 1
+        assert server.connect("alice").request(PING)["type"] == "Pong"
+
+    def test_of_a_user_over_all_connections(self) -> None:
+        server = self.limited(user_rps=1, user_burst=4)
+        peers = [server.connect("alice") for _ in range(3)]
+        answers = [peer.request(PING) for peer in peers for _ in range(2)]
+        assert [answer["type"] for answer in answers] == ["Pong"] * 4 + ["Error"] * 2
+        assert answers[-1]["scope"] == "user"
+        assert server.connect("bob").request(PING)["type"] == "Pong"
+
+    def test_of_the_server(self) -> None:
+        server = self.limited(global_rps=1, global_burst=4)
+        answers = [server.connect(f"user-{number}").request(PING) for number in range(6)]
+        assert [answer["type"] for answer in answers] == ["Pong"] * 4 + ["Error"] * 2
+        assert answers[-1]["scope"] == "global"
+
+    def test_of_a_kind_of_request(self) -> None:
+        server = self.limited(custom_limits=[("talk", "*Message", 1, 2), ("subs", "Subscribe", 1, 1)])
+        alice = server.connect("alice")
+        message = {"type": "DirectMessage", "id": 1, "to": "bob", "payload": 1}
+        answers = [alice.request(message) for _ in range(3)]
+        assert [answer["type"] for answer in answers] == ["Ack", "Ack", "Error"]
+        assert answers[-1]["scope"] == "talk"
+        assert alice.request(PING)["type"] == "Pong"
+        alice.subscribe("room")
+        assert alice.request({"type": "Subscribe", "id": 1, "topic": "r"})["scope"] == "subs"
+
+    def test_what_one_limit_refuses_is_not_taken_from_the_others(self) -> None:
+        server = self.limited(user_rps=0.001, user_burst=1, connection_rps=0.001, connection_burst=3)
+        alice, other = server.connect("alice"), server.connect("alice")
+        assert other.request(PING)["type"] == "Pong"
+        for _ in range(10):
+            assert alice.request(PING)["scope"] == "user"
+
+    def test_invalid_requests_count_too(self) -> None:
+        server = self.limited(connection_rps=1, connection_burst=3)
+        alice = server.connect("alice")
+        answers = [alice.request({"type": "Nope", "id": 1}) for _ in range(4)]
+        assert [answer["code"] for answer in answers] == ["bad_request"] * 3 + ["rate_limited"]
+
+    def test_who_goes_on_breaking_them_is_closed_with_4429(self) -> None:
+        server = self.limited(connection_rps=1, connection_burst=15)
+        alice = server.connect("alice")
+        alice.send(*[PING for _ in range(100)])
+        while alice.close is None:
+            assert alice.messages()
+        assert alice.close == (4429, "rate limit abuse")
+        assert server.stats()["abusive"] == 1
+        assert server.stats()["rate_limited"] == 31
+        assert server.stats()["connections"] == 0
+
+    def test_refusals_over_a_long_time_are_no_abuse(self) -> None:
+        server = self.limited(connection_rps=0.1, connection_burst=1, client_timeout_secs=1000)
+        alice = server.connect("alice")
+        for _ in range(20):
+            for _ in range(10):
+                alice.send(PING)
+            server.advance(11_000)
+        alice.messages()
+        assert alice.close is None
+
+    def test_the_limit_of_the_server_is_nobodys_fault(self) -> None:
+        server = self.limited(global_rps=0.001, global_burst=1)
+        alice = server.connect("alice")
+        for _ in range(4):
+            alice.send(*[PING for _ in range(40)])
+        assert len(alice.messages()) == 160
+        assert alice.close is None
+
+    def test_new_limits_hold_at_once(self) -> None:
+        server = self.limited(connection_rps=1000, connection_burst=1000)
+        alice = server.connect("alice")
+        assert alice.request(PING)["type"] == "Pong"
+        server.hub.configure(settings(rate_limiting_enabled=True, connection_rps=1, connection_burst=2))
+        alice.send(PING, PING, PING)
+        assert [m["type"] for m in alice.messages()] == ["Pong", "Pong", "Error"]
+
+    def test_the_state_of_a_user(self) -> None:
+        server = self.limited(user_rps=1, user_burst=4)
+        assert server.hub.user_limit("alice") == (4, 4, 0)
+        alice = server.connect("alice")
+        alice.request(PING)
+        limit = server.hub.user_limit("alice")
+        assert limit is not None
+        assert limit[:2] == (4, 3)
+        assert 0 < limit[2] <= 1000
+        assert make_hub().hub.user_limit("alice") is None
+
+    def test_a_user_is_forgotten_once_its_limit_is_as_new(self) -> None:
+        server = self.limited(user_rps=1, user_burst=10, cleanup_interval_secs=1)
+        alice = server.connect("alice")
+        for _ in range(5):
+            alice.request(PING)
+        alice.end()
+        assert server.stats()["users"] == 1
+        again = server.connect("alice")
+        for _ in range(5):
+            assert again.request(PING)["type"] == "Pong"
+        assert again.request(PING)["scope"] == "user"
+        again.end()
+        server.advance(12_000)
+        assert server.stats()["users"] == 0
+        assert server.stats()["timers"] == 0
+
+
+@pytest.mark.parametrize("name", ["", "x" * 255])
+def test_a_user_without_a_usable_name_is_not_let_in(name: str) -> None:
+    server = make_hub()
+    peer = server.connect(identity(name), welcome=False)
+    peer.frames()
+    assert peer.close == (1011, "internal error")
+    assert server.stats()["connections"] == 0
