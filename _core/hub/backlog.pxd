@@ -6,13 +6,13 @@
 # of the topic; `lagging` skips everything from `gap_from` on until the queue is empty and the cache fills the gap,
 # completely or not at all.
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Arena, ArenaPool, Buffer
 from realtime_communication._core.hub.message cimport Message
 from realtime_communication._core.hub.session cimport Session
-from realtime_communication._core.hub.settings cimport Settings
+from realtime_communication._core.hub.settings cimport OVERFLOW_DROP_OLDEST, Settings
 from realtime_communication._core.hub.topics cimport Subscription, Topic, TopicStore
 from realtime_communication._core.hub.variants cimport VARIANTS, variant_encoding
 
@@ -36,6 +36,14 @@ cdef struct Outbox:              # what both halves of the outbound order share,
 # Whether the message is kept from that variant because transcoding is off.
 cdef inline bint is_left_out(const Outbox* outbox, uint8_t variant, const Message* message) noexcept nogil:
     return not outbox.settings.transcoding and variant_encoding(variant) != message.encoding
+
+
+# Data messages that may be finished frames when a socket fills up. What is encoded cannot be dropped, so `drop_oldest`
+# leaves half of a mailbox to the newest messages.
+cdef inline uint32_t backlog_encoded_most(const Settings* settings) noexcept nogil:
+    if settings.overflow == OVERFLOW_DROP_OLDEST:
+        return (settings.mailbox_capacity + 1) // 2
+    return settings.mailbox_capacity
 
 
 # Whether the mailbox takes no more data messages.

@@ -66,10 +66,12 @@ cdef void backlog_add(Outbox* outbox, Subscription* subscription, Message* messa
             session.flags |= FLAG_TARDY
             outbox.counters.lagged += 1
             return
-        if overflow == OVERFLOW_DROP_NEWEST or (
-                overflow == OVERFLOW_DROP_OLDEST and not drop_oldest(outbox, session)):
+        if overflow == OVERFLOW_DROP_NEWEST:
             note_drop(outbox, subscription, message.offset)
             return
+        # Small messages may have to go for one large one. The newest is kept in any case: one above the bound at most.
+        while overflow == OVERFLOW_DROP_OLDEST and mailbox_is_full(outbox, session) and drop_oldest(outbox, session):
+            pass
     if subscription.dropped and overflow == OVERFLOW_DROP_NEWEST:
         queue_lagged(outbox, subscription)
     if mailbox_enqueue(&session.mailbox, message, subscription) < 0:
@@ -128,7 +130,8 @@ cdef bint backlog_refill(Outbox* outbox, Session* session) noexcept:
     cdef Mailbox* box = &session.mailbox
     cdef Queued entry
     cdef size_t before = box.held.size
-    while box.held.size - before < REFILL_BYTES and mailbox_dequeue(box, &entry):
+    cdef uint32_t most = backlog_encoded_most(outbox.settings)
+    while box.held.size - before < REFILL_BYTES and box.held_messages < most and mailbox_dequeue(box, &entry):
         if append_queued(outbox, session, &entry) == 0:
             box.held_messages += 1
         message_drop(&outbox.store.messages, entry.message)
@@ -245,7 +248,7 @@ cdef void settle_gaps(Outbox* outbox, Session* session) noexcept:
         if subscription.dropped:
             tell_dropped(outbox, subscription)
         if subscription.lagging:
-            if session.mailbox.held.size >= REFILL_BYTES:
+            if session.mailbox.held.size >= REFILL_BYTES or mailbox_is_full(outbox, session):
                 more = True
             elif not catch_up(outbox, subscription):
                 more = True
@@ -261,12 +264,14 @@ cdef bint catch_up(Outbox* outbox, Subscription* subscription) noexcept:
     cdef Mailbox* box = &session.mailbox
     cdef uint64_t offset = subscription.gap_from, last = offset
     cdef size_t bytes = 0
+    cdef uint32_t room
     cdef Message* message
     if topic_first(topic) > offset:
         tell_lagged(outbox, session, topic, topic.offset + 1 - offset, topic.offset, False)
         subscription.lagging = False
         return True
-    while last <= topic.offset and bytes < REFILL_BYTES:
+    room = outbox.settings.mailbox_capacity - mailbox_messages(box)
+    while last <= topic.offset and bytes < REFILL_BYTES and last - offset < room:
         bytes += topic_message(topic, last).payload_size + 64
         last += 1
     tell_lagged(outbox, session, topic, last - offset, last - 1, True)
@@ -296,6 +301,7 @@ cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept:
     cdef Queued entry
     if subscription.session.flags & FLAG_FULL:
         subscription.topic.full -= 1
+        outbox.relieved = True
     for i in range(count):  # no-cython-lint
         mailbox_dequeue(box, &entry)
         if entry.subscription != subscription:

@@ -17,7 +17,7 @@ from realtime_communication._core.base.memory cimport (
     buffer_init,
     slice_of,
 )
-from realtime_communication._core.hub.backlog cimport backlog_add, backlog_refill, is_left_out
+from realtime_communication._core.hub.backlog cimport backlog_add, backlog_encoded_most, backlog_refill, is_left_out
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.mailbox cimport (
     Mailbox,
@@ -52,6 +52,7 @@ from realtime_communication._core.wire.frames cimport OP_BINARY, OP_TEXT, frame_
 
 cdef enum:
     RUN_MESSAGES = 64            # messages of one run; a longer one gains nothing
+    LARGE_RUN = 131072           # bytes that are written at once, so that a full socket leaves little behind to be copied
 
 
 cdef void outbox_init(Outbox* outbox, Settings* settings, Counters* counters, TopicStore* store,
@@ -191,7 +192,8 @@ cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
     append_pending(outbox, topic, message)
     trim(&outbox.envelopes[0])
     trim(&outbox.envelopes[1])
-    if topic.pending >= RUN_MESSAGES or topic.pending >= outbox.settings.flush_messages:
+    if topic.pending >= min(<uint32_t> RUN_MESSAGES, outbox.settings.flush_messages,
+                            backlog_encoded_most(outbox.settings)):
         outbox_flush_topic(outbox, topic)
     return 0
 
@@ -331,7 +333,8 @@ cdef int push_span(Outbox* outbox, Session* session, Arena* arena, uint32_t star
     """
     cdef Mailbox* box = &session.mailbox
     cdef int result
-    if box.span_messages and box.span_messages + messages > outbox.settings.mailbox_capacity:
+    cdef uint32_t most = backlog_encoded_most(outbox.settings)
+    if box.span_messages and box.span_messages + messages > most:
         write_now(outbox, session)
         if session.flags & FLAG_BLOCKED:
             return -1
@@ -346,7 +349,7 @@ cdef int push_span(Outbox* outbox, Session* session, Arena* arena, uint32_t star
         session.flags |= FLAG_BLOCKED
         outbox_touch(outbox, session)
         return -1
-    if box.span_messages >= outbox.settings.flush_messages:
+    if box.span_messages >= min(outbox.settings.flush_messages, most) or end - start >= LARGE_RUN:
         write_now(outbox, session)
     outbox_touch(outbox, session)
     return 0

@@ -40,6 +40,7 @@ from realtime_communication._core.wire.outbound cimport write_token_expiring
 
 cdef enum:
     HEAD_TIMEOUT_MS = 9500       # from accept to the end of the head, so that it is over within 10 s
+    LEAST_INTERVAL_MS = 1000     # between looks at a session that was pinged, however short its heartbeats are
     EXPIRY_NOTICE_SECS = 60      # TokenExpiring comes so long before the end when the token has no refresh_at
 
 
@@ -195,6 +196,9 @@ cdef class Sessions(Core):
         at = session.received_ms + self.settings.client_timeout_ms
         if not session.flags & FLAG_PINGED and self.settings.heartbeat_ms < self.settings.client_timeout_ms:
             at = session.received_ms + self.settings.heartbeat_ms
+        elif session.flags & FLAG_PINGED:
+            # It may answer and fall silent again: that has to be found out within another interval.
+            at = min(at, self.now_ms + max(self.settings.heartbeat_ms, <uint32_t> LEAST_INTERVAL_MS))
         if session.flags & FLAG_FULL and session.since_ms + self.settings.client_timeout_ms < at:
             at = session.since_ms + self.settings.client_timeout_ms
         if session.expires_at >= 0:
