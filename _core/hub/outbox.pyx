@@ -52,7 +52,7 @@ from realtime_communication._core.wire.frames cimport OP_BINARY, OP_TEXT, frame_
 
 cdef enum:
     RUN_MESSAGES = 64            # messages of one run; a longer one gains nothing
-    LARGE_RUN = 131072           # bytes that are written at once, so that a full socket leaves little behind to be copied
+    LARGE_RUN = 131072           # bytes that are written at once, so that a full socket leaves little to copy
 
 
 cdef void outbox_init(Outbox* outbox, Settings* settings, Counters* counters, TopicStore* store,
