@@ -16,7 +16,7 @@ cdef enum:
 cdef enum Outcome:               # of a request
     OUTCOME_DONE = 0
     OUTCOME_WAIT = 1             # overflow `block`: a consumer of what was published is full; read no more for now
-    OUTCOME_PARKED = 3           # overflow `block`: a consumer is full, nothing was published; to be handled again later
+    OUTCOME_PARKED = 3           # overflow `block`: a consumer is full, nothing was published; to be handled again
     OUTCOME_UNAUTHORIZED = 2     # the Error is queued; close with 4401
 
 
