@@ -295,15 +295,38 @@ cdef void backlog_discard(Outbox* outbox, Session* session) noexcept:
         outbox.relieved = True
 
 
-cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept:
+cdef uint32_t purge(Outbox* outbox, Subscription* subscription) noexcept:
+    """Takes the subscription's messages out of the queue; how many there were."""
     cdef Mailbox* box = &subscription.session.mailbox
-    cdef uint32_t count = box.queue_count, i
+    cdef uint32_t count = box.queue_count, kept = 0, i
     cdef Queued entry
-    if subscription.session.flags & FLAG_FULL:
-        subscription.topic.full -= 1
-        outbox.relieved = True
     for i in range(count):  # no-cython-lint
         mailbox_dequeue(box, &entry)
         if entry.subscription != subscription:
             mailbox_enqueue(box, entry.message, entry.subscription)
+            kept += 1
         message_drop(&outbox.store.messages, entry.message)
+    return count - kept
+
+
+cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept:
+    if subscription.session.flags & FLAG_FULL:
+        subscription.topic.full -= 1
+        outbox.relieved = True
+    purge(outbox, subscription)
+
+
+cdef void backlog_restart(Outbox* outbox, Subscription* subscription, bint silent) noexcept:
+    cdef uint64_t missed
+    if not silent and not subscription.lagging and not subscription.dropped and (
+            outbox.settings.overflow != OVERFLOW_DROP_OLDEST):
+        return                   # all that waits comes before the reply, without a gap
+    missed = purge(outbox, subscription) + subscription.dropped
+    if subscription.lagging:
+        missed += subscription.topic.offset + 1 - subscription.gap_from
+    subscription.lagging = False
+    subscription.dropped = 0
+    if missed and not silent:
+        subscription.dropped = <uint32_t> missed
+        subscription.dropped_last = subscription.topic.offset
+        queue_lagged(outbox, subscription)

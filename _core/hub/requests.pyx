@@ -4,6 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
+from realtime_communication._core.hub.backlog cimport backlog_restart
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
@@ -253,6 +254,7 @@ cdef void subscribe(Core core, Session* session, const Request* request) noexcep
             no_memory(core, session, request)
             return
     outbox_flush_topic(&core.outbox, topic)
+    backlog_restart(&core.outbox, subscription, request.has_position)
     subscription_watch(subscription, request.presence)
     if request.id_kind:
         send_subscribed(core, session, request, topic)
