@@ -207,7 +207,8 @@ class ConversationModel:
         connection.queue.clear()
         while connection.blocked:
             connection.held = 0
-            connection.blocked = not all([self.settle(connection, found) for found in connection.subscriptions])
+            left = [found for found in connection.subscriptions if not self.settle(connection, found)]
+            connection.blocked = bool(left)
         connection.held = 0
 
     def settle(self, connection: Connection, subscription: Subscription) -> bool:
@@ -238,6 +239,7 @@ class ConversationModel:
         topic = self.open_topic(name)
         if connection.find(name) is None:
             connection.subscriptions.insert(0, Subscription(topic))
+        self.restart(connection, name, recover is not None)
         recovered = (
             recover is not None
             and recover[0] == f"{topic.epoch:016x}"
@@ -261,6 +263,22 @@ class ConversationModel:
         }
         self.reply(connection, envelope, in_order=True)
         self.end_turn()
+
+    def restart(self, connection: Connection, name: str, silent: bool) -> None:
+        """A gap in what waits is dropped, and told unless the client named its position: the reply starts anew."""
+        (subscription,) = [found for found in connection.subscriptions if found.topic.name == name]
+        gap = subscription.gap_from is not None or subscription.dropped or self.strategy == "drop_oldest"
+        if not silent and not gap:
+            return
+        waiting = len(connection.queue)
+        connection.queue = [entry for entry in connection.queue if entry[0] is not subscription]
+        missed = waiting - len(connection.queue) + subscription.dropped
+        if subscription.gap_from is not None:
+            missed += subscription.topic.offset + 1 - subscription.gap_from
+        subscription.gap_from, subscription.dropped = None, 0
+        if missed and not silent:
+            told = self.lagged(subscription.topic, missed, subscription.topic.offset, False)
+            connection.queue.append((None, None, told))
 
     def unsubscribe(self, number: int, name: str) -> None:
         connection = self.connections[number]
