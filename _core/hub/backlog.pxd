@@ -58,6 +58,6 @@ cdef void backlog_discard(Outbox* outbox, Session* session) noexcept
 # A subscription ends: forgets what waits for it in the queue.
 cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept
 # A client subscribes again, and is answered behind what waits for it. Where that has a gap, or may get one before the
-# reply leaves, it is dropped, since the reply speaks of the newest offset; and told, unless `silent` because the client named
-# the position it goes on from.
+# reply leaves, it is dropped, since the reply speaks of the newest offset; and told, unless `silent` because the client
+# named the position it goes on from.
 cdef void backlog_restart(Outbox* outbox, Subscription* subscription, bint silent) noexcept
