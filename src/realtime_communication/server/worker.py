@@ -176,7 +176,8 @@ class Worker:
             lines.append(f"demo page: {url}/")
             lines.append(f"token of {DEMO_USER!r}: {issuer.access_token(DEMO_USER, time.time())}")
         with contextlib.suppress(OSError, ValueError):  # a closed standard output is no reason to stop
-            print(*lines, sep="\n", flush=True)
+            # One write: where the log goes to the same file, its lines must not come between a text and its line end.
+            print("\n".join(lines) + "\n", end="", flush=True)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
