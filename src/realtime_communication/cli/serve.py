@@ -8,7 +8,7 @@ import sys
 import click
 
 from realtime_communication.config import LoadedConfig, load
-from realtime_communication.config.catalogue import ALL_KEYS, LATER_KEYS
+from realtime_communication.config.catalogue import KEYS
 from realtime_communication.config.keys import Kind
 from realtime_communication.observability import logs
 
@@ -27,8 +27,8 @@ class WithKeys(click.Command):
             ("--profile NAME", "dev, test or prod (the default)."),
             ("--config FILE", "Configuration file; config.{profile}.toml beside it is read too."),
         ]
-        for path, key in ALL_KEYS.items():
-            if key.variables and path not in LATER_KEYS:
+        for key in KEYS.values():
+            if key.variables:
                 word = "BOOLEAN" if key.kind is Kind.BOOLEAN else "VALUE"
                 rows.append((f"{', '.join(key.options)} {word}", key.effect))
         rows.append(("--SECTION.KEY VALUE", "Any other key, such as --websocket.auth_timeout_secs=5."))

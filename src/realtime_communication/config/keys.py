@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -23,6 +23,10 @@ REQUIRED = msgspec.NODEFAULT
 DAY_SECONDS = 86_400
 MAX_BYTES = 1 << 30
 """No frame, message or pool can be configured above 1 GiB: a larger value is a slip, not a wish."""
+
+
+_UNITS = {("seconds", 0.001): "milliseconds"}
+"""Units of aliases, by the key's unit and the factor to it."""
 
 
 class Kind(enum.Enum):
@@ -50,7 +54,7 @@ class Spec(msgspec.Struct, frozen=True):
     secret: bool = False
     live: bool = False
     variables: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[str | tuple[str, float], ...] = ()
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +69,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     - `secret`: never shown
     - `live`: a reload can change it without a restart
     - `variables`: environment variables; each also gives a short option (`MAX_CONNECTIONS`, `--max-connections`)
-    - `aliases`: other dotted paths that mean the same key
+    - `aliases`: other dotted paths that mean the same key, each with the factor from its unit to the key's
     - `element`: keys of one table of a `Kind.TABLES`, relative to it; `shape` is its struct
     """
 
@@ -81,7 +85,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     secret: bool = False
     live: bool = False
     variables: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
+    aliases: Mapping[str, float] = {}
     element: tuple[Key, ...] = ()
     shape: type[msgspec.Struct] | None = None
 
@@ -89,6 +93,18 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     def options(self) -> tuple[str, ...]:
         """Short command line options, made from the names of the variables."""
         return tuple("--" + variable.lower().replace("_", "-") for variable in self.variables)
+
+    def spelled(self, alias: str) -> Key:
+        """The key as one of its aliases shows it: bounds and default in the alias' unit."""
+        factor = self.aliases.get(alias, 1.0)
+        if factor == 1.0:
+            return self
+        changed: dict[str, Any] = {
+            name: round(value / factor, 9)
+            for name in ("minimum", "maximum", "above", "default")
+            if isinstance(value := getattr(self, name), (int, float))
+        }
+        return msgspec.structs.replace(self, unit=_UNITS.get((self.unit, factor), self.unit), **changed)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +146,7 @@ def _key(path: str, annotation: Any, default: object) -> Key:
         raise TypeError(f"{path} is declared without a Spec")
     python_type, spec = get_args(annotation)[:2]
     kind, choices, element_shape = kind_of(python_type)
+    aliases = dict((alias, 1.0) if isinstance(alias, str) else alias for alias in spec.aliases)
     return Key(
         path=path,
         kind=kind,
@@ -137,7 +154,7 @@ def _key(path: str, annotation: Any, default: object) -> Key:
         default=default,
         element=tuple(keys_of(element_shape)) if element_shape is not None else (),
         shape=element_shape,
-        **msgspec.structs.asdict(spec),
+        **msgspec.structs.asdict(spec) | {"aliases": aliases},
     )
 
 

@@ -19,9 +19,7 @@ import msgspec
 
 from realtime_communication.config.catalogue import (
     ALIASES,
-    ALL_KEYS,
     KEYS,
-    LATER_KEYS,
     SECTIONS,
     VARIABLES,
     find_option,
@@ -34,13 +32,12 @@ from realtime_communication.config.origins import DEFAULT, Layer, Origin
 from realtime_communication.config.profiles import DEFAULT_PROFILE, PROFILE_DEFAULTS, is_profile_name
 from realtime_communication.config.schema import Config
 from realtime_communication.config.sources import TomlFile, UnreadableFileError, UnsetVariableError, expand, read_toml
-from realtime_communication.config.validation import Subject, check
-from realtime_communication.config.values import INVALID, convert, convert_text, did_you_mean, plain, shown
+from realtime_communication.config.validation import Subject, advice, check
+from realtime_communication.config.values import INVALID, convert, convert_text, did_you_mean, shown
 from realtime_communication.errors import ConfigurationError, ConfigurationProblem
 
 _FILE_NAME = "config.toml"
 _LONGEST_PART = 1000
-_NOT_YET = "not supported by this version yet"
 
 
 class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +47,7 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     - `profile`: name of the profile
     - `origins`: where each value came from, by path, for every key of the schema
     - `files`: the files that were read, in order
-    - `warnings`: lines to log at start, about settings that have no effect in this version
+    - `warnings`: lines to log at start, about settings that are allowed and still seldom meant
     - `secret_made`: the signing secret was made for this run
     - `words`, `directory`: the command line and the working directory, to load the same again
     """
@@ -95,8 +92,8 @@ class _Loader:
         self.environ = environ
         self.directory = directory
         self.problems: list[ConfigurationProblem] = []
-        self.values: dict[str, object] = {path: key.default for path, key in ALL_KEYS.items()}
-        self.origins: dict[str, Origin] = dict.fromkeys(ALL_KEYS, DEFAULT)
+        self.values: dict[str, object] = {path: key.default for path, key in KEYS.items()}
+        self.origins: dict[str, Origin] = dict.fromkeys(KEYS, DEFAULT)
         self.wrong: set[str] = set()
         self.files: list[Path] = []
         self.secret_made = False
@@ -113,9 +110,9 @@ class _Loader:
             self._problem(problem.key, problem.value, problem.origin, problem.message)
         self._lay(self._layer(self._command_line(arguments)))
         self._derive()
-        warnings = self._check_later()
         config = self._build(Config, "")
-        for path, message in check(Subject(config, profile, self.secret_made), frozenset(self.wrong)):
+        subject = Subject(config, profile, self.secret_made)
+        for path, message in check(subject, frozenset(self.wrong)):
             self._complain_about(path, message)
         if self.problems:
             raise ConfigurationError(self.problems)
@@ -124,7 +121,7 @@ class _Loader:
             profile=profile,
             origins={path: self.origins[path] for path in KEYS},
             files=tuple(self.files),
-            warnings=warnings,
+            warnings=tuple(advice(subject)),
             secret_made=self.secret_made,
             words=self.words,
             directory=self.directory,
@@ -201,10 +198,12 @@ class _Loader:
         """Convert the entries of a layer; two spellings of one key that disagree are a problem."""
         found: dict[str, tuple[object, Origin, str]] = {}
         for entry in entries:
-            resolved = resolve(entry.path)
-            assert resolved is not None, "entries are made for known keys only"
-            key, factor = resolved
-            value = self._convert(entry, key, factor)
+            key = resolve(entry.path)
+            assert key is not None, "entries are made for known keys only"
+            value = self._convert(entry, key.spelled(entry.path))
+            factor = key.aliases.get(entry.path, 1.0)
+            if factor != 1.0 and isinstance(value, float):
+                value *= factor
             if value is INVALID:
                 self.wrong.add(key.path)
                 continue
@@ -216,7 +215,8 @@ class _Loader:
             found[key.path] = (value, entry.origin, entry.path)
         return [(path, value, origin) for path, (value, origin, _) in found.items()]
 
-    def _convert(self, entry: _Entry, key: Key, factor: float) -> object:
+    def _convert(self, entry: _Entry, key: Key) -> object:
+        """The value in the unit in which it is spelled, or INVALID after complaining."""
         raw, is_text = entry.raw, entry.is_text
         if entry.file is not None:
             if self._secret_left_open(entry, key):
@@ -236,10 +236,7 @@ class _Loader:
             text = shown(value, secret=key.secret)
             self._problem(entry.path + below, text, str(origin), message)
 
-        value = convert_text(key, raw, complain) if isinstance(raw, str) and is_text else convert(key, raw, complain)
-        if factor != 1.0 and isinstance(value, (int, float)):
-            value *= factor
-        return value
+        return convert_text(key, raw, complain) if isinstance(raw, str) and is_text else convert(key, raw, complain)
 
     def _secret_left_open(self, entry: _Entry, key: Key) -> bool:
         """Whether a file takes the secret from a JWT_SECRET that is not set, in the profile that needs none."""
@@ -261,42 +258,22 @@ class _Loader:
         """Defaults that bend to what was set, and the secret a development run makes for itself."""
         self._bend("websocket.max_frame_size", "websocket.max_message_size", 1)
         self._bend("websocket.heartbeat_interval_secs", "websocket.client_timeout_secs", 0.5)
+        self._bend("redis.pool.max_size", "redis.pool_size", 1, raised=True)
+        self._bend("redis.pool.min_idle", "redis.pool_size", 1)
         needs_none = self.profile == "dev" or (self.profile == "test" and self.values["testing.bypass_auth"] is True)
         if needs_none and not self.values["auth.jwt_secret"] and "auth.jwt_secret" not in self.wrong:
             self.values["auth.jwt_secret"] = secrets.token_urlsafe(48)
             self.origins["auth.jwt_secret"] = Origin(Layer.DERIVED, "made for this run")
             self.secret_made = True
 
-    def _bend(self, path: str, other: str, share: float) -> None:
-        """Lower a default to a share of the value it must stay below; a value somebody set stays as it is."""
+    def _bend(self, path: str, other: str, share: float, *, raised: bool = False) -> None:
+        """Bring a default to a share of the value it must not exceed (`raised`: not fall below); a value somebody set
+        stays as it is."""
         value, bound = cast("float", self.values[path]), cast("float", self.values[other]) * share
-        if self.origins[path] is DEFAULT and self.origins[other] is not DEFAULT and value > bound:
+        wrong = value < bound if raised else value > bound
+        if self.origins[path] is DEFAULT and self.origins[other] is not DEFAULT and wrong:
             self.values[path] = int(bound) if KEYS[path].kind is Kind.INTEGER else bound
-            self.origins[path] = Origin(Layer.DERIVED, f"default, lowered to fit {other}")
-
-    def _check_later(self) -> tuple[str, ...]:
-        """Refuse what asks for a feature of a later version; one warning a section for what asks for nothing."""
-        quiet: dict[str, Origin] = {}
-        for path, later in LATER_KEYS.items():
-            origin, value = self.origins[path], self.values[path]
-            if origin.layer in (Layer.DEFAULT, Layer.PROFILE) or path in self.wrong or value is False:
-                continue
-            is_off = later.switch and self.values[later.switch] is False and later.switch not in self.wrong
-            if is_off or (path.startswith("redis.") and self._never_redis()):
-                continue
-            # The environment is shared with other programs: a variable is no decision about this one.
-            if value == later.key.default or later.harmless or origin.layer is Layer.ENVIRONMENT:
-                quiet.setdefault(path.rpartition(".")[0], origin)
-                continue
-            message = f"is {_NOT_YET}: {_ways_out(later.switch, later.key)}"
-            self._problem(path, shown(value, secret=later.key.secret), str(origin), message)
-        return tuple(
-            f"settings of [{section}] have no effect: {_NOT_YET} ({origin})" for section, origin in quiet.items()
-        )
-
-    def _never_redis(self) -> bool:
-        switches = ("testing.use_in_memory_storage", "development.mock_external_services")
-        return self.profile == "dev" or any(self.values[switch] is True for switch in switches)
+            self.origins[path] = Origin(Layer.DERIVED, f"default, {'raised' if raised else 'lowered'} to fit {other}")
 
     def _build(self, shape: type[Any], prefix: str) -> Any:
         """The struct of a section, values that are wrong left at their defaults."""
@@ -339,19 +316,8 @@ def _unknown(path: str, *, is_section: bool) -> str:
     if is_section:
         return "unknown section" + did_you_mean(path, SECTIONS)
     parent = path.rpartition(".")[0]
-    siblings = [name for name in (*ALL_KEYS, *ALIASES) if name.rpartition(".")[0] == parent]
-    return "unknown key" + (did_you_mean(path, siblings) or did_you_mean(path, (*ALL_KEYS, *ALIASES)))
-
-
-def _ways_out(switch: str, key: Key) -> str:
-    if switch:
-        return f"set {switch} = false, or take it out"
-    if key.kind is Kind.BOOLEAN:
-        return "must be false"
-    if key.default in ("", ()):
-        return "take it out"
-    default = key.default
-    return f"take it out, or leave it at {plain(default) if isinstance(default, float) else shown(default)}"
+    siblings = [name for name in (*KEYS, *ALIASES) if name.rpartition(".")[0] == parent]
+    return "unknown key" + (did_you_mean(path, siblings) or did_you_mean(path, (*KEYS, *ALIASES)))
 
 
 def _place(below: str) -> tuple[str | int, ...]:

@@ -17,12 +17,16 @@ PROFILE_DEFAULTS: dict[str, dict[str, object]] = {
         "logging.level": "debug",
         "logging.format": "pretty",
         "development.enable_debug_endpoints": True,
+        "development.enable_profiling": True,
         "development.mock_external_services": True,
+        "tracing.enabled": False,
     },
     "test": {
         "server.host": "127.0.0.1",
         "server.port": 0,
         "testing.enable_test_mode": True,
+        "monitoring.prometheus.port": 0,
+        "tracing.enabled": False,
     },
     "prod": {},
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from realtime_communication.config.catalogue import KEYS, LATER_KEYS
+from realtime_communication.config.catalogue import KEYS
 from realtime_communication.config.keys import REDACTED, REQUIRED, Key, Kind, Section
 from realtime_communication.config.loader import LoadedConfig
 from realtime_communication.config.schema import Config
@@ -63,15 +63,15 @@ def toml(value: object) -> str:
 
 
 def json_schema() -> dict[str, object]:
-    """JSON Schema (2020-12) of a configuration file. Keys of later versions are in it, so that editors know them."""
+    """JSON Schema (2020-12) of a configuration file."""
     root: dict[str, Any] = _object()
-    for key in (*KEYS.values(), *(later.key for later in LATER_KEYS.values())):
+    for key in KEYS.values():
         for path in (key.path, *key.aliases):
             *sections, name = path.split(".")
             place = root
             for section in sections:
                 place = place["properties"].setdefault(section, _object())
-            place["properties"][name] = _key_schema(key)
+            place["properties"][name] = _key_schema(key.spelled(path))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "realtime_communication configuration",
@@ -117,8 +117,6 @@ def _value_schema(key: Key) -> dict[str, object]:
 
 
 def _table_schema(key: Key) -> dict[str, Any]:
-    if not key.element:
-        return {"type": "object"}
     names = {name: member for member in key.element for name in (member.path, *member.aliases)}
     required = [member.path for member in key.element if member.default is REQUIRED and not member.aliases]
     schema = {**_object(), "properties": {name: _key_schema(member) for name, member in names.items()}}
@@ -128,7 +126,7 @@ def _table_schema(key: Key) -> dict[str, Any]:
 _HEAD = """\
 # Configuration reference
 
-Every key this version acts on, generated from the schema by `rtc config reference`. Values come in layers, later ones
+Every key, generated from the schema by `rtc config reference`. Values come in layers, later ones
 win: defaults, the profile, `config.toml`, `config.{profile}.toml` beside it, environment variables, command line.
 
 - The file is `config.toml` in the working directory, or the one `--config` names. `${VAR}` and `${VAR:-default}` are
@@ -145,13 +143,6 @@ win: defaults, the profile, `config.toml`, `config.{profile}.toml` beside it, en
 `rtc config schema` prints a JSON Schema for editors.
 """
 
-_LATER_HEAD = """\
-## Not in this version yet
-
-These keys are known, but nothing behind them works yet. A value that asks for nothing (a switch that is off, all below
-it, or the default) is accepted; any other is refused, so that no setting is silently without effect.
-"""
-
 
 def markdown() -> str:
     """The reference as Markdown."""
@@ -161,9 +152,6 @@ def markdown() -> str:
         for key in keys:
             if key.element:
                 parts += _element(key.path, key)
-    rows = [(later.key.path, _default(later.key), ", ".join(later.key.aliases)) for later in LATER_KEYS.values()]
-    table = "\n".join(f"| `{path}` | {default} | {_code(aliases)} |" for path, default, aliases in rows)
-    parts.append(f"{_LATER_HEAD}\n| key | accepted default | other spelling |\n|---|---|---|\n{table}\n")
     return "\n".join(parts)
 
 
@@ -204,7 +192,3 @@ def _default(key: Key) -> str:
     if key.default == "" or key.default is None:
         return ""
     return f"`{toml(msgspec.to_builtins(key.default))}`"
-
-
-def _code(text: str) -> str:
-    return ", ".join(f"`{part}`" for part in text.split(", ")) if text else ""

@@ -1,8 +1,8 @@
-"""Every key this version acts on: its type, default, range and effect.
+"""Every key: its type, default, range and effect.
 
 This is the one source. The loader, `config show`, the JSON Schema and docs/configuration.md are made from it, and the
-rest of the program reads the frozen `Config`. A key stands here only if something happens when it changes; what the
-configuration guide names and this version cannot do yet is in `later.py`.
+rest of the program reads the frozen `Config`. A key stands here, or in the modules this one puts together, only if
+something happens when it changes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from realtime_communication.config.keys import DAY_SECONDS, MAX_BYTES, Section, Spec
+from realtime_communication.config.protection import Security
+from realtime_communication.config.services import CircuitBreaker, Redis
 from realtime_communication.config.traffic import ActorSystem, MessageRouting, Performance, RateLimiting
+from realtime_communication.config.watching import Logging, Monitoring, Tracing
 
 
 class Server(Section, frozen=True, kw_only=True):
@@ -83,8 +86,28 @@ class AuthProvider(Section, frozen=True, kw_only=True):
         "api_key"
     )
     keys: Annotated[tuple[ApiKey, ...], Spec("`api_key`: the keys that are accepted.", live=True)] = ()
-    issuer: Annotated[str, Spec("`oauth2`: URL of the OIDC issuer. Not supported yet.", maximum=2048)] = ""
-    audience: Annotated[str, Spec("`oauth2`: audience of its tokens. Not supported yet.", maximum=255)] = ""
+    issuer: Annotated[
+        str,
+        Spec(
+            "`oauth2`: URL of the OIDC issuer, exactly as in its tokens; its keys are found by discovery.", maximum=2048
+        ),
+    ] = ""
+    audience: Annotated[str, Spec("`oauth2`: `aud` of its tokens; empty: auth.jwt_audience.", maximum=255)] = ""
+
+
+class CustomClaims(Section, frozen=True, kw_only=True):
+    """What issued tokens, and the presence of their users, say beyond the user's name and rights."""
+
+    include_user_metadata: Annotated[
+        bool, Spec("`user_metadata`: the object of that name in the request for the token.", live=True)
+    ] = False
+    include_device_info: Annotated[
+        bool, Spec("`device_info`: the user agent of the request, and of the connection in presence.", live=True)
+    ] = False
+    include_location: Annotated[
+        bool, Spec("`location`: the client's address, from a trusted proxy's header where there is one.", live=True)
+    ] = False
+    custom_fields: Annotated[dict[str, str], Spec("Further claims and their values.", live=True)] = {}
 
 
 class Auth(Section, frozen=True, kw_only=True):
@@ -96,6 +119,7 @@ class Auth(Section, frozen=True, kw_only=True):
             "Secret that signs tokens: at least 32 bytes, never a PEM. Required; the dev profile makes one.",
             maximum=4096,
             secret=True,
+            live=True,
             variables=("JWT_SECRET",),
         ),
     ] = ""
@@ -120,13 +144,26 @@ class Auth(Section, frozen=True, kw_only=True):
             aliases=("auth.jwt_expiry_hours",),
         ),
     ] = 24.0
-    validate_issuer: Annotated[bool, Spec("Refuse a token whose `iss` is not `jwt_issuer`.")] = True
-    validate_audience: Annotated[bool, Spec("Refuse a token whose `aud` does not hold `jwt_audience`.")] = True
-    validate_exp: Annotated[bool, Spec("Refuse a token that has expired or has no `exp`.")] = True
-    validate_nbf: Annotated[bool, Spec("Refuse a token before its `nbf`.")] = True
+    refresh_token_expiry_days: Annotated[
+        float,
+        Spec(
+            "Life of an issued refresh token.",
+            above=0,
+            maximum=3650,
+            unit="days",
+            variables=("JWT_REFRESH_EXPIRY_DAYS",),
+            aliases=("auth.jwt_refresh_expiry_days",),
+            live=True,
+        ),
+    ] = 30.0
+    validate_issuer: Annotated[bool, Spec("Refuse a token whose `iss` is not `jwt_issuer`.", live=True)] = True
+    validate_audience: Annotated[bool, Spec("Refuse a token whose `aud` is not `jwt_audience`.", live=True)] = True
+    validate_exp: Annotated[bool, Spec("Refuse a token that has expired or has no `exp`.", live=True)] = True
+    validate_nbf: Annotated[bool, Spec("Refuse a token before its `nbf`.", live=True)] = True
     providers: Annotated[
         tuple[AuthProvider, ...], Spec("Accepted kinds of credentials; a list here replaces the default one.")
     ] = (AuthProvider(type="jwt", name="jwt", priority=1),)
+    custom_claims: CustomClaims = msgspec.field(default_factory=CustomClaims)
 
 
 class Websocket(Section, frozen=True, kw_only=True):
@@ -198,89 +235,17 @@ class Websocket(Section, frozen=True, kw_only=True):
     ] = 1_048_576
 
 
-class Logging(Section, frozen=True, kw_only=True):
-    """What is logged, and how it looks."""
-
-    level: Annotated[
-        str,
-        Spec(
-            "trace, debug, info, warn, error, off, or a filter: `info,realtime_communication::auth=debug`.",
-            minimum=1,
-            maximum=1024,
-            variables=("RUST_LOG", "LOG_LEVEL"),
-            live=True,
-        ),
-    ] = "info"
-    format: Annotated[Literal["json", "pretty"], Spec("`json`: one object a line. `pretty`: for a terminal.")] = "json"
-
-
-class Cors(Section, frozen=True, kw_only=True):
-    """Which web pages may talk to the server."""
-
-    enabled: Annotated[bool, Spec("Check `Origin` of WebSocket upgrades and answer CORS preflights.", live=True)] = (
-        False
-    )
-    allowed_origins: Annotated[
-        tuple[str, ...],
-        Spec("Origins, as `scheme://host[:port]`, or `*`; an upgrade from any other is answered 403.", live=True),
-    ] = ()
-    allowed_methods: Annotated[tuple[str, ...], Spec("Methods a preflight grants.", live=True)] = (
-        "GET",
-        "POST",
-        "OPTIONS",
-    )
-    allowed_headers: Annotated[tuple[str, ...], Spec("Request headers a preflight grants.", live=True)] = (
-        "Authorization",
-        "Content-Type",
-    )
-    allow_credentials: Annotated[bool, Spec("Whether cookies and credentials may be sent.", live=True)] = False
-    max_age_secs: Annotated[
-        int,
-        Spec(
-            "How long a browser may keep a preflight's answer.",
-            minimum=0,
-            maximum=DAY_SECONDS,
-            unit="seconds",
-            live=True,
-        ),
-    ] = 86_400
-
-
-class Security(Section, frozen=True, kw_only=True):
-    """Protection of the HTTP side."""
-
-    cors: Cors = msgspec.field(default_factory=Cors)
-
-
-class HealthCheck(Section, frozen=True, kw_only=True):
-    """The health endpoint."""
-
-    enabled: Annotated[bool, Spec("Whether the endpoint exists.")] = True
-    path: Annotated[
-        str, Spec("Its path; `/live` and `/ready` below it are the two short forms.", minimum=2, maximum=255)
-    ] = "/health"
-    detailed: Annotated[bool, Spec("Show connections, topics and version, not only the status.", live=True)] = True
-    check_dependencies: Annotated[bool, Spec("Ask the parts of the server, not only the process.", live=True)] = True
-    timeout_secs: Annotated[
-        float,
-        Spec("Longest time for an answer.", above=0, maximum=300, unit="seconds", live=True),
-    ] = 5.0
-
-
-class Monitoring(Section, frozen=True, kw_only=True):
-    """How the server is watched."""
-
-    health_check: HealthCheck = msgspec.field(default_factory=HealthCheck)
-
-
 class Development(Section, frozen=True, kw_only=True):
     """Help for developers; refused in the prod profile."""
 
     enable_debug_endpoints: Annotated[
         bool, Spec("Serve `/debug/*`, the echo endpoint among them, and the demo page.")
     ] = False
+    enable_profiling: Annotated[
+        bool, Spec("Serve `/debug/profile`, which samples the server and draws a flame graph.")
+    ] = False
     mock_external_services: Annotated[
-        bool, Spec("Never look for external services: what the configuration says about Redis is not used.")
+        bool, Spec("Stand-ins inside the process take the place of Redis and of the OIDC issuer.")
     ] = False
 
 
@@ -323,13 +288,16 @@ class Config(Section, frozen=True, kw_only=True):
     server: Server = msgspec.field(default_factory=Server)
     auth: Auth = msgspec.field(default_factory=Auth)
     websocket: Websocket = msgspec.field(default_factory=Websocket)
+    redis: Redis = msgspec.field(default_factory=Redis)
     rate_limiting: RateLimiting = msgspec.field(default_factory=RateLimiting)
+    circuit_breaker: CircuitBreaker = msgspec.field(default_factory=CircuitBreaker)
     message_routing: MessageRouting = msgspec.field(default_factory=MessageRouting)
     actor_system: ActorSystem = msgspec.field(default_factory=ActorSystem)
     performance: Performance = msgspec.field(default_factory=Performance)
     logging: Logging = msgspec.field(default_factory=Logging)
     security: Security = msgspec.field(default_factory=Security)
     monitoring: Monitoring = msgspec.field(default_factory=Monitoring)
+    tracing: Tracing = msgspec.field(default_factory=Tracing)
     development: Development = msgspec.field(default_factory=Development)
     testing: Testing = msgspec.field(default_factory=Testing)
     production: Production = msgspec.field(default_factory=Production)

@@ -177,6 +177,21 @@ class RateLimiting(Section, frozen=True, kw_only=True, rename={"global_": "globa
     ] = ()
 
 
+class Transform(Section, frozen=True, kw_only=True):
+    """A function that every payload on matching topics goes through before it is kept and delivered; the first match
+    counts."""
+
+    topic: Annotated[str, Spec("Topic, or prefix and `*`.", minimum=1, maximum=255)]
+    callable: Annotated[
+        str,
+        Spec(
+            "`package.module:function`, called with topic and payload; what it returns is the payload, None drops it.",
+            minimum=3,
+            maximum=255,
+        ),
+    ]
+
+
 class MessageRouting(Section, frozen=True, kw_only=True):
     """What happens to a message between sender and receivers."""
 
@@ -214,6 +229,9 @@ class MessageRouting(Section, frozen=True, kw_only=True):
             live=True,
         ),
     ] = True
+    transforms: Annotated[
+        tuple[Transform, ...], Spec("Python functions that change payloads; need enable_message_transformation.")
+    ] = ()
     drop_invalid_messages: Annotated[
         bool, Spec("true: an invalid request is counted and dropped. false: it is answered with `Error`.", live=True)
     ] = False

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterator
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from realtime_communication.config import certificates
 from realtime_communication.config.log_filter import parse_filter
 from realtime_communication.config.schema import AuthProvider, Config
+from realtime_communication.config.services import BREAKER_NAMES
 from realtime_communication.config.values import did_you_mean
 
 Complaint = tuple[str, str]
@@ -39,6 +43,14 @@ REQUEST_TYPES = (
 MAX_CUSTOM_LIMITS = 16
 """Each connection has a bucket for each of them; the data plane has room for so many."""
 
+MAX_CUSTOM_FIELDS = 32
+RESERVED_CLAIMS = frozenset(
+    {
+        *("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "user_id", "session_id", "roles", "permissions", "topics"),
+        *("refresh_threshold", "user_metadata", "device_info", "location"),
+    }
+)
+
 _UNIX_PATH_BYTES = 107
 """Longest name of a Unix socket: `sun_path` of unix(7) without its NUL."""
 
@@ -50,6 +62,10 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}\Z")
 _QUERY_NAME = re.compile(r"[A-Za-z0-9._~-]+\Z")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\Z")
+_METRIC_PART = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*)?\Z")
+_CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
+MAX_BUCKETS = 64
 _RESERVED_PATHS = ("/ws", "/api", "/auth", "/admin", "/debug", "/sse", "/openapi.json")
 
 
@@ -125,7 +141,7 @@ def _providers(subject: Subject) -> Iterator[Complaint]:
 
 def _provider(place: str, provider: AuthProvider) -> Iterator[Complaint]:
     if provider.type == "oauth2" and provider.enabled:
-        yield f"{place}.enabled", "oauth2 is not supported by this version yet: must be false"
+        yield from _issuer(f"{place}.issuer", provider.issuer)
     if not _TOKEN.match(provider.header):
         yield f"{place}.header", "must be the name of an HTTP header"
     if not _QUERY_NAME.match(provider.query_param):
@@ -146,6 +162,41 @@ def _provider(place: str, provider: AuthProvider) -> Iterator[Complaint]:
             yield f"{below}.permissions", f"must be a list of {', '.join(PERMISSIONS)}"
         if any(ord(character) < 32 or ord(character) == 127 for character in key.user):
             yield f"{below}.user", "must have no control characters"
+
+
+def _issuer(place: str, issuer: str) -> Iterator[Complaint]:
+    """OpenID Connect Discovery 1.0 section 2: an https URL without query and fragment; http only on this machine."""
+    url = _url(issuer)
+    if url is None or url.scheme not in ("https", "http") or url.query or url.fragment or url.username is not None:
+        yield place, "must be an https URL without user, query and fragment"
+    elif url.scheme == "http" and not _is_loopback(url.hostname or ""):
+        yield place, "must be an https URL; http only for an issuer on this machine"
+
+
+def _url(text: str) -> SplitResult | None:
+    """A URL with a host and a port in range, None for anything else."""
+    try:
+        url = urlsplit(text)
+        good = bool(url.hostname) and (url.port is None or url.port > 0) and text.isprintable() and " " not in text
+    except ValueError:
+        return None
+    return url if good else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _custom_claims(subject: Subject) -> Iterator[Complaint]:
+    fields = subject.config.auth.custom_claims.custom_fields
+    taken = sorted(fields.keys() & RESERVED_CLAIMS)
+    if taken:
+        yield "auth.custom_claims.custom_fields", f"must not name claims the server gives itself: {', '.join(taken)}"
+    if len(fields) > MAX_CUSTOM_FIELDS or sum(len(name) + len(value) for name, value in fields.items()) > 4096:
+        yield "auth.custom_claims.custom_fields", f"must have at most {MAX_CUSTOM_FIELDS} fields and 4096 characters"
 
 
 def _timeouts(subject: Subject) -> Iterator[Complaint]:
@@ -220,9 +271,125 @@ def _health_path(subject: Subject) -> Iterator[Complaint]:
         )
 
 
+def _redis(subject: Subject) -> Iterator[Complaint]:
+    redis = subject.config.redis
+    yield from _redis_url("redis.url", redis.url)
+    cluster, sentinel = redis.cluster, redis.sentinel
+    if cluster.enabled and sentinel.enabled:
+        yield "redis.sentinel.enabled", "must be false while redis.cluster.enabled is true"
+    if cluster.enabled and not cluster.nodes:
+        yield "redis.cluster.nodes", "is missing: a cluster needs the URL of a node at least"
+    for index, node in enumerate(cluster.nodes):
+        yield from _redis_url(f"redis.cluster.nodes[{index}]", node)
+    if cluster.enabled and urlsplit(redis.url).path.strip("/") not in ("", "0"):
+        yield "redis.url", "must name no database: a cluster has only number 0"
+    if sentinel.enabled and not sentinel.sentinels:
+        yield "redis.sentinel.sentinels", "is missing: must be a list of host:port"
+    for index, address in enumerate(sentinel.sentinels):
+        if not _ADDRESS.match(address) or not 1 <= int(address.rpartition(":")[2]) <= 65_535:
+            yield f"redis.sentinel.sentinels[{index}]", "must be host:port"
+    if not redis.key_prefix.isprintable() or "{" in redis.key_prefix or "}" in redis.key_prefix:
+        yield "redis.key_prefix", "must have no braces and no control characters"
+    pool = redis.pool
+    if pool.max_size < redis.pool_size:
+        yield "redis.pool.max_size", f"must be at least redis.pool_size ({redis.pool_size})"
+    if pool.min_idle > redis.pool_size:
+        yield "redis.pool.min_idle", f"must be at most redis.pool_size ({redis.pool_size})"
+
+
+def _redis_url(place: str, text: str) -> Iterator[Complaint]:
+    try:
+        url = urlsplit(text)
+        database = url.path.strip("/")
+        good = url.scheme == "unix" or (
+            url.scheme in ("redis", "rediss")
+            and url.hostname is not None
+            and (url.port is None or url.port > 0)
+            and (not database or (database.isascii() and database.isdigit()))
+        )
+    except ValueError:
+        good = False
+    if not good:
+        yield place, "must be redis://, rediss:// or unix:// and an address, such as redis://:password@host:6379/0"
+
+
+def _breakers(subject: Subject) -> Iterator[Complaint]:
+    breaker = subject.config.circuit_breaker
+    seen: set[str] = set()
+    for index, service in enumerate(breaker.services):
+        place = f"circuit_breaker.services[{index}].name"
+        if service.name not in BREAKER_NAMES:
+            yield place, f"must be one of {', '.join(BREAKER_NAMES)}{did_you_mean(service.name, BREAKER_NAMES)}"
+        if service.name in seen:
+            yield place, "must be unique: the service is listed before"
+        seen.add(service.name)
+    hook = breaker.events.webhook_url
+    if hook and ((url := _url(hook)) is None or url.scheme not in ("http", "https")):
+        yield "circuit_breaker.events.webhook_url", "must be an http or https URL"
+
+
+def _tls(subject: Subject) -> Iterator[Complaint]:
+    tls = subject.config.security.tls
+    if tls.enabled:
+        for name, message in certificates.problems(tls):
+            yield f"security.tls.{name}", message
+
+
+def _trusted_proxies(subject: Subject) -> Iterator[Complaint]:
+    for index, text in enumerate(subject.config.security.trusted_proxies):
+        try:
+            if text != "unix":
+                ipaddress.ip_network(text)
+        except ValueError:
+            yield (
+                f"security.trusted_proxies[{index}]",
+                "must be an address, a network such as 10.0.0.0/8, or unix",
+            )
+
+
+def _policy(subject: Subject) -> Iterator[Complaint]:
+    policy = subject.config.security.content_security_policy
+    if not policy.isascii() or not policy.isprintable():
+        yield "security.content_security_policy", "must be printable ASCII on one line"
+
+
+def _prometheus(subject: Subject) -> Iterator[Complaint]:
+    prometheus, server = subject.config.monitoring.prometheus, subject.config.server
+    if not prometheus.enabled:
+        return
+    if prometheus.port == 0 and not subject.config.testing.enable_test_mode:
+        yield "monitoring.prometheus.port", "must be an integer from 1 to 65535; 0 only in the test profile"
+    if prometheus.port == server.port and prometheus.port and not server.host.startswith("unix:"):
+        yield "monitoring.prometheus.port", "must be another port than server.port"
+    if not _PATH.match(prometheus.path):
+        yield "monitoring.prometheus.path", "must be an absolute path of plain characters"
+    for name in ("namespace", "subsystem"):
+        if not _METRIC_PART.match(getattr(prometheus, name)):
+            yield f"monitoring.prometheus.{name}", "must have only letters, digits and _, and not begin with a digit"
+    buckets = prometheus.buckets
+    rising = all(low < high for low, high in itertools.pairwise(buckets))
+    if not buckets or not rising or buckets[0] <= 0 or len(buckets) > MAX_BUCKETS:
+        yield "monitoring.prometheus.buckets", f"must be 1 to {MAX_BUCKETS} numbers above 0, rising"
+
+
+def _tracing(subject: Subject) -> Iterator[Complaint]:
+    url = _url(subject.config.tracing.endpoint)
+    if url is None or url.scheme not in ("http", "https"):
+        yield "tracing.endpoint", "must be an http or https URL, such as http://localhost:4317"
+
+
+def _transforms(subject: Subject) -> Iterator[Complaint]:
+    for index, transform in enumerate(subject.config.message_routing.transforms):
+        place = f"message_routing.transforms[{index}]"
+        if "*" in transform.topic[:-1]:
+            yield f"{place}.topic", "must be a topic, or a prefix and * at its end"
+        if not _CALLABLE.match(transform.callable):
+            yield f"{place}.callable", "must be package.module:function"
+
+
 def _development(subject: Subject) -> Iterator[Complaint]:
     development = subject.config.development
-    for name in ("enable_debug_endpoints", "mock_external_services"):
+    for name in ("enable_debug_endpoints", "enable_profiling", "mock_external_services"):
         if subject.profile == "prod" and getattr(development, name):
             yield f"development.{name}", "must be false in the prod profile; --profile=dev is for development"
 
@@ -244,6 +411,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("auth.jwt_secret", "testing.bypass_auth"), _jwt_secret),
     (("auth.jwt_algorithms",), _jwt_algorithms),
     (("auth.providers", "testing.bypass_auth"), _providers),
+    (("auth.custom_claims",), _custom_claims),
     (("websocket.client_timeout_secs", "websocket.heartbeat_interval_secs"), _timeouts),
     (("websocket.max_frame_size", "websocket.max_message_size"), _sizes),
     (("rate_limiting.custom_limits",), _custom_limits),
@@ -251,6 +419,29 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("logging.level",), _log_level),
     (("security.cors",), _cors),
     (("monitoring.health_check.path",), _health_path),
+    (("redis",), _redis),
+    (("circuit_breaker",), _breakers),
+    (("security.tls",), _tls),
+    (("security.trusted_proxies",), _trusted_proxies),
+    (("security.content_security_policy",), _policy),
+    (("monitoring.prometheus", "server.port", "server.host", "testing.enable_test_mode"), _prometheus),
+    (("tracing.endpoint",), _tracing),
+    (("message_routing.transforms",), _transforms),
     (("development",), _development),
     (("testing",), _testing),
 )
+
+
+def advice(subject: Subject) -> Iterator[str]:
+    """Warnings about settings that are allowed, and still seldom what somebody means."""
+    config = subject.config
+    for name in ("validate_issuer", "validate_audience", "validate_exp", "validate_nbf"):
+        if not getattr(config.auth, name):
+            yield f"auth.{name} is false: tokens are accepted that should not be"
+    security = config.security
+    if security.enforce_tls and not security.tls.enabled and not security.trusted_proxies:
+        yield (
+            "security.enforce_tls is true without security.tls and security.trusted_proxies: every request is answered 426"
+        )
+    if security.strict_transport_security and not security.tls.enabled and not security.trusted_proxies:
+        yield "security.strict_transport_security has no effect: nothing comes over https (security.tls is off)"

@@ -134,8 +134,7 @@ def _tables(key: Key, value: object, complain: Complain) -> object:
     if not isinstance(value, (list, tuple)) or not all(isinstance(table, dict) for table in value):
         complain("", value, f"must be {allowed(key)}")
         return INVALID
-    if key.shape is None:  # a list of a later version, which nothing reads
-        return tuple(value)
+    assert key.shape is not None, "every list of tables has a struct"
     built = []
     for index, table in enumerate(value):
         fields = _fields(key, table, _below(complain, f"[{index}]"))

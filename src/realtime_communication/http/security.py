@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from realtime_communication.auth.chain import MalformedRequestError, refusal_of
-from realtime_communication.config.schema import Cors
+from realtime_communication.config.protection import Cors
 from realtime_communication.errors import AuthenticationFailed
 from realtime_communication.http.answers import SERVER_NAME, error_response, response_of
 from realtime_communication.http.connection import BodyRefused
