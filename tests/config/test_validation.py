@@ -99,7 +99,7 @@ class TestProviders:
     @pytest.mark.parametrize(
         ("providers", "place"),
         [
-            ('{type="oauth2", issuer="https://x"}', "[0].enabled"),
+            ('{type="oauth2", issuer="http://x"}', "[0].issuer"),
             ('{type="jwt"}, {type="jwt"}', "[1].name"),
             ('{type="jwt", name="a"}, {type="api_key", name="a"}', "[1].name"),
             ('{type="api_key", header="X Key"}', "[0].header"),

@@ -107,7 +107,9 @@ class CustomClaims(Section, frozen=True, kw_only=True):
     include_location: Annotated[
         bool, Spec("`location`: the client's address, from a trusted proxy's header where there is one.", live=True)
     ] = False
-    custom_fields: Annotated[dict[str, str], Spec("Further claims and their values.", live=True)] = {}
+    custom_fields: Annotated[dict[str, str], Spec("Further claims and their values.", live=True)] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class Auth(Section, frozen=True, kw_only=True):

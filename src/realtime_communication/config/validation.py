@@ -357,7 +357,7 @@ def _prometheus(subject: Subject) -> Iterator[Complaint]:
     prometheus, server = subject.config.monitoring.prometheus, subject.config.server
     if not prometheus.enabled:
         return
-    if prometheus.port == 0 and not subject.config.testing.enable_test_mode:
+    if prometheus.port == 0 and subject.profile != "test":
         yield "monitoring.prometheus.port", "must be an integer from 1 to 65535; 0 only in the test profile"
     if prometheus.port == server.port and prometheus.port and not server.host.startswith("unix:"):
         yield "monitoring.prometheus.port", "must be another port than server.port"
@@ -424,7 +424,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("security.tls",), _tls),
     (("security.trusted_proxies",), _trusted_proxies),
     (("security.content_security_policy",), _policy),
-    (("monitoring.prometheus", "server.port", "server.host", "testing.enable_test_mode"), _prometheus),
+    (("monitoring.prometheus", "server.port", "server.host"), _prometheus),
     (("tracing.endpoint",), _tracing),
     (("message_routing.transforms",), _transforms),
     (("development",), _development),
@@ -440,8 +440,6 @@ def advice(subject: Subject) -> Iterator[str]:
             yield f"auth.{name} is false: tokens are accepted that should not be"
     security = config.security
     if security.enforce_tls and not security.tls.enabled and not security.trusted_proxies:
-        yield (
-            "security.enforce_tls is true without security.tls and security.trusted_proxies: every request is answered 426"
-        )
+        yield "security.enforce_tls without security.tls or security.trusted_proxies: every request is answered 426"
     if security.strict_transport_security and not security.tls.enabled and not security.trusted_proxies:
         yield "security.strict_transport_security has no effect: nothing comes over https (security.tls is off)"
