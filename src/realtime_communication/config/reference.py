@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from realtime_communication.config.catalogue import KEYS
+from realtime_communication.config.changes import value_of
 from realtime_communication.config.keys import REDACTED, REQUIRED, Key, Kind, Section
 from realtime_communication.config.loader import LoadedConfig
 from realtime_communication.config.schema import Config
@@ -22,17 +23,10 @@ _EXPANSION = {"type": "string", "pattern": r"\$\{"}
 def effective(loaded: LoadedConfig) -> Iterator[tuple[Key, object, str]]:
     """Each key with its effective value, secrets redacted, and the words for its origin."""
     for path, key in KEYS.items():
-        value: Any = loaded.config
-        for name in path.split("."):
-            value = getattr(value, _attribute(value, name))
+        value: Any = value_of(loaded.config, path)
         if key.secret:
             value = REDACTED if value else ""
         yield key, without_secrets(msgspec.to_builtins(value)), str(loaded.origins[path])
-
-
-def _attribute(section: Section, name: str) -> str:
-    """Name of the attribute of a key: the same but for Python's keywords."""
-    return name if hasattr(section, name) else name + "_"
 
 
 def show(loaded: LoadedConfig) -> str:
@@ -44,9 +38,13 @@ def show(loaded: LoadedConfig) -> str:
 
 def show_json(loaded: LoadedConfig) -> str:
     """The effective configuration and origins as JSON."""
+    return json.dumps(as_object(loaded), indent=2)
+
+
+def as_object(loaded: LoadedConfig) -> dict[str, object]:
+    """Profile, files, and each key with its value and origin; secrets redacted."""
     keys = {key.path: {"value": value, "origin": origin} for key, value, origin in effective(loaded)}
-    content = {"profile": loaded.profile, "files": [str(path) for path in loaded.files], "keys": keys}
-    return json.dumps(content, indent=2)
+    return {"profile": loaded.profile, "files": [str(path) for path in loaded.files], "keys": keys}
 
 
 def toml(value: object) -> str:

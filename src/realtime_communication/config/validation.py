@@ -10,7 +10,7 @@ import fnmatch
 import ipaddress
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -77,11 +77,15 @@ class Subject(msgspec.Struct, frozen=True):
     secret_made: bool = False
 
 
-def check(subject: Subject, wrong: frozenset[str]) -> Iterator[Complaint]:
-    """Complaints of all rules that read none of the `wrong` keys."""
+def check(subject: Subject, wrong: Collection[str] = (), changed: Collection[str] | None = None) -> Iterator[Complaint]:
+    """Complaints of all rules that read none of the `wrong` keys; with `changed`, of those that read one of these."""
     for paths, rule in RULES:
-        if not any(path == bad or bad.startswith(path + ".") for path in paths for bad in wrong):
+        if not _reads(paths, wrong) and (changed is None or _reads(paths, changed)):
             yield from rule(subject)
+
+
+def _reads(paths: tuple[str, ...], keys: Collection[str]) -> bool:
+    return any(path == key or key.startswith(path + ".") for path in paths for key in keys)
 
 
 def _host(subject: Subject) -> Iterator[Complaint]:
