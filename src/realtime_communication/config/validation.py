@@ -15,7 +15,6 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from realtime_communication.config import certificates
 from realtime_communication.config.log_filter import parse_filter
 from realtime_communication.config.schema import AuthProvider, Config
 from realtime_communication.config.services import BREAKER_NAMES
@@ -335,6 +334,8 @@ def _breakers(subject: Subject) -> Iterator[Complaint]:
 def _tls(subject: Subject) -> Iterator[Complaint]:
     tls = subject.config.security.tls
     if tls.enabled:
+        from realtime_communication.config import certificates  # pulls in cryptography: only where it is needed
+
         for name, message in certificates.problems(tls):
             yield f"security.tls.{name}", message
 
