@@ -16,6 +16,7 @@ from aiohttp import web
 
 from realtime_communication.config.traffic import RateLimitHeaders
 from realtime_communication.errors import ERROR_CODE_BY_NAME
+from realtime_communication.observability.redaction import escape
 
 SERVER_NAME: Final = "realtime_communication"
 _CODE_OF_STATUS: Final = {
@@ -32,6 +33,23 @@ _CODE_OF_STATUS: Final = {
 _KEPT_HEADERS: Final = ("Allow", "Location", "WWW-Authenticate")
 # The hosts of a load balancer ask again after this long when the server is full or draining.
 RETRY_AFTER_SECS: Final = 1
+_LONGEST_NAME: Final = 64  # characters of a name from outside
+_LONGEST_MESSAGE: Final = 500
+
+
+class FieldError(ValueError):
+    """A field of a request, or its body, that is at fault. The text names it and says what is allowed.
+
+    `field` may be a name that the peer made up: it is cut, and fit for logs and answers.
+    """
+
+    def __init__(self, field: str, message: str, status: int = 422) -> None:
+        super().__init__(f"{escape(field[:_LONGEST_NAME])}: {escape(message[:_LONGEST_MESSAGE])}")
+        self.status = status
+
+    def response(self) -> web.Response:
+        """The answer to the request."""
+        return error_response(self.status, _CODE_OF_STATUS.get(self.status, "bad_request"), str(self))
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -71,13 +89,23 @@ def refused_response(
     """The answer to a request the hub refused with an error code of rtc.v1; `state` as for `limit_headers`."""
     row = ERROR_CODE_BY_NAME.get(code)
     status = row.status if row is not None else 500
+    return error_response(status, code, message, refusal_headers(status, retry_after_ms, limits, state))
+
+
+def refusal_headers(
+    status: int, retry_after_ms: int | None, limits: RateLimitHeaders, state: tuple[int, int, int] | None
+) -> dict[str, str]:
+    """What the headers of a refusal say about limits, and about when to come back; `state` as for `limit_headers`."""
+    if status == 429 and state is not None:
+        # Another bucket may be the empty one: to the client nothing is left either way.
+        state = (state[0], 0, max(state[2], retry_after_ms or 0))
     headers = limit_headers(limits, state)
     wait = str(max(1, math.ceil((retry_after_ms or RETRY_AFTER_SECS * 1000) / 1000)))
     if status == 503 or (status == 429 and not limits.enabled):
         headers["Retry-After"] = wait
     elif status == 429:
         headers[limits.retry_after_header] = wait
-    return error_response(status, code, message, headers)
+    return headers
 
 
 def response_of(exception: web.HTTPException) -> web.Response:
