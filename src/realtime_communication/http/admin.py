@@ -51,7 +51,7 @@ def add_routes(application: web.Application) -> None:
 
 async def require_admin(request: web.Request) -> Identity:
     """The administrator who sent the request. Raises as `require_permission` does."""
-    return require_permission(request, ADMIN, headers_only=True)
+    return await require_permission(request, ADMIN, in_url=False)
 
 
 async def show_config(request: web.Request) -> web.Response:

@@ -14,11 +14,14 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from realtime_communication.config.protection import Security
 from realtime_communication.config.traffic import RateLimitHeaders
 from realtime_communication.errors import ERROR_CODE_BY_NAME
 from realtime_communication.observability.redaction import escape
 
 SERVER_NAME: Final = "realtime_communication"
+# A year, the least that browsers' preload lists take (RFC 6797 section 6.1).
+TRANSPORT_SECURITY: Final = "max-age=31536000; includeSubDomains"
 _CODE_OF_STATUS: Final = {
     400: "bad_request",
     401: "unauthorized",
@@ -61,6 +64,21 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
         headers={"Cache-Control": "no-store", "Server": SERVER_NAME, "X-Content-Type-Options": "nosniff"}
         | dict(headers or {}),
     )
+
+
+def set_headers(response: web.StreamResponse, security: Security, *, secure: bool) -> None:
+    """Headers of every answer that has none of its own; `secure`: the client's link is encrypted."""
+    headers = response.headers
+    headers["Server"] = SERVER_NAME
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    if response.content_type == "text/html":
+        headers.setdefault("X-Frame-Options", "DENY")
+    if security.content_security_policy:
+        headers.setdefault("Content-Security-Policy", security.content_security_policy)
+    # RFC 6797 section 7.2: never over plain HTTP.
+    if secure and security.strict_transport_security:
+        headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
 
 
 def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:

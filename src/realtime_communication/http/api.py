@@ -42,7 +42,7 @@ async def send(request: web.Request) -> web.Response:
 
 async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[str, Any]]) -> web.Response:
     services = request.app[SERVICES]
-    identity = require_permission(request, WRITE)
+    identity = await require_permission(request, WRITE)
     body = await read_json_body(request)
     limits = services.config.rate_limiting.headers
     try:
@@ -53,21 +53,21 @@ async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[s
     return json_response(answer, headers=limit_headers(limits, services.hub.user_limit(identity.user_id)))
 
 
-def identify(request: web.Request, *, headers_only: bool = False) -> Identity:
-    """Who sent the request. Raises AuthenticationFailed without or with wrong credentials, and RateLimited where the
-    client has sent too many wrong ones.
+async def identify(request: web.Request, *, in_url: bool = True) -> Identity:
+    """Who sent the request. Without `in_url`, credentials in the URL, which gets into logs and histories, are refused.
 
-    `headers_only`: credentials in the URL, which proxies and browsers write down, are refused.
+    Raises AuthenticationFailed without or with wrong credentials, RateLimited where the client has sent too many wrong
+    ones.
     """
     services = request.app[SERVICES]
     headers = [(name.lower(), value) for name, value in request.raw_headers]
     query = request.rel_url.raw_query_string.encode()
     address = client_of_request(request).address
     services.check_attempts(address)
-    if headers_only and _has_credentials(query, services.config.auth):
+    if not in_url and _has_credentials(query, services.config.auth):
         raise AuthenticationFailed("credentials in the URL are refused here: send them in a header")
     try:
-        identity = services.chain.identify(headers, b"" if headers_only else query)
+        identity = services.chain.identify(headers, query if in_url else b"")
     except AuthenticationFailed:
         services.attempts.fail(address)
         raise
@@ -81,9 +81,9 @@ def _has_credentials(query: bytes, auth: Auth) -> bool:
     return not names.isdisjoint(parse_query(query))
 
 
-def require_permission(request: web.Request, permission: int, *, headers_only: bool = False) -> Identity:
+async def require_permission(request: web.Request, permission: int, *, in_url: bool = True) -> Identity:
     """As `identify`; raises HTTPForbidden when the identity lacks `permission`."""
-    identity = identify(request, headers_only=headers_only)
+    identity = await identify(request, in_url=in_url)
     if not identity.may(permission):
         raise web.HTTPForbidden
     return identity

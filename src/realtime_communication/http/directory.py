@@ -84,7 +84,7 @@ async def topics(request: web.Request) -> web.Response:
 
     `complete` is false when there may be more than the rows given.
     """
-    identity = require_permission(request, READ)
+    identity = await require_permission(request, READ)
     limit = limit_in(parse_query(request.rel_url.raw_query_string.encode()), MAX_ROWS)
     looked_at = request.app[SERVICES].hub.topics(MAX_LOOKED_AT)
     found = [row for row in looked_at if _may_see(identity, row["topic"])]

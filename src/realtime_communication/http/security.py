@@ -17,12 +17,12 @@ from realtime_communication.config.protection import Cors
 from realtime_communication.config.traffic import RateLimitHeaders
 from realtime_communication.errors import AuthenticationFailed, RateLimited, RequestRefused
 from realtime_communication.http.answers import (
-    SERVER_NAME,
     FieldError,
     error_response,
     refusal_headers,
     refused_response,
     response_of,
+    set_headers,
 )
 from realtime_communication.http.connection import BodyRefused
 from realtime_communication.http.forwarding import Client, client_of_request
@@ -32,8 +32,6 @@ from realtime_communication.observability.logs import get_logger
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_LOGGED_PATH: Final = 200  # characters
-# A year, the least that browsers' preload lists take (RFC 6797 section 6.1).
-TRANSPORT_SECURITY: Final = "max-age=31536000; includeSubDomains"
 TLS_REQUIRED: Final = "this server is only to be used over TLS: use https or wss"
 # RFC 2817 section 4.2: the answer that demands TLS names it, and the protocol the client may go on with.
 TLS_PROTOCOLS: Final = "TLS/1.2, HTTP/1.1"
@@ -117,19 +115,10 @@ def refuse_upgrade(services: Services, client: Client) -> Refusal | None:
 async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Headers of every answer, of streams too."""
     config = request.app[SERVICES].config
-    security, headers = config.security, response.headers
-    headers["Server"] = SERVER_NAME
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Referrer-Policy", "no-referrer")
-    if response.content_type == "text/html":
-        headers.setdefault("X-Frame-Options", "DENY")
-    if security.content_security_policy:
-        headers.setdefault("Content-Security-Policy", security.content_security_policy)
-    # RFC 6797 section 7.2: never over plain HTTP.
-    if security.strict_transport_security and client_of_request(request).secure:
-        headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
-    if security.cors.enabled:
-        _apply_cors(request, response, security.cors, config.rate_limiting.headers)
+    secure = config.security.strict_transport_security and client_of_request(request).secure
+    set_headers(response, config.security, secure=secure)
+    if config.security.cors.enabled:
+        _apply_cors(request, response, config.security.cors, config.rate_limiting.headers)
 
 
 def _apply_cors(request: web.Request, response: web.StreamResponse, cors: Cors, limits: RateLimitHeaders) -> None:
