@@ -16,7 +16,7 @@ from realtime_communication.http.services import SERVICES
 from realtime_communication.observability.logs import get_logger
 
 MAX_ROWS: Final = 1000
-MAX_LOOKED_AT: Final = 10_000  # rows are gathered between two turns of the loop: some 20 ms
+MAX_LOOKED_AT: Final = 10_000  # rows; nothing else is served while they are gathered, some 5 µs each
 MAX_SESSION_ID_BYTES: Final = 64
 MAX_REASON_BYTES: Final = 123  # RFC 6455 section 5.5: the payload of a close frame, without the code
 DEFAULT_REASON: Final = "disconnected by an administrator"
