@@ -5,6 +5,7 @@ Where https is needed, a trusted proxy on this machine says so.
 
 import http.client
 import json
+import socket
 
 import pytest
 
@@ -77,6 +78,20 @@ def test_trusted_proxies(serve, proxies, trusted):
     running = serve({"security": {"enforce_tls": True, "trusted_proxies": proxies}})
     assert ask(running, "GET", "/health", HTTPS)[0] == (200 if trusted else 426)
     assert upgraded(running, HTTPS).status == (101 if trusted else 426)
+
+
+@pytest.mark.parametrize(("proxies", "trusted"), [(["unix"], True), (["127.0.0.1"], False), ([], False)])
+def test_a_proxy_on_a_unix_socket(serve, tmp_path, proxies, trusted):
+    path = str(tmp_path / "rtc.sock")
+    serve({"server": {"host": f"unix:{path}"}, "security": {"enforce_tls": True, "trusted_proxies": proxies}})
+    lines = "".join(f"{name}: {value}\r\n" for name, value in HTTPS.items())
+    plain = f"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n".encode()
+    for request, status in ((plain, b"200"), (upgrade(extra=tuple(lines.split("\r\n")[:-1])), b"101")):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(path)
+            sock.sendall(request)
+            assert sock.recv(65536).startswith(b"HTTP/1.1 " + (status if trusted else b"426"))
 
 
 @pytest.mark.parametrize("enabled", [True, False])

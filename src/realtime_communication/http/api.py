@@ -23,6 +23,8 @@ from realtime_communication.http.services import SERVICES
 # From the head to the last byte of the body; with what lingers behind the answer, ten seconds in all.
 BODY_TIMEOUT_SECS: Final = 8.0
 
+_WRONG: Final = ("unauthorized", "token_expired")  # other failures say nothing of the credentials
+
 
 def add_routes(application: web.Application) -> None:
     """The endpoints of this module."""
@@ -68,8 +70,9 @@ async def identify(request: web.Request, *, in_url: bool = True) -> Identity:
         raise AuthenticationFailed("credentials in the URL are refused here: send them in a header")
     try:
         identity = services.chain.identify(headers, query if in_url else b"")
-    except AuthenticationFailed:
-        services.attempts.fail(address)
+    except AuthenticationFailed as error:
+        if error.code in _WRONG:
+            services.attempts.fail(address)
         raise
     if identity is None:
         raise AuthenticationFailed("this needs a token or an API key")
