@@ -15,11 +15,14 @@ from typing import Any, Final
 from realtime_communication import __version__
 from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.io.reactor import Reactor
-from realtime_communication.auth.chain import chain_of, issuer_of
+from realtime_communication.auth.chain import Headers, Refusal, chain_of, issuer_of
+from realtime_communication.auth.identity import Identity
 from realtime_communication.config import LoadedConfig
 from realtime_communication.http.app import make_application, max_body
 from realtime_communication.http.connection import HttpServer
 from realtime_communication.http.debug import resident_bytes
+from realtime_communication.http.forwarding import client_of, trusted_proxies
+from realtime_communication.http.security import refuse_upgrade
 from realtime_communication.http.services import Check, Services
 from realtime_communication.observability.logs import dropped_lines, get_logger
 from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, Supervisor
@@ -102,7 +105,7 @@ class Worker:
         if supervising.done():
             await supervising
         chain = self._services.chain
-        reactor = Reactor(self._hub, loop, chain.authenticate_upgrade, chain.authenticate_message, self._http.adopt)
+        reactor = Reactor(self._hub, loop, self._admit, chain.authenticate_message, self._http.adopt)
         for listener in self._listeners:
             reactor.listen(listener.sock)
         self._install_signals(loop)
@@ -117,6 +120,18 @@ class Worker:
         with contextlib.suppress(asyncio.CancelledError):
             await supervising
         return 0
+
+    def _admit(self, headers: Headers, query: bytes, peer: str) -> Identity | Refusal | None:
+        """What the reactor asks before it accepts a WebSocket. Never raises."""
+        services = self._services
+        client = client_of(peer, headers, False, trusted_proxies(services.config.security.trusted_proxies))
+        refusal = refuse_upgrade(services, client)
+        if refusal is not None:
+            return refusal
+        answer = services.chain.authenticate_upgrade(headers, query, peer)
+        if isinstance(answer, tuple) and answer[0] == 401:
+            services.attempts.fail(client.address)
+        return answer
 
     async def _serve_http(self) -> None:
         """The HTTP application; connections that come while it is not running are answered 503."""
