@@ -14,8 +14,8 @@ from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
-from realtime_communication.resilience.breaker import Breakers
 from realtime_communication.http.attempts import Attempts
+from realtime_communication.resilience.breaker import Breakers
 
 
 class Check(msgspec.Struct, frozen=True):
