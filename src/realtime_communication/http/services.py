@@ -14,6 +14,7 @@ from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
+from realtime_communication.observability.spans import NO_TRACER, Tracer
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -47,6 +48,7 @@ class Services:
     port: int | None = None  # the real one; None on a Unix socket
     workers: int = 1
     draining: bool = False
+    tracer: Tracer = NO_TRACER
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = dataclasses.field(default_factory=dict)
     clock: Callable[[], float] = time.time
     started_at: float = dataclasses.field(default_factory=time.monotonic)

@@ -1,0 +1,4 @@
+from aiohttp import web
+
+
+def add_routes(application: web.Application) -> None: ...
