@@ -1,11 +1,14 @@
 """Collectors of OpenTelemetry traces: OTLP over gRPC and over HTTP, in a thread of the test."""
 
 import http.server
+import os
 import threading
 import time
 from concurrent import futures
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -131,9 +134,9 @@ class _Service(TraceServiceServicer):
 
 
 class HttpCollector(Collector):
-    """Listens on a free port; ``paths`` are those that were asked for."""
+    """Listens on ``host`` and ``port``, a free one when it is 0; ``paths`` are those that were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__()
         self.paths: list[str] = []
         collector = self
@@ -155,7 +158,7 @@ class HttpCollector(Collector):
             def log_message(self, format: str, *args: Any) -> None:
                 return
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = http.server.ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self.port = self._server.server_address[1]

@@ -32,6 +32,8 @@ async def trace_requests(request: web.Request, handler: Handler) -> web.StreamRe
         if span.recording:
             _describe(span, request, method)
         response = await handler(request)
+        if not response.prepared:
+            response.headers[TRACE_HEADER] = span.trace_id
         if span.recording:
             span.set("http.response.status_code", response.status)
             if response.status >= 500:
@@ -40,7 +42,7 @@ async def trace_requests(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 async def name_trace(request: web.Request, response: web.StreamResponse) -> None:
-    """The header of every answer."""
+    """The header of an answer that begins while its handler runs: a stream."""
     current = trace_id.get()
     if current is not None:
         response.headers[TRACE_HEADER] = current
