@@ -23,6 +23,10 @@ def traced_upgrade(tracer: Tracer, authenticate: Callable[..., Any]) -> Callable
         span.enter()
         try:
             answer = authenticate(headers, query, peer, *rest)
+        except Exception as error:
+            span.fail(type(error).__name__)
+            span.end()
+            raise
         finally:
             span.leave()
         if isinstance(answer, Awaitable):
