@@ -120,7 +120,8 @@ class Worker:
             await self._shut_down(reactor, supervising)
         finally:
             reactor.stop()
-            await asyncio.to_thread(self._tracer.shutdown)
+            if self._tracer.enabled:
+                await asyncio.to_thread(self._tracer.shutdown)
         _log.info("stopped", uptime_secs=round(self._services.uptime_secs, 1))
         with contextlib.suppress(asyncio.CancelledError):
             await supervising
