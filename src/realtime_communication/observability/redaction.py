@@ -33,10 +33,7 @@ _QUOTE = r"\\{0,7}[\"']"  # escaped as often as JSON inside JSON asks for
 _IS = rf"(?:{_QUOTE}\s{{0,8}},\s{{0,8}}(?=b?{_QUOTE})|(?:{_QUOTE})?\]?\s{{0,8}}(?:=>|[=:])\s{{0,8}})b?(?={_QUOTE})"
 _IS_BARE = rf"(?:{_QUOTE})?\]?\s{{0,8}}(?:=>|[=:])\s{{0,8}}"
 _ASSIGNED = re.compile(rf"(?i)(?:{_NAME})(?:{_IS}|{_IS_BARE})")
-_HEADER = re.compile(
-    rf"(?i)((?:authorization|cookie)(?:{_IS}|{_IS_BARE}))"
-    rf"(?:({_QUOTE})(?!\[redacted\])[^\"'\\]*|(?!\[redacted\])[^\s\"'\\][^\r\n]*)"
-)
+_HEADER = re.compile(rf"(?i)(?:authorization|cookie)(?:{_IS}|{_IS_BARE})")  # bare, its value reaches to the line's end
 _PROTOCOLS = re.compile(rf"(?i)(sec-websocket-protocol(?:{_IS}|{_IS_BARE})(?:{_QUOTE})?)([^\s\"'][^\r\n\"']*)")
 _OWN_PROTOCOL = re.compile(r"\s*(?:rtc\.v1\.[a-z+0-9]{1,32}|\[redacted\])\s*")
 _BEARER = re.compile(r"(?i)\b(bearer[\s+]{1,8})(?!\[redacted\])[^\s\"',&]+")
@@ -51,7 +48,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u206
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _OPENING_QUOTE = re.compile(_QUOTE)
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
-_BARE_END = re.compile(r"[\s&\"',;}\])]|\Z")
+_WORD_END = re.compile(r"[\s&\"',;}\])]|\Z")
+_LINE_END = re.compile(r"[\r\n]|\Z")
 
 
 def redact(text: str) -> str:
@@ -73,11 +71,11 @@ def redact(text: str) -> str:
 
 def _redact_plain(text: str) -> str:
     text = _PEM.sub(REDACTED, text)
-    text = _HEADER.sub(lambda found: f"{found[1]}{found[2] or ''}{REDACTED}", text)
+    text = _redact_values(text, _HEADER, _LINE_END)
     text = _PROTOCOLS.sub(lambda found: found[1] + _own_protocols(found[2]), text)
     for pattern in (_BEARER, _BASIC):
         text = pattern.sub(rf"\1{REDACTED}", text)
-    text = _redact_assigned(text)
+    text = _redact_values(text, _ASSIGNED, _WORD_END)
     text = _JWT.sub(REDACTED, text)
     text = _REDIS_USER_INFO.sub(rf"\1{REDACTED}@", text)
     return _USER_INFO.sub(rf"\1{REDACTED}@", text)
@@ -88,32 +86,33 @@ def _own_protocols(offered: str) -> str:
     return ",".join(name if _OWN_PROTOCOL.fullmatch(name) else f" {REDACTED}" for name in offered.split(","))
 
 
-def _redact_assigned(text: str) -> str:
+def _redact_values(text: str, name: re.Pattern[str], bare_end: re.Pattern[str]) -> str:
+    """`text` without what follows each match of `name`; a value that nothing encloses goes on until `bare_end`."""
     parts: list[str] = []
     at = 0
-    while (found := _ASSIGNED.search(text, at)) is not None:
+    while (found := name.search(text, at)) is not None:
         start = found.end()
-        opener, end = _value_at(text, start)
-        kept = text[start : start + opener]
-        if end > start + opener and not text.startswith(REDACTED, start + opener):
-            parts += [text[at:start], kept, REDACTED]
+        opener, end = _value_at(text, start, bare_end)
+        inside = start + opener
+        if end > inside and not text.startswith(REDACTED, inside):
+            parts += [text[at:inside], REDACTED]
         else:
             parts.append(text[at:end])
         at = end
     return "".join(parts) + text[at:] if parts else text
 
 
-def _value_at(text: str, start: int) -> tuple[int, int]:
+def _value_at(text: str, start: int, bare_end: re.Pattern[str]) -> tuple[int, int]:
     """Length of what opens the value at `start`, and where the value ends: before what closes it."""
     if text.startswith(REDACTED, start):
         return 0, start + len(REDACTED)
     if text[start : start + 1] in _CLOSING:
         return 1, _group_end(text, start)
     quote = _OPENING_QUOTE.match(text, start)
-    if quote is None:
-        end = _BARE_END.search(text, start)
-        return 0, end.start() if end is not None else len(text)
-    return len(quote[0]), _quote_end(text, quote.end(), quote[0])
+    if quote is not None:
+        return len(quote[0]), _quote_end(text, quote.end(), quote[0])
+    found = bare_end.search(text, start)
+    return 0, found.start() if found is not None else len(text)
 
 
 def _quote_end(text: str, at: int, opener: str) -> int:
