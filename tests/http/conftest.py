@@ -171,8 +171,10 @@ class Server:
         self.http.adopt(sock.detach(), data, "127.0.0.1:1")
 
     def close(self):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+            assert not self._thread.is_alive()
         self.listener.close()
 
     def request(self, method, path, body=None, headers=None):

@@ -6,7 +6,7 @@ ON = {"development.enable_debug_endpoints": True}
 
 
 def test_nothing_of_it_without_the_switch(server):
-    for name in ("tasks", "connections", "routes", "memory"):
+    for name in ("", "tasks", "connections", "routes", "memory"):
         assert server.request("GET", f"/debug/{name}").status == 404
 
 
@@ -17,6 +17,9 @@ def test_what_is_shown(make_server):
     assert (shown["count"], len(shown["connections"])) == (3, 2)
     paths = {row["path"] for row in server.request("GET", "/debug/routes").json["routes"]}
     assert {"/ws", "/health", "/api/publish", "/debug/echo", "/debug/routes"} <= paths
+    assert server.request("GET", "/debug/").json["endpoints"] == [
+        *("/debug/", "/debug/connections", "/debug/echo", "/debug/memory", "/debug/routes", "/debug/tasks")
+    ]
     memory = server.request("GET", "/debug/memory").json
     assert memory["rss_bytes"] > 1_000_000
     assert memory["hub"] == {"connections": 3}

@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -215,10 +216,68 @@ class TestLevels:
     def test_libraries_are_quiet_unless_named(self, start: Callable[..., Lines]) -> None:
         lines = start("debug")
         logging.getLogger("asyncio").debug("selector")
+        logging.getLogger("opentelemetry.sdk").error("every batch anew")
         assert lines() == []
         logs.set_level("info,asyncio=debug")
         logging.getLogger("asyncio").debug("selector")
         assert len(lines()) == 1
+        logs.set_level("info,opentelemetry=warn")
+        logging.getLogger("opentelemetry.sdk").error("every batch anew")
+        assert len(lines()) == 2
+
+
+class TestFormat:
+    def test_change_at_run_time(self, start: Callable[..., Lines]) -> None:
+        lines = start()
+        log = logs.get_logger(NAME)
+        log.info("first", number=1)
+        logs.set_format("pretty")
+        log.info("second", number=2)
+        logs.set_format("json")
+        log.info("third", number=3)
+        first, second, third = lines()
+        assert (json.loads(first)["event"], json.loads(third)["event"]) == ("first", "third")
+        assert second.endswith("info  jwt: second  number=2")
+
+    def test_an_unknown_form_changes_nothing(self, start: Callable[..., Lines]) -> None:
+        lines = start()
+        with pytest.raises(ValueError, match="json, pretty"):
+            logs.set_format("xml")  # type: ignore[arg-type]
+        logs.get_logger(NAME).info("x")
+        assert json.loads(lines()[0])["event"] == "x"
+
+    def test_before_anything_is_configured(self, target: Path) -> None:
+        logs.set_format("pretty")
+
+    def test_no_line_is_lost_or_torn_while_it_changes(self, start: Callable[..., Lines]) -> None:
+        lines = start("info,realtime_communication::auth=debug")
+        log = logs.get_logger(NAME)
+        filters = ("info,realtime_communication::auth=debug", "debug", "warn,realtime_communication::auth=trace")
+
+        def write(writer: int) -> None:
+            for number in range(500):
+                log.debug("numbered", writer=writer, number=number)
+
+        writers = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+        for writer in writers:
+            writer.start()
+        turns = 0
+        while any(writer.is_alive() for writer in writers) or turns < 100:
+            logs.set_format("pretty" if turns % 2 else "json")
+            logs.set_level(filters[turns % 3])
+            turns += 1
+        for writer in writers:
+            writer.join()
+        seen: list[tuple[int, int]] = []
+        for line in lines():
+            if line.startswith("{"):
+                entry = json.loads(line)
+                seen.append((entry["writer"], entry["number"]))
+            else:
+                found = re.fullmatch(r"[0-9:.]{12} debug jwt: numbered  writer=(\d) number=(\d+)", line)
+                assert found is not None, line
+                seen.append((int(found[1]), int(found[2])))
+        assert sorted(seen) == [(writer, number) for writer in range(4) for number in range(500)]
 
 
 class TestWriter:

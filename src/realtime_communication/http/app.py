@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from realtime_communication.http import admin, api, debug, demo, directory, health
+from realtime_communication.http import admin, api, debug, demo, directory, health, profile
 from realtime_communication.http.answers import error_response
 from realtime_communication.http.security import answer_errors, guard, on_prepare
 from realtime_communication.http.services import SERVICES, Services
+from realtime_communication.http.tracing import name_trace, trace_requests
 
 
 def make_application(services: Services) -> web.Application:
     """The application of one worker. Its bodies are bounded by `websocket.max_message_size`, as messages are."""
     application = web.Application(
-        middlewares=[answer_errors, guard],
+        # Outermost is the span, which sees what is sent.
+        middlewares=[trace_requests, answer_errors, guard],
         client_max_size=0,  # the guard of each connection bounds bodies
     )
     application[SERVICES] = services
     application.on_response_prepare.append(on_prepare)
-    for part in (health, api, directory, admin, debug, demo):
+    application.on_response_prepare.append(name_trace)
+    for part in (health, api, directory, admin, debug, demo, profile):
         part.add_routes(application)
     application.router.add_get("/ws", upgrade_required)
     return application

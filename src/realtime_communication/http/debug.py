@@ -22,10 +22,19 @@ def add_routes(application: web.Application) -> None:
     """The endpoints, when the configuration asks for them."""
     if not application[SERVICES].config.development.enable_debug_endpoints:
         return
+    application.router.add_get("/debug/", index)
     application.router.add_get("/debug/tasks", tasks)
     application.router.add_get("/debug/connections", connections)
     application.router.add_get("/debug/routes", routes)
     application.router.add_get("/debug/memory", memory)
+
+
+async def index(request: web.Request) -> web.Response:
+    """What there is to look at."""
+    resources = (resource.canonical for resource in request.app.router.resources())
+    return json_response(
+        {"endpoints": sorted({"/debug/echo", *(path for path in resources if path.startswith("/debug/"))})}
+    )
 
 
 async def tasks(request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
+from realtime_communication.observability.spans import NO_TRACER, Tracer
 from realtime_communication.resilience.breaker import Breakers
 
 
@@ -65,6 +66,7 @@ class Services:
     port: int | None = None  # the real one; None on a Unix socket
     workers: int = 1
     draining: bool = False
+    tracer: Tracer = NO_TRACER
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = dataclasses.field(default_factory=dict)
     breakers: Breakers | None = None
     required: set[str] = dataclasses.field(default_factory=set)  # the checks whose last answer said so

@@ -22,7 +22,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from realtime_communication.config.log_filter import LEVELS, LogFilter, parse_filter
 from realtime_communication.observability.redaction import REDACTED, clean, escape, is_secret_field
@@ -38,6 +38,8 @@ _FLUSH_SECONDS = 1.0
 _NAMES = {5: "trace", 10: "debug", 20: "info", 30: "warn", 40: "error", 50: "error"}
 _COLOURS = {"trace": "2", "debug": "2", "info": "32", "warn": "33", "error": "31"}
 _FIELDS = "event_fields"
+
+Style = Literal["json", "pretty"]
 
 trace_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("trace_id", default=None)
 """Trace of the work in hand; it is put into every line logged meanwhile."""
@@ -175,7 +177,7 @@ class LineWriter:
     """
 
     def __init__(self, descriptor: int, max_queued_bytes: int = MAX_QUEUED_BYTES) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._max_queued = max_queued_bytes
         self._lines: deque[bytes] = deque()
         self._queued = 0
@@ -246,10 +248,10 @@ class LineWriter:
         view = memoryview(data)
         while view:
             try:
-                view = view[os.write(self._descriptor, view) :]
+                view = view[os.write(self.descriptor, view) :]
             except BlockingIOError:
                 with contextlib.suppress(OSError, ValueError):
-                    select.select([], [self._descriptor], [], 1.0)
+                    select.select([], [self.descriptor], [], 1.0)
                 if self._closing:
                     return False
             except (OSError, ValueError):
@@ -282,6 +284,11 @@ class _QueueHandler(logging.Handler):
 _QUIET_LIBRARIES = ("asyncio", "aiohttp", "aiohttp.access", "urllib3")
 """Loggers of libraries whose debug messages are no news; a filter that names one still reaches it."""
 
+_SILENT_LIBRARIES = ("opentelemetry", "grpc")
+"""Loggers of libraries that warn once a batch of what the tracer says once; a filter that names one reaches it too."""
+
+_OFF = LEVELS["off"]
+
 
 class _State:
     """What the process logs with at the moment: one per process, like the root logger it belongs to."""
@@ -290,7 +297,7 @@ class _State:
     filtered: ClassVar[set[str]] = set()
 
 
-def configure(level: str = "info", style: Literal["json", "pretty"] = "json", descriptor: int = 2) -> None:
+def configure(level: str = "info", style: Style = "json", descriptor: int = 2) -> None:
     """Send all logs to a file descriptor (default: standard error). May be called again; the last call holds.
 
     `level` is a filter as `logging.level` takes it. Raises ValueError when it is none.
@@ -300,7 +307,7 @@ def configure(level: str = "info", style: Literal["json", "pretty"] = "json", de
     logging.addLevelName(TRACE, "TRACE")
     logging.raiseExceptions = False
     handler = _QueueHandler(LineWriter(descriptor))
-    handler.setFormatter(JsonFormatter() if style == "json" else PrettyFormatter(colour=_is_terminal(descriptor)))
+    handler.setFormatter(_formatter(style, descriptor))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -312,6 +319,18 @@ def configure(level: str = "info", style: Literal["json", "pretty"] = "json", de
 def set_level(level: str) -> None:
     """Change the levels at run time, by a filter as `logging.level` takes it. Raises ValueError when it is none."""
     _apply(parse_filter(level))
+
+
+def set_format(style: Style) -> None:
+    """Change the form of the lines at run time, as `logging.format` takes it. Every line is whole and in one form.
+
+    Raises ValueError when there is no such form; does nothing while logging goes nowhere.
+    """
+    if style not in get_args(Style):
+        raise ValueError(f"logging.format must be one of {', '.join(get_args(Style))}")
+    handler = _State.handler
+    if handler is not None:
+        handler.setFormatter(_formatter(style, handler.writer.descriptor))
 
 
 def flush(timeout: float = _FLUSH_SECONDS) -> bool:
@@ -333,14 +352,20 @@ def dropped_lines() -> int:
 
 
 def _apply(log_filter: LogFilter) -> None:
-    for name in _State.filtered:
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    _State.filtered.clear()
-    logging.getLogger().setLevel(log_filter.level)
-    levels = dict.fromkeys(_QUIET_LIBRARIES, max(log_filter.level, logging.WARNING)) | log_filter.targets
+    # In this order a line that both filters let pass is written, whichever thread logs it meanwhile.
+    levels = dict.fromkeys(_QUIET_LIBRARIES, max(log_filter.level, logging.WARNING))
+    levels |= dict.fromkeys(_SILENT_LIBRARIES, _OFF) | log_filter.targets
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
+    logging.getLogger().setLevel(log_filter.level)
+    for name in _State.filtered - levels.keys():
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    _State.filtered.clear()
     _State.filtered.update(levels)
+
+
+def _formatter(style: Style, descriptor: int) -> logging.Formatter:
+    return JsonFormatter() if style == "json" else PrettyFormatter(colour=_is_terminal(descriptor))
 
 
 def _is_terminal(descriptor: int) -> bool:

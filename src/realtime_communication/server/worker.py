@@ -25,12 +25,14 @@ from realtime_communication.http.forwarding import client_of, trusted_proxies
 from realtime_communication.http.security import refuse_upgrade
 from realtime_communication.http.services import Check, Services
 from realtime_communication.observability.logs import dropped_lines, get_logger
+from realtime_communication.observability.tracing import tracer_of
 from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, Supervisor
 from realtime_communication.server.affinity import pin_to_core
 from realtime_communication.server.collector import Collector
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.listening import Listener, open_listeners
 from realtime_communication.server.shutdown import shut_down
+from realtime_communication.server.traced import traced_upgrade
 
 DEMO_USER: Final = "demo"
 HTTP_SHUTDOWN_SECS: Final = 1.0
@@ -72,6 +74,9 @@ class Worker:
         self._hub = Hub(node_id)
         self._hub.configure(core_settings(config))
         chain = chain_of(config.auth, bypass=config.testing.bypass_auth)
+        self._tracer = tracer_of(
+            config.tracing, telemetry=config.logging.enable_telemetry, node_id=node_id, version=__version__
+        )
         self._services = Services(
             hub=self._hub,
             chain=chain,
@@ -81,6 +86,7 @@ class Worker:
             issuer=issuer_of(config.auth) if loaded.profile == "dev" else None,
             port=listeners[0].port,
             checks={"services": self._check_services, "log": _check_log},
+            tracer=self._tracer,
         )
         self._http = HttpServer(make_application(self._services), functools.partial(max_body, self._services))
         memory = config.performance.memory
@@ -105,7 +111,8 @@ class Worker:
         if supervising.done():
             await supervising
         chain = self._services.chain
-        reactor = Reactor(self._hub, loop, self._admit, chain.authenticate_message, self._http.adopt)
+        admit = traced_upgrade(self._tracer, self._admit)
+        reactor = Reactor(self._hub, loop, admit, chain.authenticate_message, self._http.adopt)
         for listener in self._listeners:
             reactor.listen(listener.sock)
         self._install_signals(loop)
@@ -116,6 +123,8 @@ class Worker:
             await self._shut_down(reactor, supervising)
         finally:
             reactor.stop()
+            if self._tracer.enabled:
+                await asyncio.to_thread(self._tracer.shutdown)
         _log.info("stopped", uptime_secs=round(self._services.uptime_secs, 1))
         with contextlib.suppress(asyncio.CancelledError):
             await supervising
