@@ -47,7 +47,7 @@ class Running:
         self.thread.start()
         self.peers: list[socket.socket] = []
 
-    def authenticate(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str) -> Any:
+    def authenticate(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str, secure: bool) -> Any:
         return identity(query.decode()) if query else None
 
     def take_over(self, fd: int, data: bytes, peer: str) -> None:
