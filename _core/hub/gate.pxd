@@ -1,7 +1,7 @@
 # The gate: request heads, who is let in, the 101 answer. What is no WebSocket request goes to the driver's HTTP side.
 #
-# Rules: everything is decided before a byte behind the head is read; a refused connection is read no further. What comes
-# while the decision is still out (pending.pxd) is kept, up to ANONYMOUS_BYTES of a connection nobody knows yet.
+# Rules: everything is decided before a byte behind the head is read; a refused connection is read no further. What is
+# there while the decision is still out (pending.pxd) is kept, up to ANONYMOUS_BYTES of a connection nobody knows yet.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t

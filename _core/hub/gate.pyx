@@ -167,6 +167,8 @@ cdef class Gate(Sessions):
 
     cdef int answer_upgrade(self, Session* session, bytes response, object answer) except -1:
         if isinstance(answer, tuple):
+            if not 3 <= len(answer) <= 4:
+                raise ValueError("a refusal is (status, code, message) or (status, code, message, headers)")
             self.counters.auth_failures += 1
             self.reject(session, answer[0], answer[1], answer[2], answer[3] if len(answer) > 3 else None)
             return 0
@@ -225,8 +227,8 @@ cdef class Gate(Sessions):
         offer.accepted = False
         if self.settings.compression and not session.compression:
             for i in range(self.head.count):
-                if not offer.accepted and slice_is_lower(self.head.fields[i].name,
-                                                            b"sec-websocket-extensions", 24):
+                if not offer.accepted and slice_is_lower(
+                        self.head.fields[i].name, b"sec-websocket-extensions", 24):
                     deflate_negotiate(self.head.fields[i].value, &offer)
         if offer.accepted:
             extensions = deflate_response(&offer)

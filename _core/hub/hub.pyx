@@ -165,14 +165,14 @@ cdef class Hub(Gate):
     # --- configuration
 
     def configure(self, settings):
-        cdef Settings before
         """Take new settings over; live connections are under them at once.
 
         `settings` has the attributes of the control plane's core settings. ValueError names the one out of range;
-        the settings are then as before. Pool sizes and deterministic ids count the first time only.
+        the settings are then as before, and after a TypeError for a transform that cannot be called as well. Pool sizes
+        and deterministic ids count the first time only.
         """
+        cdef Settings before = self.settings
         transforms = transforms_read(settings.transforms) if settings.enable_message_transformation else None
-        before = self.settings
         settings_read(&self.settings, settings)
         self.transforms = transforms
         self.origins = list(settings.allowed_origins)
@@ -188,8 +188,8 @@ cdef class Hub(Gate):
         cache_limit(&self.store, self.settings.cache_entries if self.settings.caching else 0, CACHE_BYTES)
 
     cdef void move_custom_buckets(self, const Settings* before) noexcept nogil:
-        """Each custom limit keeps its buckets where it has another place now; one that is new begins with full ones."""
-        cdef TokenBucket moved[MAX_CUSTOM_LIMITS]
+        """A custom limit that has another place now keeps its buckets; a new or another one begins with full ones."""
+        cdef TokenBucket[MAX_CUSTOM_LIMITS] moved
         cdef uint32_t i, j
         cdef Session* session = self.sessions
         while session != NULL:
@@ -197,8 +197,10 @@ cdef class Hub(Gate):
                 memset(moved, 0, sizeof(moved))
                 for i in range(self.settings.custom_count):
                     for j in range(before.custom_count):
-                        if strcmp(&self.settings.custom_names[i][0], &before.custom_names[j][0]) == 0:
+                        if self.settings.custom_types[i] == before.custom_types[j] and strcmp(
+                                &self.settings.custom_names[i][0], &before.custom_names[j][0]) == 0:
                             moved[i] = session.custom[j]
+                            break
                 memcpy(session.custom, moved, sizeof(moved))
             session = session.next
 

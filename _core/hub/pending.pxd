@@ -1,8 +1,8 @@
 # Answers that take time: a callback that checks a credential returns a Pending and settles it later.
 #
-# Rules: nothing is read from the session meanwhile, beyond the bound of what is kept of it (ANONYMOUS_BYTES before it is
-# authenticated). What the session needs to go on is kept here: of an upgrade the finished 101 answer, of a request its
-# id. The link between both is cut when the session ends, is told that it took too long, or goes on; a Pending may
+# Rules: nothing is read from the session meanwhile; of what it sends all the same, at most ANONYMOUS_BYTES are kept
+# before it is authenticated. What it needs to go on is kept here: of an upgrade the finished 101 answer, of a request
+# its id. The link between both is cut when the session ends, is told that it took too long, or goes on; a Pending may
 # outlive its session and its hub, and settling it then does nothing.
 #
 # Not thread-safe: it is settled in the thread of the hub.

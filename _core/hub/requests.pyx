@@ -198,6 +198,8 @@ cdef int check_credential(Core core, Session* session, const Request* request) n
 
 cdef int take_credential(Core core, Session* session, const Request* request, object answer) noexcept:
     if isinstance(answer, tuple):
+        if len(answer) != 2:
+            answer = ("internal", "the credential could not be checked")
         core.counters.auth_failures += 1
         send_failure(core, session, request, answer)
         return OUTCOME_UNAUTHORIZED if session.state == SESSION_ANONYMOUS else OUTCOME_DONE
