@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from realtime_communication.config import Config
-from realtime_communication.config.schema import Cors, Development, Security
+from realtime_communication.config.protection import Cors, Security
+from realtime_communication.config.schema import Development
 from realtime_communication.config.traffic import ConnectionLimit, CustomLimit, RateLimiting
 from realtime_communication.server.core_settings import Settings, bucket_depth, core_settings
 
@@ -34,6 +35,7 @@ def test_defaults() -> None:
         "max_cache_entries": 10_000,
         "max_targets_per_message": 1000,
         "enable_message_transformation": True,
+        "transforms": (),
         "drop_invalid_messages": False,
         "rate_limiting_enabled": True,
         "connection_rps": 100.0,
