@@ -89,7 +89,7 @@ def core_settings(config: Config) -> Settings:
         max_cache_entries=routing.max_cache_entries,
         max_targets_per_message=routing.max_targets_per_message,
         enable_message_transformation=routing.enable_message_transformation,
-        transforms=load_transforms(routing),
+        transforms=load_transforms(routing, websocket.max_message_size),
         drop_invalid_messages=routing.drop_invalid_messages,
         rate_limiting_enabled=rates.enabled,
         connection_rps=rates.connection.requests_per_second,

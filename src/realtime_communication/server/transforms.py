@@ -20,6 +20,7 @@ from realtime_communication.errors import ConfigurationError, ConfigurationProbl
 from realtime_communication.observability.logs import get_logger
 
 PAYLOAD_ARGUMENTS: Final = 2  # topic and payload
+MOST_REASON: Final = 200  # characters of an import's error that are told
 
 _log = get_logger(__name__)
 _decode: Final = msgspec.json.Decoder().decode
@@ -28,22 +29,29 @@ _encode: Final = msgspec.json.Encoder().encode
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Transformation:
-    """One function as the compiled core calls it: JSON in, JSON out, None to refuse. `name` is for the log."""
+    """One function as the compiled core calls it: JSON in, JSON out, None to refuse.
+
+    `name` is for the log. What it makes may have `most_bytes` bytes, like a client's message.
+    """
 
     name: str
     function: Callable[[str, Any], Any]
+    most_bytes: int
 
     def __call__(self, topic: str, payload: bytes) -> bytes | None:
-        """Raises whatever the function raises, after it was logged."""
+        """Raises whatever the function raises, and ValueError for a payload that is too large, after it was logged."""
         try:
             made = self.function(topic, _decode(payload))
-            return None if made is None else _encode(made)
+            encoded = None if made is None else _encode(made)
+            if encoded is not None and len(encoded) > self.most_bytes:
+                raise ValueError(f"the payload has {len(encoded)} bytes, at most {self.most_bytes} are allowed")
+            return encoded
         except Exception:
             _log.exception("a transform failed", transform=self.name, topic=topic)
             raise
 
 
-def load_transforms(routing: MessageRouting) -> tuple[tuple[str, Transformation], ...]:
+def load_transforms(routing: MessageRouting, most_bytes: int) -> tuple[tuple[str, Transformation], ...]:
     """The configured transforms in their order, as (topic or prefix and `*`, function); none while they are off.
 
     Raises ConfigurationError that names each one that cannot be imported or called.
@@ -58,7 +66,8 @@ def load_transforms(routing: MessageRouting) -> tuple[tuple[str, Transformation]
             key = f"message_routing.transforms[{index}].callable"
             problems += [ConfigurationProblem(key, transform.callable, "", fault) for fault in faults]
         else:
-            made.append((transform.topic, Transformation(transform.callable, _imported(transform.callable))))
+            function = Transformation(transform.callable, _imported(transform.callable), most_bytes)
+            made.append((transform.topic, function))
     if problems:
         raise ConfigurationError(problems)
     return tuple(made)
@@ -69,7 +78,7 @@ def _faults(name: str) -> Iterator[str]:
     try:
         function = _imported(name)
     except Exception as error:  # an import runs the operator's code, which may raise anything
-        yield f"cannot be imported: {type(error).__name__}: {error}"
+        yield f"cannot be imported: {type(error).__name__}: {' '.join(str(error).split())[:MOST_REASON]}"
         return
     if not callable(function):
         yield "must name a function"
