@@ -28,18 +28,12 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
     topic_release,
 )
-from realtime_communication._core.hub.transforms cimport (
-    TRANSFORM_CHANGED,
-    TRANSFORM_FAILED,
-    TRANSFORM_REFUSED,
-    transform,
-)
+from realtime_communication._core.hub.transforms cimport publish_transformed, refusal_by_transform, transform_all
 from realtime_communication._core.hub.users cimport User, user_find, user_id, user_open
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport (
     ERROR_BACKPRESSURE,
     ERROR_FORBIDDEN,
-    ERROR_INTERNAL,
     ERROR_TOO_MANY_TARGETS,
     ERROR_UNAVAILABLE,
     JSON_TEXT,
@@ -146,33 +140,6 @@ cdef bint once(Core core, Slice sender, Slice topic, Slice key, Position* positi
     return True
 
 
-cdef int publish_payload(Core core, Slice topic, int kind, Slice sender, const Request* request, Session* excluded,
-                         Position* position) noexcept:
-    """Publishes what the transforms make of a request's payload. 0; -1 without memory, or a negative outcome."""
-    cdef bytes changed
-    cdef int outcome
-    if core.transforms is not None:
-        changed = transform(core.transforms, topic, request.payload, request.encoding, core.settings.frames.max_message,
-                            &core.counters, &outcome)
-        if outcome < 0:
-            return outcome
-        if outcome == TRANSFORM_CHANGED:
-            return core.publish(topic, kind, sender, slice_of(<const uint8_t*> changed, len(changed)), JSON_TEXT,
-                                excluded, position)
-    return core.publish(topic, kind, sender, request.payload, request.encoding, excluded, position)
-
-
-cdef const char* refusal_by_transform(int outcome, int* code) noexcept nogil:
-    """The ErrorCode and the message of a negative outcome; NULL when it was the memory."""
-    if outcome == TRANSFORM_REFUSED:
-        code[0] = ERROR_FORBIDDEN
-        return b"payload: refused by a transform"
-    if outcome == TRANSFORM_FAILED:
-        code[0] = ERROR_INTERNAL
-        return b"payload: a transform failed"
-    return NULL
-
-
 cdef void not_published(Core core, Session* session, const Request* request, int outcome) noexcept:
     cdef int code = 0
     cdef const char* message = refusal_by_transform(outcome, &code)
@@ -190,8 +157,15 @@ cdef object not_published_over_http(int outcome):
     return RequestError(error_name(code).decode(), message.decode())
 
 
+cdef inline int publish_payload(Core core, Slice topic, int kind, Slice sender, const Request* request,
+                                Session* excluded, Position* position) noexcept:
+    if core.transforms is not None:
+        return publish_transformed(core, topic, kind, sender, request, excluded, position)
+    return core.publish(topic, kind, sender, request.payload, request.encoding, excluded, position)
+
+
 cdef int publish_once(Core core, Slice sender, const Request* request, Session* session, Position* position) noexcept:
-    """Publishes a Broadcast, or finds the answer it got before. 0, or as `publish_payload`."""
+    """Publishes a Broadcast, or finds the answer it got before. 0, or as `publish_transformed`."""
     cdef Session* excluded = session if request.exclude_self else NULL
     cdef int kind = TOPIC_PLAIN
     cdef int outcome
@@ -279,25 +253,6 @@ cdef int check_targets(Core core, uint8_t permissions, const Patterns* patterns,
             if target_full(core, request.targets[i]):
                 message[0] = b"to: a recipient does not keep up; try again later"
                 return ERROR_BACKPRESSURE
-    return 0
-
-
-cdef int transform_all(Core core, const Request* request, dict changed) except -1:
-    """Fills `changed`: target -> its payload as bytes, or None where no transform counts. The outcome of the first that
-    is refused or fails, negated, and then nobody may get it; 0 otherwise. Raises MemoryError."""
-    cdef uint8_t place[256]
-    cdef bytes target
-    cdef uint32_t i
-    cdef int outcome = 0
-    for i in range(request.target_count):
-        target = (<const char*> request.targets[i].data)[:request.targets[i].size]
-        if target in changed:
-            continue
-        changed[target] = transform(
-            core.transforms, inbox_name(request.targets[i], place), request.payload, request.encoding,
-            core.settings.frames.max_message, &core.counters, &outcome)
-        if outcome < 0:
-            return -outcome
     return 0
 
 

@@ -6,6 +6,9 @@
 
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Slice
+from realtime_communication._core.hub.core cimport Core, Position
+from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.wire.envelope cimport Request
 
 
 cdef enum TransformOutcome:
@@ -22,3 +25,14 @@ cdef list transforms_read(object pairs)
 # nothing. `most` bytes are allowed.
 cdef bytes transform(list transforms, Slice topic, Slice payload, int encoding, size_t most, Counters* counters,
                      int* outcome)
+
+# Publishes what the transforms (there are some) make of a request's payload. 0; -1 without memory, or a negative
+# outcome, with nothing published.
+cdef int publish_transformed(Core core, Slice topic, int kind, Slice sender, const Request* request, Session* excluded,
+                             Position* position) noexcept
+# Transforms the payload of a DirectMessage for each of its targets: fills `changed`, target -> bytes, or None where no
+# pattern matches. 0, or the outcome of the first that is refused or fails, negated: then nobody may get the message.
+# Raises MemoryError.
+cdef int transform_all(Core core, const Request* request, dict changed) except -1
+# The ErrorCode and the message of a negative outcome; NULL for -1.
+cdef const char* refusal_by_transform(int outcome, int* code) noexcept nogil

@@ -1,11 +1,13 @@
 """Functions that payloads go through; `transforms.pxd` is the contract."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint32_t, uint8_t
 
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, slice_of
-from realtime_communication._core.hub.session cimport pattern_matches
+from realtime_communication._core.hub.core cimport Core, Position, inbox_name
+from realtime_communication._core.hub.session cimport Session, pattern_matches
+from realtime_communication._core.wire.envelope cimport ERROR_FORBIDDEN, ERROR_INTERNAL, Request
 from realtime_communication._core.wire.json_scan cimport json_validate
 from realtime_communication._core.wire.transcode cimport JSON_TEXT, transcode
 from realtime_communication._core.wire.utf8 cimport utf8_valid
@@ -72,6 +74,46 @@ cdef bytes transform(list transforms, Slice topic, Slice payload, int encoding, 
     counters.transform_errors += 1
     outcome[0] = TRANSFORM_FAILED
     return None
+
+
+cdef int publish_transformed(Core core, Slice topic, int kind, Slice sender, const Request* request, Session* excluded,
+                             Position* position) noexcept:
+    cdef int outcome
+    cdef bytes changed = transform(core.transforms, topic, request.payload, request.encoding,
+                                   core.settings.frames.max_message, &core.counters, &outcome)
+    if outcome < 0:
+        return outcome
+    if outcome == TRANSFORM_CHANGED:
+        return core.publish(topic, kind, sender, slice_of(<const uint8_t*> changed, len(changed)), JSON_TEXT, excluded,
+                            position)
+    return core.publish(topic, kind, sender, request.payload, request.encoding, excluded, position)
+
+
+cdef int transform_all(Core core, const Request* request, dict changed) except -1:
+    cdef uint8_t place[256]
+    cdef bytes target
+    cdef uint32_t i
+    cdef int outcome = 0
+    for i in range(request.target_count):
+        target = (<const char*> request.targets[i].data)[:request.targets[i].size]
+        if target in changed:
+            continue
+        changed[target] = transform(
+            core.transforms, inbox_name(request.targets[i], place), request.payload, request.encoding,
+            core.settings.frames.max_message, &core.counters, &outcome)
+        if outcome < 0:
+            return -outcome
+    return 0
+
+
+cdef const char* refusal_by_transform(int outcome, int* code) noexcept nogil:
+    if outcome == TRANSFORM_REFUSED:
+        code[0] = ERROR_FORBIDDEN
+        return b"payload: refused by a transform"
+    if outcome == TRANSFORM_FAILED:
+        code[0] = ERROR_INTERNAL
+        return b"payload: a transform failed"
+    return NULL
 
 
 def read(pairs):
