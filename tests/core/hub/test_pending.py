@@ -3,6 +3,7 @@
 import gc
 import json
 import random
+import sys
 from typing import Any
 
 import pytest
@@ -322,6 +323,20 @@ class TestLife:
         assert not pending.settled
         stats = hub.stats()
         assert (stats["pending"], stats["sessions"], stats["timers"], stats["users"]) == (0, 0, 0, 0)
+
+    @pytest.mark.parametrize("ending", ["settled", "ended", "late"])
+    def test_nothing_holds_it_afterwards(self, ending: str) -> None:
+        hub = Deferred()
+        connection = hub.connect("alice")
+        pending, known = hub.waiting.pop()
+        held = sys.getrefcount(pending)
+        if ending == "settled":
+            pending.settle(known)
+        elif ending == "ended":
+            connection.end()
+        else:
+            hub.server.advance(10_000)
+        assert sys.getrefcount(pending) == held - 1
 
     def test_a_hub_lives_as_long_as_its_connections(self) -> None:
         hub = Deferred()
