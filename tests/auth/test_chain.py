@@ -177,6 +177,7 @@ class TestConfigured:
         token = issuer_of(auth).access_token("alice", time.time())
         assert upgrade(chain, [bearer(token)], b"user_id=bob").user_id == "alice"
 
-    def test_a_kind_nobody_knows(self):
-        with pytest.raises(ValueError, match="not supported"):
-            chain_of(Auth(jwt_secret=SECRET, providers=(AuthProvider(type="oauth2"),)), bypass=False)
+    def test_an_issuer_whose_keys_nobody_has(self):
+        providers = (AuthProvider(type="oauth2", issuer="https://issuer.example"),)
+        with pytest.raises(ValueError, match="keys of oauth2"):
+            chain_of(Auth(jwt_secret=SECRET, providers=providers), bypass=False, key_sources=())

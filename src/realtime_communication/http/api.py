@@ -39,7 +39,7 @@ async def send(request: web.Request) -> web.Response:
 
 async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[str, Any]]) -> web.Response:
     services = request.app[SERVICES]
-    identity = require_permission(request, WRITE)
+    identity = await require_permission(request, WRITE)
     body = await read_json_body(request)
     limits = services.config.rate_limiting.headers
     try:
@@ -50,18 +50,23 @@ async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[s
     return json_response(answer, headers=limit_headers(limits, services.hub.user_limit(identity.user_id)))
 
 
-def identify(request: web.Request) -> Identity:
-    """Who sent the request. Raises AuthenticationFailed without or with wrong credentials."""
+async def identify(request: web.Request, *, in_url: bool = True) -> Identity:
+    """Who sent the request; without `in_url`, credentials count in headers only.
+
+    Raises AuthenticationFailed without or with wrong credentials, AuthenticationUnavailable when they cannot be
+    checked.
+    """
     headers = [(name.lower(), value) for name, value in request.raw_headers]
-    identity = request.app[SERVICES].chain.identify(headers, request.rel_url.raw_query_string.encode())
-    if identity is None:
+    query = request.rel_url.raw_query_string.encode() if in_url else b""
+    found = request.app[SERVICES].chain.identify(headers, query)
+    if found is None:
         raise AuthenticationFailed("this needs a token or an API key")
-    return identity
+    return found if isinstance(found, Identity) else await found
 
 
-def require_permission(request: web.Request, permission: int) -> Identity:
+async def require_permission(request: web.Request, permission: int) -> Identity:
     """As `identify`; raises HTTPForbidden when the identity lacks `permission`."""
-    identity = identify(request)
+    identity = await identify(request)
     if not identity.may(permission):
         raise web.HTTPForbidden
     return identity

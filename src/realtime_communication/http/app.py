@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from realtime_communication.http import api, debug, demo, health
+from realtime_communication.http import api, auth, debug, demo, health, mock_issuer
 from realtime_communication.http.answers import error_response
 from realtime_communication.http.security import answer_errors, apply_cors, on_prepare
 from realtime_communication.http.services import SERVICES, Services
@@ -19,7 +19,7 @@ def make_application(services: Services) -> web.Application:
     )
     application[SERVICES] = services
     application.on_response_prepare.append(on_prepare)
-    for part in (health, api, debug, demo):
+    for part in (health, api, auth, debug, demo, mock_issuer):
         part.add_routes(application)
     application.router.add_get("/ws", upgrade_required)
     return application
