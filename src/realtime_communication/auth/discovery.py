@@ -39,18 +39,21 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 class IssuerClient:
     """Fetches the keys of the issuer at `issuer`, a URL that the configuration has checked.
 
-    `ssl_context` is for issuers whose certificate the system's authorities have not signed.
+    Each of its requests may take `request_secs`. `ssl_context` is for issuers whose certificate the system's authorities
+    have not signed.
     """
 
     def __init__(
         self,
         issuer: str,
         *,
+        request_secs: float = REQUEST_SECS,
         ssl_context: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer = issuer
         self._url = urlsplit(issuer)
+        self._request_secs = request_secs
         self._ssl_context = ssl_context
         self._clock = clock
         self._key_set_url: str | None = None
@@ -65,7 +68,7 @@ class IssuerClient:
         async with aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_SECS),
+            timeout=aiohttp.ClientTimeout(total=self._request_secs),
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             auto_decompress=False,
         ) as session:
@@ -198,7 +201,7 @@ async def _get(session: aiohttp.ClientSession, url: str, most_bytes: int, what: 
                     raise FetchFailed(f"{what} is larger than {most_bytes} bytes")
             return bytes(body), _age_of(response.headers.get("Cache-Control", ""))
     except TimeoutError:
-        raise FetchFailed(f"{what} did not come within {REQUEST_SECS:g} s") from None
+        raise FetchFailed(f"{what} did not come in time") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise FetchFailed(f"{what} cannot be fetched ({type(error).__name__})") from None
 
