@@ -118,6 +118,22 @@ def test_what_was_unknown_a_moment_ago_starts_no_fetch():
     run(test)
 
 
+def test_the_first_fetch_takes_nothing_from_those_who_ask():
+    async def main():
+        issuer = Issuer()
+        keys = IssuerKeys("https://issuer.example", issuer.fetch, clock=lambda: issuer.now)
+        task = asyncio.create_task(keys.run())
+        assert await outcome(keys, "k1") == "k1"
+        issuer.key_ids = ["k2"]
+        assert await outcome(keys, "k2") == "k2"
+        assert issuer.fetches == 2
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
 def test_a_fetch_for_another_makes_an_unknown_key_known():
     async def test(issuer, keys):
         assert await outcome(keys, "late") == "unauthorized"
@@ -210,7 +226,7 @@ def test_down_from_the_start_is_no_wrong_credential():
             with pytest.raises(AuthenticationUnavailable) as caught:
                 await keys.lookup("k1")
             assert 1000 <= caught.value.retry_after_ms <= 10_000
-        assert issuer.fetches == 2
+        assert issuer.fetches == 1
         issuer.failure = None
         issuer.now += 10
         assert (await keys.lookup("k1")).key_id == "k1"

@@ -1,6 +1,7 @@
 """The rules for all tokens, alone. `test_jwt` and `test_oidc` attack them through the two verifiers."""
 
 import base64
+import contextlib
 import json
 
 import pytest
@@ -57,10 +58,8 @@ def test_one_text_per_value(value):
     text = segment(value)
     assert decoded(text) == value
     for other in (text + "=", text + "A", text[:-1] + chr(ord(text[-1]) ^ 1)):
-        try:
+        with contextlib.suppress(AuthenticationFailed):
             assert decoded(other) != value
-        except AuthenticationFailed:
-            pass
 
 
 def test_times_are_given_back():

@@ -35,6 +35,7 @@ from realtime_communication.auth.providers import (
     LAST_PRIORITY,
     ApiKeyProvider,
     BypassProvider,
+    Deferred,
     JwtProvider,
     NoTokenProvider,
     Provider,
@@ -104,7 +105,7 @@ class AuthenticationChain:
             agent = first.get(b"user-agent", b"").decode("utf-8", "replace") if self._shown is not None else ""
             if found is None or isinstance(found, Identity):
                 return None if found is None else self._presented(found, agent, peer)
-            return self._upgrade_later(found, agent, peer)
+            return Deferred(lambda: self._upgrade_later(found, agent, peer))
         except Exception as error:
             return _upgrade_refusal(error)
 
@@ -116,7 +117,7 @@ class AuthenticationChain:
             found = self._identify_message(token, api_key)
             if isinstance(found, Identity):
                 return self._presented(found, "", peer)
-            return self._message_later(found, peer)
+            return Deferred(lambda: self._message_later(found, peer))
         except Exception as error:
             return _message_refusal(error)
 
@@ -166,7 +167,7 @@ class AuthenticationChain:
             raise _noted(error, provider) from None
         if isinstance(found, Identity):
             return self._accepted(found, provider)
-        return self._verify_later(found, provider)
+        return Deferred(lambda: self._verify_later(found, provider))
 
     async def _verify_later(self, found: Awaitable[Identity], provider: Provider) -> Identity:
         try:
@@ -318,6 +319,16 @@ def key_sources_of(
         else:
             sources[provider.issuer] = mock.keys_for(provider.issuer)
     return tuple(sources.values())
+
+
+def mock_issuer_of(auth: Auth) -> MockIssuer | None:
+    """A stand-in for the issuers that are configured, None when there are none."""
+    issuers = {
+        provider.issuer: provider.audience or auth.jwt_audience
+        for provider in auth.providers
+        if provider.type == "oauth2" and provider.enabled
+    }
+    return MockIssuer(issuers) if issuers else None
 
 
 def _provider_of(

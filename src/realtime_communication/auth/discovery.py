@@ -39,8 +39,8 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 class IssuerClient:
     """Fetches the keys of the issuer at `issuer`, a URL that the configuration has checked.
 
-    Each of its requests may take `request_secs`. `ssl_context` is for issuers whose certificate the system's authorities
-    have not signed.
+    Each of its requests may take `request_secs`. `ssl_context` is for issuers whose certificate the system's
+    authorities have not signed.
     """
 
     def __init__(

@@ -3,7 +3,8 @@
 Whoever verifies a token asks `find`, which never waits, and `lookup` only for a key that is not there. Nobody but the
 service `run` fetches; a lookup asks it to, and waits for the end of that fetch together with everybody else who came
 meanwhile. A lookup may start a fetch once in `interval_secs`; without that right, and with no fetch under way, it is
-refused at once. Tokens with made-up key ids can so neither load the issuer nor pile up here.
+refused at once. Tokens with made-up key ids can so neither load the issuer nor pile up here. As long as there are no
+keys at all the service tries again by itself, and lookups wait only for an attempt that is due.
 
 When a fetch fails the keys that are known go on serving, however old: an issuer that is down must not lock everybody
 out. A fetch that succeeds replaces all of them, so that a key the issuer has withdrawn is gone.
@@ -115,9 +116,13 @@ class IssuerKeys:
             if self._waiting >= MAX_WAITING:
                 raise self._unavailable()
             return
-        if now < self._asked_at + self._interval:
-            raise _unknown_key() if self.loaded and not self._failures else self._unavailable()
-        self._asked_at = now
+        if not self.loaded:
+            if now < self._due_at:
+                raise self._unavailable()
+        elif now < self._asked_at + self._interval:
+            raise self._unavailable() if self._failures else _unknown_key()
+        else:
+            self._asked_at = now
         self._round = asyncio.Event()
         self._wanted.set()
 
@@ -131,9 +136,8 @@ class IssuerKeys:
         return _unknown_key()
 
     def _unavailable(self) -> AuthenticationUnavailable:
-        now = self._clock()
-        wait = min(self._asked_at + self._interval, self._due_at) - now
-        wait_ms = math.ceil(1000 * min(max(wait, 1.0), _MOST_RETRY_SECS)) if math.isfinite(wait) else 1000
+        wait = (self._asked_at + self._interval if self.loaded else self._due_at) - self._clock()
+        wait_ms = math.ceil(1000 * min(max(wait, 1.0), _MOST_RETRY_SECS))
         return AuthenticationUnavailable(
             "the token cannot be checked: the keys of its issuer are out of reach", retry_after_ms=wait_ms
         )

@@ -86,7 +86,10 @@ class MockIssuer:
             **(claims or {}),
         }
         key = self._rsa if algorithm == "RS256" else self._elliptic
-        return jwt.encode(made, key, algorithm=algorithm, headers={"kid": self._key_ids[algorithm]})
+        try:
+            return jwt.encode(made, key, algorithm=algorithm, headers={"kid": self._key_ids[algorithm]})
+        except TypeError:
+            raise ValueError("claims: `iss` must be a string") from None
 
     async def fetch(self) -> Fetched:
         """The keys, as a fetch from a real issuer gives them."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 from realtime_communication.auth.identity import ClaimError, Identity, identity_from_claims
 from realtime_communication.auth.issuer_keys import IssuerKeys
 from realtime_communication.auth.jwks import ASYMMETRIC_ALGORITHMS, KEY_ID, VerificationKey
-from realtime_communication.auth.providers import TokenProvider
+from realtime_communication.auth.providers import Deferred, TokenProvider
 from realtime_communication.auth.token_rules import (
     Names,
     SignedToken,
@@ -56,7 +56,7 @@ class OidcVerifier:
         check_parties(claims_of(taken_apart), issuer=self._keys.issuer, audience=None)
         key = self._keys.find(key_id)
         if key is None:
-            return self._verify_later(taken_apart, key_id, algorithm, now)
+            return Deferred(lambda: self._verify_later(taken_apart, key_id, algorithm, now))
         return self._identity(taken_apart, key, algorithm, now)
 
     async def _verify_later(self, token: SignedToken, key_id: str, algorithm: str, now: float) -> Identity:

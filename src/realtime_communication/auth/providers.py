@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from realtime_communication.auth.api_key import ApiKeyVerifier
 from realtime_communication.auth.identity import (
@@ -19,8 +19,20 @@ from realtime_communication.auth.jwt import ALGORITHMS, JwtVerifier
 from realtime_communication.auth.token_rules import Names
 from realtime_communication.errors import AuthenticationFailed
 
+T = TypeVar("T")
+
 BYPASS_PRIORITY: Final = 1_000_000  # behind every priority the configuration allows
 LAST_PRIORITY: Final = 2_000_000  # behind the bypass too
+
+
+class Deferred(Generic[T]):
+    """An Awaitable that begins its work when it is awaited; whoever has lost interest just drops it."""
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._begin = begin
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._begin().__await__()
 
 
 class Provider(Protocol):
