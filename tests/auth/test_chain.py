@@ -264,6 +264,19 @@ class TestSeveralProvidersForTokens:
         token = mock.token("eve", NOW, issuer="https://second.example", claims={"iss": ISSUER_URL})
         assert upgrade(chain("jwt"), [bearer(token)])[:2] == (401, "unauthorized")
 
+    def test_one_issuer_for_two_audiences(self, mock):
+        providers = tuple(
+            AuthProvider(type="oauth2", name=audience, issuer=ISSUER_URL, audience=audience) for audience in "ab"
+        )
+        auth = Auth(jwt_secret=SECRET, providers=providers)
+        made = chain_of(auth, bypass=False, key_sources=key_sources_of(auth, mock=mock), clock=lambda: NOW)
+        for audience in "ab":
+            token = mock.token("bob", NOW, claims={"aud": audience})
+            assert upgrade(made, [bearer(token)]).user_id == "bob"
+        for audience in ("c", ["a", "b"]):
+            token = mock.token("bob", NOW, claims={"aud": audience})
+            assert "aud" in upgrade(made, [bearer(token)])[2]
+
     def test_only_an_issuer(self, mock):
         auth = Auth(jwt_secret=SECRET, providers=(AuthProvider(type="oauth2", issuer=ISSUER_URL, audience="a"),))
         made = chain_of(auth, bypass=False, key_sources=key_sources_of(auth, mock=mock), clock=lambda: NOW)

@@ -6,11 +6,14 @@ import hashlib
 import hmac
 import json
 import time
+from datetime import UTC, datetime
 
 import jwt as pyjwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 
 from realtime_communication.auth.identity import ALL_PERMISSIONS, READ, SUBSCRIBE, WRITE, ClaimError, Identity
@@ -215,6 +218,51 @@ class TestGranted:
     def test_a_scope_that_is_no_string(self):
         with pytest.raises(ClaimError, match="scope"):
             granted({"scope": 7})
+
+
+VALUES = st.sampled_from(
+    [None, 0, -1, 1.5, True, "", "x", [], {}, AUDIENCE, [AUDIENCE], ISSUER, NOW, NOW - 60, NOW + 60, str(NOW), 2**40]
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    claims=st.dictionaries(st.sampled_from(["exp", "nbf", "iat", "iss", "aud", "sub"]), VALUES, max_size=3),
+    header=st.dictionaries(st.sampled_from(["typ", "crit", "kid", "b64", "jwk", "x"]), VALUES, max_size=1),
+    algorithm=st.sampled_from(["RS256", "RS384", "none", "HS256", "PS256"]),
+)
+def test_what_is_accepted_pyjwt_accepts_too(claims, header, algorithm):
+    token = by_hand({"alg": algorithm, "kid": "k1"} | header, GOOD | claims)
+    try:
+        identity = verifier_of().verify(token, NOW)
+    except AuthenticationFailed:
+        return
+    if not isinstance(identity, Identity):
+        return  # of a key that is not known: it would have to be asked for
+    now = datetime.fromtimestamp(NOW, UTC)
+    accepted = _decoded_at(now, token)
+    assert (accepted["sub"], accepted["exp"]) == (identity.user_id, identity.expires_at)
+
+
+def _decoded_at(now, token):
+    """PyJWT's opinion at another time than now: its own clock is the machine's."""
+    claims = pyjwt.decode(
+        token,
+        PRIVATE.public_key(),
+        ["RS256", "RS384", "RS512"],
+        audience=AUDIENCE,
+        issuer=ISSUER,
+        options={"verify_exp": False, "verify_nbf": False, "verify_iat": False, "require": ["exp"], "strict_aud": True},
+    )
+    assert claims["exp"] > now.timestamp()
+    assert claims.get("nbf", 0) <= now.timestamp() + 5
+    return claims
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text(max_size=200) | st.builds(".".join, st.lists(st.text("AQe-_=", max_size=40), max_size=5)))
+def test_any_text_is_refused_with_the_one_exception(token):
+    refused(token)
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])

@@ -19,7 +19,7 @@ async def never():
 
 
 JWT = JwtProvider(JwtVerifier(JwtRules(secret="a secret of the tests, 32 bytes or longer", issuer="i", audience="a")))
-OAUTH2 = OAuth2Provider(OidcVerifier(IssuerKeys(ISSUER, never), "a"), ISSUER)
+OAUTH2 = OAuth2Provider(OidcVerifier(IssuerKeys(ISSUER, never), "a"))
 KEYS = ApiKeyProvider(ApiKeyVerifier([ApiKey(key=hashed("key"), user="service")]))
 
 

@@ -117,6 +117,16 @@ def test_what_comes_back_from_others_is_the_same(hub, clock):
     assert len(there) == 1
 
 
+def test_a_listener_that_fails_hurts_nobody(revocations, clock, caplog):
+    told = []
+    revocations.on_revoked(lambda event: 1 / 0)
+    revocations.on_revoked(told.append)
+    assert revocations.revoke(login()) == 2
+    assert told == [login()]
+    assert revoked(revocations, clock)
+    assert any(record.exc_info for record in caplog.records)
+
+
 def test_an_old_one_closes_but_is_not_kept(revocations, hub):
     revocations.apply(login(until=NOW - 1))
     assert len(hub.told) == 1

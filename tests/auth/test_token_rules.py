@@ -33,6 +33,8 @@ def test_the_parts():
     [
         (token({"alg": "RS256"}, {"iss": "me"}), Names("RS256", "me")),
         (token({"alg": "HS256"}, {}), Names("HS256", None)),
+        (token({"alg": "HS256"}, {"aud": "us"}), Names("HS256", None, "us")),
+        (token({"alg": "HS256"}, {"aud": ["us"]}), Names("HS256", None)),
         (token({"alg": "HS256"}, {"iss": ["me"]}), Names("HS256", None)),
         (token({"alg": 7}, {"iss": "me"}), None),
         (token({}, {"iss": "me"}), None),

@@ -218,6 +218,16 @@ class TestRevoke:
         assert post(server, "/auth/revoke", {"user_id": "alice"}, {}).status == 401
         assert publish(server, alice["access_token"]).status == 200
 
+    def test_by_who_holds_the_token_and_nothing_else(self, server):
+        pair = issue(server)
+        assert post(server, "/auth/revoke", {"token": pair["refresh_token"]}, {}).json == {"revoked": 1}
+        assert error(publish(server, pair["access_token"])) == (401, "unauthorized")
+        assert error(post(server, "/auth/revoke", {"token": "x.y.z"}, {})) == (401, "unauthorized")
+        # Credentials that are there and wrong are not overlooked.
+        other = issue(server)
+        assert post(server, "/auth/revoke", {"token": other["access_token"]}, bearing("x.y.z")).status == 401
+        assert publish(server, other["access_token"]).status == 200
+
     def test_by_an_admin(self, server):
         alice, bob, carol = (issue(server, user_id=name) for name in ("alice", "bob", "carol"))
         for body in ({"user_id": "alice"}, {"session_id": bob["session_id"]}, {"token": carol["refresh_token"]}):

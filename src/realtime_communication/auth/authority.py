@@ -128,14 +128,18 @@ class TokenAuthority:
         )
         return self._pair(grant, requester, now, family=held.family, generation=held.generation + 1)
 
-    def revoke(self, request: RevokeRequest, by: Identity, now: float) -> int:
+    def revoke(self, request: RevokeRequest, by: Identity | None, now: float) -> int:
         """End a login, or all those of a user; how many connections of this process were closed.
 
-        An admin may end any, everybody else their own login. Raises RequestRefused (`forbidden`) and InvalidField.
+        An admin may end any, everybody else their own login. Whoever brings no credentials (None), as after the access
+        token has expired, may end the login of a token they hold: `token` is then the credential. Raises
+        AuthenticationFailed, RequestRefused (`forbidden`) and InvalidField.
         """
         given = [name for name in ("token", "session_id", "user_id") if getattr(request, name) is not None]
         if len(given) != 1:
             raise InvalidField("exactly one of token, session_id and user_id must be there")
+        if by is None:
+            return self._revoke_held(request.token, now)
         admin = by.may(ADMIN)
         if request.token is not None:
             user_id, login, expires_at = self._named_by(request.token)
@@ -150,6 +154,15 @@ class TokenAuthority:
             raise RequestRefused("forbidden", "user_id: only an admin may revoke all of a user")
         assert request.user_id is not None
         return self._revoke("user", request.user_id, now, None)
+
+    def _revoke_held(self, token: str | None, now: float) -> int:
+        if token is None:
+            raise AuthenticationFailed("this needs a token or an API key")
+        try:
+            _, login, expires_at = self._named_by(token)
+        except InvalidField as error:
+            raise AuthenticationFailed(str(error)) from None
+        return self._revoke("login", login, now, expires_at)
 
     def _check_login(self, grant: Grant, now: float) -> None:
         issued_at = self._revocations.earliest_issue(grant.user_id, now)

@@ -154,10 +154,10 @@ class AuthenticationChain:
         if len(self._tokens) < 2 or not isinstance(provider, TokenProvider):
             return True
         names = names_of(credential)
-        owner = None if names is None else next((one for one in self._tokens if one.fits(names)), None)
-        if owner is None:
+        fitting = [] if names is None else [one for one in self._tokens if one.fits(names)]
+        if names is None or not fitting:
             raise AuthenticationFailed("the token's algorithm and issuer are of no provider of this server")
-        return owner is provider
+        return provider is next((one for one in fitting if one.serves(names.audience)), fitting[0])
 
     def _verify(self, provider: Provider, credential: str) -> Identity | Awaitable[Identity]:
         now = self._clock()
@@ -350,7 +350,6 @@ def _provider_of(
         raise ValueError(f"auth.providers: the keys of {name} are not known; `issuer` is new or missing")
     return OAuth2Provider(
         OidcVerifier(keys[provider.issuer], provider.audience or auth.jwt_audience),
-        provider.issuer,
         name=name,
         priority=provider.priority,
     )

@@ -36,7 +36,12 @@ class OidcVerifier:
 
     def __init__(self, keys: IssuerKeys, audience: str) -> None:
         self._keys = keys
-        self._audience = audience
+        self.audience = audience
+
+    @property
+    def issuer(self) -> str:
+        """The issuer's name."""
+        return self._keys.issuer
 
     def verify(self, token: str, now: float) -> Identity | Awaitable[Identity]:
         """The identity of `token` at `now` (seconds since the epoch); an Awaitable of it when its key must be fetched.
@@ -70,7 +75,7 @@ class OidcVerifier:
         claims = claims_of(token)
         try:
             times = check_times(claims, now)
-            check_parties(claims, issuer=self._keys.issuer, audience=self._audience)
+            check_parties(claims, issuer=self._keys.issuer, audience=self.audience)
             return identity_from_claims(granted(claims), expires_at=times.expires_at, issued_at=times.issued_at)
         except ClaimError as error:
             raise AuthenticationFailed(f"the token's claims are refused: {error}") from None
@@ -101,14 +106,17 @@ def granted(claims: Mapping[str, Any]) -> dict[str, Any]:
 class OAuth2Provider(TokenProvider):
     """Bearer tokens of an OIDC issuer."""
 
-    def __init__(self, verifier: OidcVerifier, issuer: str, *, name: str = "oauth2", priority: int = 3) -> None:
+    def __init__(self, verifier: OidcVerifier, *, name: str = "oauth2", priority: int = 3) -> None:
         super().__init__(name, priority)
         self._verifier = verifier
-        self._issuer = issuer
 
     def fits(self, names: Names) -> bool:
         """Signed with a private key, and by this issuer."""
-        return names.algorithm in ASYMMETRIC_ALGORITHMS and names.issuer == self._issuer
+        return names.algorithm in ASYMMETRIC_ALGORITHMS and names.issuer == self._verifier.issuer
+
+    def serves(self, audience: str | None) -> bool:
+        """Of several providers for one issuer, the one for this audience."""
+        return audience == self._verifier.audience
 
     def verify(self, credential: str, now: float) -> Identity | Awaitable[Identity]:
         """Raises AuthenticationFailed, at once or when awaited."""

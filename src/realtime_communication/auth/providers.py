@@ -59,6 +59,10 @@ class TokenProvider:
         """Whether a token of these names is this provider's to verify, where there are several."""
         raise NotImplementedError
 
+    def serves(self, audience: str | None) -> bool:
+        """Whether the token is for this provider's audience, which decides where several fit."""
+        return True
+
     def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
         """The token. Raises AuthenticationFailed when the header has another scheme."""
         authorization = headers.get(b"authorization")

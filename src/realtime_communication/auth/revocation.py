@@ -59,7 +59,7 @@ class RevocationStore(Protocol):
         """The first `iat`, in whole seconds, that a new token of the user may have without being revoked itself."""
 
     def on_revoked(self, callback: Callable[[Revocation], None]) -> None:
-        """Call `callback` with each revocation made here, in this thread; it must not raise."""
+        """Call `callback` with each revocation made here, in this thread. One that fails hurts nobody else."""
 
     def apply(self, event: Revocation | Mapping[str, Any]) -> int:
         """As `revoke` for one made elsewhere, which is not told on. Raises ValueError when it is malformed."""
@@ -92,7 +92,10 @@ class Revocations:
         """As `RevocationStore.revoke`."""
         closed = self.apply(revocation)
         for listener in self._listeners:
-            listener(revocation)
+            try:
+                listener(revocation)
+            except Exception:
+                _log.exception("a revocation could not be told on", of=revocation.kind)
         return closed
 
     def earliest_issue(self, user_id: str, now: float) -> int:

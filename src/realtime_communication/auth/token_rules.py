@@ -46,6 +46,7 @@ class Names(msgspec.Struct, frozen=True):
 
     algorithm: str
     issuer: str | None
+    audience: str | None = None
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -125,13 +126,12 @@ def names_of(token: str) -> Names | None:
     """Who `token` says it comes from, None when it cannot be read. Never raises."""
     try:
         taken_apart = split(token)
-        issuer = claims_of(taken_apart).get("iss")
+        claims = claims_of(taken_apart)
     except AuthenticationFailed:
         return None
     algorithm = taken_apart.header.get("alg")
-    if not isinstance(algorithm, str):
-        return None
-    return Names(algorithm, issuer if isinstance(issuer, str) else None)
+    issuer, audience = (value if isinstance(value := claims.get(name), str) else None for name in ("iss", "aud"))
+    return Names(algorithm, issuer, audience) if isinstance(algorithm, str) else None
 
 
 def decoded(segment: str) -> bytes:

@@ -56,12 +56,18 @@ async def identify(request: web.Request, *, in_url: bool = True) -> Identity:
     Raises AuthenticationFailed without or with wrong credentials, AuthenticationUnavailable when they cannot be
     checked.
     """
+    identity = await find_identity(request, in_url=in_url)
+    if identity is None:
+        raise AuthenticationFailed("this needs a token or an API key")
+    return identity
+
+
+async def find_identity(request: web.Request, *, in_url: bool = True) -> Identity | None:
+    """As `identify`, and None without credentials."""
     headers = [(name.lower(), value) for name, value in request.raw_headers]
     query = request.rel_url.raw_query_string.encode() if in_url else b""
     found = request.app[SERVICES].chain.identify(headers, query)
-    if found is None:
-        raise AuthenticationFailed("this needs a token or an API key")
-    return found if isinstance(found, Identity) else await found
+    return found if found is None or isinstance(found, Identity) else await found
 
 
 async def require_permission(request: web.Request, permission: int) -> Identity:

@@ -20,7 +20,7 @@ from realtime_communication.auth.custom_claims import MAX_USER_AGENT
 from realtime_communication.auth.grants import InvalidField, TokenRequest
 from realtime_communication.errors import AuthenticationFailed, AuthenticationUnavailable, RequestRefused
 from realtime_communication.http.answers import error_response, json_response, limit_headers, refused_response
-from realtime_communication.http.api import identify, read_json_body
+from realtime_communication.http.api import find_identity, identify, read_json_body
 from realtime_communication.http.services import SERVICES
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ async def refresh(request: web.Request) -> web.Response:
 
 
 async def revoke(request: web.Request) -> web.Response:
-    """{token | session_id | user_id} → {revoked: connections closed}; for admins and the owner."""
+    """{token | session_id | user_id} → {revoked: connections closed}; for admins, the owner, and who holds `token`."""
     return await _answer(request, _revoke)
 
 
@@ -69,7 +69,7 @@ async def _refresh(request: web.Request, authority: TokenAuthority) -> object:
 
 
 async def _revoke(request: web.Request, authority: TokenAuthority) -> object:
-    by = await identify(request, in_url=False)
+    by = await find_identity(request, in_url=False)
     asked = await _body(request, RevokeRequest)
     return {"revoked": authority.revoke(asked, by, request.app[SERVICES].clock())}
 
