@@ -1,13 +1,18 @@
 """Where credentials are looked for, in what order, and what a wrong one is answered."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import inspect
 import itertools
 import json
 import logging
 import time
 
+import jwt as pyjwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from realtime_communication.auth.api_key import ApiKeyVerifier, hashed
 from realtime_communication.auth.chain import (
@@ -258,6 +263,23 @@ class TestSeveralProvidersForTokens:
             assert made.authenticate_message(token, None, "peer")[0] == "unauthorized"
         answer = made.authenticate_upgrade([bearer(relabelled)], b"", "peer")
         assert inspect.isawaitable(answer)  # a key that is not known may be a new one
+
+    @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+    def test_the_public_key_is_no_secret(self, chain, mock, algorithm):
+        """The classic confusion: the issuer's public key, which everybody has, as the key of an HMAC."""
+        made = chain("oauth2", "jwt", "second", "api_key")
+        digest = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}[algorithm]
+        good = mock.token("eve", NOW)
+        _, payload, _ = good.split(".")
+        key_id = pyjwt.get_unverified_header(good)["kid"]
+        public = pyjwt.PyJWKSet.from_dict(mock.key_set())[key_id].key
+        for encoding in (serialization.Encoding.PEM, serialization.Encoding.DER):
+            for form in (serialization.PublicFormat.SubjectPublicKeyInfo, serialization.PublicFormat.PKCS1):
+                head = base64.urlsafe_b64encode(json.dumps({"alg": algorithm, "kid": key_id}).encode()).rstrip(b"=")
+                text = head + b"." + payload.encode()
+                signature = hmac.digest(public.public_bytes(encoding, form), text, digest)
+                token = (text + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+                assert upgrade(made, [bearer(token)])[:2] == (401, "unauthorized")
 
     def test_a_key_is_of_its_issuer(self, chain, mock):
         """The mock signs for both with the same key, under the same id; the audience of the other is refused."""

@@ -5,7 +5,14 @@ import socket
 
 import pytest
 
-from realtime_communication.auth.discovery import MAX_KEY_SET_BYTES, AddressGuard, IssuerClient, _age_of, is_public
+from realtime_communication.auth.discovery import (
+    MAX_KEY_SET_BYTES,
+    AddressGuard,
+    IssuerClient,
+    _age_of,
+    _keys_in,
+    is_public,
+)
 from realtime_communication.auth.issuer_keys import FetchFailed
 from serving.oidc_issuer import WELL_KNOWN
 
@@ -180,6 +187,12 @@ def test_another_name_of_the_issuers_own_address_is_allowed(issuer):
         assert len(fetched(issuer).keys.keys) == 3
     else:
         refused(issuer, "private")
+
+
+@pytest.mark.parametrize("entries", ["[]", '[{"kty":"oct","k":"AAAA","kid":"k1"}]'])
+def test_a_set_without_a_usable_key_replaces_nothing(entries):
+    with pytest.raises(FetchFailed, match="no key"):
+        _keys_in(f'{{"keys":{entries}}}'.encode())
 
 
 def test_nobody_there():

@@ -216,6 +216,12 @@ def _age_of(cache_control: str) -> float:
 
 def _keys_in(body: bytes) -> KeySet:
     try:
-        return key_set(body)
+        found = key_set(body)
     except KeyRefused as error:
         raise FetchFailed(str(error)) from None
+    if not found.keys:
+        # More likely a mistake than the end of all keys; those that are known go on serving.
+        raise FetchFailed(
+            "the key set holds no key that can be used" + "".join(f"; {why}" for why in found.left_out[:1])
+        )
+    return found
