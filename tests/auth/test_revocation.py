@@ -108,6 +108,13 @@ def test_what_is_told_on(revocations, clock):
     assert revoked(revocations, clock, user_id="bob", login=None)
 
 
+def test_times_with_fractions(revocations, clock):
+    revocations.apply({"kind": "user", "name": "alice", "at": NOW + 0.75, "until": NOW + 60.5})
+    assert revoked(revocations, clock, issued_at=NOW)
+    assert revocations.earliest_issue("alice", NOW + 0.9) == NOW + 1
+    assert not revoked(revocations, clock, issued_at=NOW + 1)
+
+
 def test_what_comes_back_from_others_is_the_same(hub, clock):
     here, there = Revocations(hub.disconnect, clock=clock), Revocations(hub.disconnect, clock=clock)
     here.on_revoked(lambda event: there.apply(msgspec.json.decode(msgspec.json.encode(event))))
@@ -137,7 +144,8 @@ def test_an_old_one_closes_but_is_not_kept(revocations, hub):
     "change",
     [
         *({"kind": "all"}, {"kind": None}, {"name": ""}, {"name": "x" * 129}, {"name": 7}, {"at": -1}, {"at": "1"}),
-        *({"at": MAX_TIMESTAMP + 1}, {"until": None}, {"more": 1}),
+        *({"at": MAX_TIMESTAMP + 1}, {"until": None}, {"more": 1}, {"at": float("nan")}),
+        *({"until": float("nan")}, {"until": float("inf")}, {"until": -1}),
     ],
 )
 def test_malformed_events(revocations, hub, change):

@@ -36,8 +36,8 @@ class Revocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: Literal["login", "user"]
     name: str
-    at: int
-    until: int
+    at: float
+    until: float
 
 
 class Disconnect(Protocol):
@@ -113,7 +113,7 @@ class Revocations:
         table, now = self._tables[revocation.kind], self._clock()
         if revocation.until > now:
             # Revoked twice: the later of each time holds.
-            at = max(revocation.at, table.get(revocation.name, now) or 0)
+            at = max(int(revocation.at), table.get(revocation.name, now) or 0)
             table.put(revocation.name, at, max(revocation.until, table.until(revocation.name)), now)
         closed = self._disconnect(
             user_id=revocation.name if revocation.kind == "user" else None,
@@ -128,6 +128,8 @@ class Revocations:
 def _checked(event: Revocation | Mapping[str, Any]) -> Revocation:
     made = event if isinstance(event, Revocation) else msgspec.convert(event, Revocation)
     most = MAX_LOGIN_BYTES if made.kind == "login" else MAX_USER_ID_BYTES
-    if not 1 <= len(made.name.encode()) <= most or not 0 <= made.at <= MAX_TIMESTAMP:
-        raise ValueError("a revocation's `name` or `at` is out of range")
+    if not 1 <= len(made.name.encode()) <= most:
+        raise ValueError(f"a revocation's `name` must have 1 to {most} bytes")
+    if not (0 <= made.at <= MAX_TIMESTAMP and 0 <= made.until <= MAX_TIMESTAMP):
+        raise ValueError("a revocation's `at` and `until` must be seconds since the epoch")
     return made
