@@ -9,6 +9,7 @@ The tree answers first *whose* mistake it was, because that decides what the cal
     ├── PeerError                       code "peer"             the other end misbehaved or refused
     │   ├── RequestRefused              code from ERROR_CODES   one request failed, the connection goes on
     │   │   ├── AuthenticationFailed    code "unauthorized"     the credentials were refused
+    │   │   │   └── AuthenticationUnavailable  code "unavailable"  they cannot be checked now: who could is out of reach
     │   │   └── RateLimited             code "rate_limited"     wait `retry_after_ms`, then send again
     │   ├── ConnectionClosed            code "closed"           the connection ended with a code from CLOSE_CODES
     │   └── CircuitOpen                 code "unavailable"      a service that kept failing is left alone for a while
@@ -193,6 +194,14 @@ class AuthenticationFailed(RequestRefused):
 
     def __init__(self, message: str, *, code: str = "unauthorized") -> None:
         super().__init__(code, message)
+
+
+class AuthenticationUnavailable(AuthenticationFailed):
+    """The credentials cannot be checked right now, good or not: try again after `retry_after_ms`."""
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message, code="unavailable")
+        self.retry_after_ms = retry_after_ms
 
 
 class RateLimited(RequestRefused):

@@ -1,24 +1,37 @@
 """Where credentials are looked for, in what order, and what a wrong one is answered."""
 
+import asyncio
+import base64
+import hashlib
+import hmac
+import inspect
+import itertools
+import json
 import logging
 import time
 
+import jwt as pyjwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from realtime_communication.auth.api_key import ApiKeyVerifier, hashed
 from realtime_communication.auth.chain import (
-    ApiKeyProvider,
     AuthenticationChain,
-    BypassProvider,
-    JwtProvider,
     MalformedRequestError,
+    address_of,
     chain_of,
     issuer_of,
+    key_sources_of,
     parse_query,
 )
+from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.jwt import JwtRules, JwtVerifier
+from realtime_communication.auth.mock_issuer import MockIssuer
+from realtime_communication.auth.providers import ApiKeyProvider, BypassProvider, JwtProvider
+from realtime_communication.auth.revocation import Revocation, Revocations
 from realtime_communication.auth.tokens import TokenIssuer
-from realtime_communication.config.schema import ApiKey, Auth, AuthProvider
+from realtime_communication.config.schema import ApiKey, Auth, AuthProvider, CustomClaims
+from realtime_communication.errors import AuthenticationFailed, AuthenticationUnavailable
 
 SECRET = "a secret of the tests, 32 bytes or longer"
 NOW = 1_700_000_000.0
@@ -177,6 +190,229 @@ class TestConfigured:
         token = issuer_of(auth).access_token("alice", time.time())
         assert upgrade(chain, [bearer(token)], b"user_id=bob").user_id == "alice"
 
-    def test_a_kind_nobody_knows(self):
-        with pytest.raises(ValueError, match="not supported"):
-            chain_of(Auth(jwt_secret=SECRET, providers=(AuthProvider(type="oauth2"),)), bypass=False)
+    def test_an_issuer_whose_keys_nobody_has(self):
+        providers = (AuthProvider(type="oauth2", issuer="https://issuer.example"),)
+        with pytest.raises(ValueError, match="keys of oauth2"):
+            chain_of(Auth(jwt_secret=SECRET, providers=providers), bypass=False, key_sources=())
+
+
+ISSUER_URL = "https://issuer.example"
+
+
+ORDERS = tuple(itertools.permutations(("jwt", "oauth2", "second", "api_key")))
+
+
+@pytest.fixture(scope="module")
+def mock():
+    return MockIssuer({ISSUER_URL: "a", "https://second.example": "b"})
+
+
+class TestSeveralProvidersForTokens:
+    """A token goes to the one whose algorithm and issuer it names."""
+
+    @pytest.fixture
+    def chain(self, mock):
+        def make(*order):
+            priorities = {name: number for number, name in enumerate(order)}
+            providers = (
+                AuthProvider(type="jwt", priority=priorities.get("jwt", 9)),
+                AuthProvider(type="oauth2", issuer=ISSUER_URL, audience="a", priority=priorities.get("oauth2", 9)),
+                AuthProvider(
+                    type="oauth2",
+                    name="second",
+                    issuer="https://second.example",
+                    audience="b",
+                    priority=priorities.get("second", 9),
+                ),
+                AuthProvider(
+                    type="api_key",
+                    keys=(ApiKey(key=hashed("key"), user="service"),),
+                    priority=priorities.get("api_key", 9),
+                ),
+            )
+            auth = Auth(jwt_secret=SECRET, jwt_issuer="i", jwt_audience="a", providers=providers)
+            return chain_of(auth, bypass=False, key_sources=key_sources_of(auth, mock=mock), clock=lambda: NOW)
+
+        return make
+
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_the_order_does_not_matter_to_tokens(self, chain, mock, order):
+        made = chain(*order)
+        for token, user in (
+            (TOKEN, "alice"),
+            (mock.token("bob", NOW), "bob"),
+            (mock.token("carol", NOW, issuer="https://second.example", algorithm="ES256"), "carol"),
+        ):
+            assert upgrade(made, [bearer(token)]).user_id == user
+            assert upgrade(made, query=b"token=" + token.encode()).user_id == user
+            assert made.authenticate_message(token, None, "peer").user_id == user
+
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_between_a_token_and_a_key_the_order_decides(self, chain, mock, order):
+        made, token = chain(*order), mock.token("bob", NOW)
+        both = [bearer(token), (b"x-api-key", b"key")]
+        expected = "bob" if order.index("oauth2") < order.index("api_key") else "service"
+        assert upgrade(made, both).user_id == expected
+
+    def test_a_token_of_nobody_here(self, chain, mock):
+        made = chain("jwt", "oauth2", "second", "api_key")
+        foreign = MockIssuer({"https://third.example": "a"}).token("eve", NOW)
+        relabelled = MockIssuer({ISSUER_URL: "a"}).token("eve", NOW)
+        for token in (foreign, "a.b.c", "", "x" * 9000, mock.token("eve", NOW, claims={"iss": ISSUER_URL + "/"})):
+            assert upgrade(made, [bearer(token)])[:2] == (401, "unauthorized")
+            assert made.authenticate_message(token, None, "peer")[0] == "unauthorized"
+        answer = made.authenticate_upgrade([bearer(relabelled)], b"", "peer")
+        assert inspect.isawaitable(answer)  # a key that is not known may be a new one
+
+    @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+    def test_the_public_key_is_no_secret(self, chain, mock, algorithm):
+        """The classic confusion: the issuer's public key, which everybody has, as the key of an HMAC."""
+        made = chain("oauth2", "jwt", "second", "api_key")
+        digest = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}[algorithm]
+        good = mock.token("eve", NOW)
+        _, payload, _ = good.split(".")
+        key_id = pyjwt.get_unverified_header(good)["kid"]
+        public = pyjwt.PyJWKSet.from_dict(mock.key_set())[key_id].key
+        for encoding in (serialization.Encoding.PEM, serialization.Encoding.DER):
+            for form in (serialization.PublicFormat.SubjectPublicKeyInfo, serialization.PublicFormat.PKCS1):
+                head = base64.urlsafe_b64encode(json.dumps({"alg": algorithm, "kid": key_id}).encode()).rstrip(b"=")
+                text = head + b"." + payload.encode()
+                signature = hmac.digest(public.public_bytes(encoding, form), text, digest)
+                token = (text + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+                assert upgrade(made, [bearer(token)])[:2] == (401, "unauthorized")
+
+    def test_a_key_is_of_its_issuer(self, chain, mock):
+        """The mock signs for both with the same key, under the same id; the audience of the other is refused."""
+        token = mock.token("eve", NOW, issuer="https://second.example", claims={"iss": ISSUER_URL})
+        assert upgrade(chain("jwt"), [bearer(token)])[:2] == (401, "unauthorized")
+
+    def test_one_issuer_for_two_audiences(self, mock):
+        providers = tuple(
+            AuthProvider(type="oauth2", name=audience, issuer=ISSUER_URL, audience=audience) for audience in "ab"
+        )
+        auth = Auth(jwt_secret=SECRET, providers=providers)
+        made = chain_of(auth, bypass=False, key_sources=key_sources_of(auth, mock=mock), clock=lambda: NOW)
+        for audience in "ab":
+            token = mock.token("bob", NOW, claims={"aud": audience})
+            assert upgrade(made, [bearer(token)]).user_id == "bob"
+        for audience in ("c", ["a", "b"]):
+            token = mock.token("bob", NOW, claims={"aud": audience})
+            assert "aud" in upgrade(made, [bearer(token)])[2]
+
+    def test_only_an_issuer(self, mock):
+        auth = Auth(jwt_secret=SECRET, providers=(AuthProvider(type="oauth2", issuer=ISSUER_URL, audience="a"),))
+        made = chain_of(auth, bypass=False, key_sources=key_sources_of(auth, mock=mock), clock=lambda: NOW)
+        assert upgrade(made, [bearer(mock.token("bob", NOW))]).user_id == "bob"
+        assert upgrade(made, [bearer(TOKEN)])[0] == 401
+        assert upgrade(made, [(b"x-api-key", b"key")])[0] == 401
+
+
+class TestWaiting:
+    """Where the network must be asked there is an Awaitable, which never raises from the reactor's two callbacks."""
+
+    class Later:
+        name, priority = "later", 0
+
+        def __init__(self, answer):
+            self.answer = answer
+
+        def find(self, headers, query):
+            return query.get("later")
+
+        def verify(self, credential, now):
+            async def wait():
+                await asyncio.sleep(0)
+                if isinstance(self.answer, Exception):
+                    raise self.answer
+                return self.answer
+
+            return wait()
+
+    def settle(self, answer, ask, **options):
+        async def wait():
+            found = ask(AuthenticationChain([self.Later(answer)], lambda: NOW, **options))
+            assert inspect.isawaitable(found)
+            return await found
+
+        return asyncio.run(wait())
+
+    def upgrade(self, answer, **options):
+        return self.settle(answer, lambda chain: upgrade(chain, query=b"later=x"), **options)
+
+    def message(self, answer):
+        return self.settle(answer, lambda chain: chain.authenticate_message("x", None, "peer"))
+
+    def test_an_identity(self):
+        assert self.upgrade(Identity(user_id="alice")).user_id == "alice"
+        assert self.message(Identity(user_id="alice")).user_id == "alice"
+
+    def test_a_refusal(self):
+        assert self.upgrade(AuthenticationFailed("no"))[:3] == (401, "unauthorized", "no")
+        assert self.message(AuthenticationFailed("no")) == ("unauthorized", "no")
+
+    def test_out_of_reach(self):
+        error = AuthenticationUnavailable("later", retry_after_ms=2100)
+        assert self.upgrade(error) == (503, "unavailable", "later", [("Retry-After", "3")])
+        assert self.message(error) == ("unavailable", "later")
+
+    def test_an_error_of_its_own(self, caplog):
+        assert self.upgrade(RuntimeError("internals"))[:2] == (500, "internal")
+        assert self.message(RuntimeError("internals"))[0] == "internal"
+        assert len([record for record in caplog.records if record.exc_info]) == 2
+
+    def test_what_was_revoked_meanwhile(self):
+        revocations = Revocations(lambda **_: 0, clock=lambda: NOW)
+        revocations.revoke(Revocation("user", "alice", int(NOW), int(NOW) + 60))
+        identity = Identity(user_id="alice", issued_at=NOW - 5)
+        assert "revoked" in self.upgrade(identity, revocations=revocations)[2]
+
+    def test_identify_raises_when_awaited(self):
+        async def check():
+            chain = AuthenticationChain([self.Later(AuthenticationFailed("no"))])
+            with pytest.raises(AuthenticationFailed):
+                await chain.identify([], b"later=x")
+
+        asyncio.run(check())
+
+
+class TestRevocations:
+    def test_only_tokens_are_held_against_them(self, clock):
+        revocations = Revocations(lambda **_: 0, clock=clock)
+        keys = ApiKeyVerifier([ApiKey(key=hashed("key"), user="alice")])
+        chain = AuthenticationChain(
+            [ApiKeyProvider(keys), JwtProvider(JwtVerifier(RULES)), BypassProvider()], clock, revocations=revocations
+        )
+        assert upgrade(chain, [bearer(TOKEN)]).user_id == "alice"
+        revocations.revoke(Revocation("user", "alice", int(NOW), int(NOW) + 600))
+        status, code, message, _ = upgrade(chain, [bearer(TOKEN)])
+        assert (status, code) == (401, "unauthorized")
+        assert "revoked" in message
+        assert chain.authenticate_message(TOKEN, None, "peer") == ("unauthorized", message)
+        assert upgrade(chain, [(b"x-api-key", b"key")]).user_id == "alice"
+        assert upgrade(chain, query=b"user_id=alice").user_id == "alice"
+
+
+class TestPresence:
+    WANTED = CustomClaims(include_device_info=True, include_location=True)
+
+    def test_upgrade_and_message(self, clock):
+        chain = AuthenticationChain([JwtProvider(JwtVerifier(RULES))], clock, custom_claims=self.WANTED)
+        identity = chain.authenticate_upgrade(
+            [bearer(TOKEN), (b"user-agent", b"Fire\xfffox")], b"", "192.0.2.1:99", True
+        )
+        assert json.loads(identity.presence_info) == {
+            "device_info": {"user_agent": "Fire\ufffdfox"},
+            "location": {"address": "192.0.2.1"},
+        }
+        identity = chain.authenticate_message(TOKEN, None, "[2001:db8::1]:99")
+        assert json.loads(identity.presence_info) == {"location": {"address": "2001:db8::1"}}
+
+    def test_nothing_configured(self, chain):
+        assert upgrade(chain, [bearer(TOKEN), (b"user-agent", b"x")]).presence_info is None
+
+    @pytest.mark.parametrize(
+        ("peer", "address"),
+        [("1.2.3.4:5", "1.2.3.4"), ("[::1]:5", "::1"), ("1.2.3.4", "1.2.3.4"), ("::1", "::1"), ("", "")],
+    )
+    def test_addresses(self, peer, address):
+        assert address_of(peer) == address

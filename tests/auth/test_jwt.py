@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_communication.auth.jwt import LEEWAY_SECS, MAX_TOKEN_BYTES, JwtRules, JwtVerifier
+from realtime_communication.auth.jwt import JwtRules, JwtVerifier
+from realtime_communication.auth.token_rules import LEEWAY_SECS, MAX_TOKEN_BYTES
 from realtime_communication.errors import AuthenticationFailed
 
 NOW = 1_700_000_000

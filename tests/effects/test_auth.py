@@ -1,5 +1,6 @@
 """`[auth]`: who may come in."""
 
+import json
 import time
 
 import jwt
@@ -7,8 +8,12 @@ import msgspec
 import pytest
 
 from realtime_communication.auth.api_key import hashed
+from realtime_communication.auth.authority import Requester, TokenAuthority
 from realtime_communication.auth.chain import chain_of, issuer_of
-from realtime_communication.auth.identity import ADMIN, READ, SUBSCRIBE, WRITE
+from realtime_communication.auth.grants import TokenRequest
+from realtime_communication.auth.identity import ADMIN, READ, SUBSCRIBE, WRITE, Identity
+from realtime_communication.auth.refresh import Families
+from realtime_communication.auth.revocation import Revocation, Revocations
 from serving.tokens import SECRET, token
 
 OTHER = "another secret of at least thirty-two bytes, and more than sixty-four of them"
@@ -64,6 +69,82 @@ def test_access_token_expiry_hours(configure):
     issuer = issuer_of(configure({"auth": {"access_token_expiry_hours": 1.5}}).config.auth)
     claims = jwt.decode(issuer.access_token("alice", time.time()), options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 5400
+
+
+def authority_of(auth):
+    return TokenAuthority(auth, Revocations(lambda **_: 0), Families())
+
+
+def issued(auth, **fields):
+    """A pair for alice, asked for by an API key with this user agent from this address, and its claims."""
+    robot = Identity(user_id="robot", permissions=READ | WRITE | SUBSCRIBE, credential="api_key")
+    request = TokenRequest(user_id="alice", **fields)
+    pair = authority_of(auth).issue(request, robot, Requester("curl/8", "192.0.2.1"), time.time())
+    return pair, jwt.decode(pair.access_token, options={"verify_signature": False})
+
+
+def test_refresh_token_expiry_days(configure):
+    pair, claims = issued(configure({"auth": {"refresh_token_expiry_days": 0.5}}).config.auth)
+    assert pair.refresh_expires_at - claims["iat"] == 43_200
+    assert jwt.decode(pair.refresh_token, options={"verify_signature": False})["exp"] == pair.refresh_expires_at
+
+
+class TestCustomClaims:
+    """`[auth.custom_claims]`: in issued tokens, and in what presence shows of a connection."""
+
+    EFFECTS = {  # noqa: RUF012
+        "include_user_metadata": (True, {"user_metadata": {"team": "red"}}, {"user_metadata": {"team": "red"}}),
+        "include_device_info": (
+            True,
+            {"device_info": {"user_agent": "curl/8"}},
+            {"device_info": {"user_agent": "Firefox"}},
+        ),
+        "include_location": (True, {"location": {"address": "192.0.2.1"}}, {"location": {"address": "192.0.2.7"}}),
+        "custom_fields": ({"tier": "gold"}, {"tier": "gold"}, {"tier": "gold"}),
+    }
+    NAMES = {"user_metadata", "device_info", "location", "tier"}  # noqa: RUF012
+
+    def shown(self, configure, wanted):
+        """The further claims of a token, and what the presence of a connection with it shows."""
+        auth = configure({"auth": {"custom_claims": wanted}}).config.auth
+        pair, claims = issued(auth, user_metadata={"team": "red"})
+        headers = [(b"authorization", b"Bearer " + pair.access_token.encode()), (b"user-agent", b"Firefox")]
+        info = chain_of(auth, bypass=False).authenticate_upgrade(headers, b"", "192.0.2.7:1234").presence_info
+        return {name: claims[name] for name in claims.keys() & self.NAMES}, info and json.loads(info)
+
+    def check(self, configure, key):
+        value, claims, info = self.EFFECTS[key]
+        assert self.shown(configure, {}) == ({}, None)
+        assert self.shown(configure, {key: value}) == (claims, info)
+
+    def test_include_user_metadata(self, configure):
+        self.check(configure, "include_user_metadata")
+
+    def test_include_device_info(self, configure):
+        self.check(configure, "include_device_info")
+
+    def test_include_location(self, configure):
+        self.check(configure, "include_location")
+
+    def test_custom_fields(self, configure):
+        self.check(configure, "custom_fields")
+
+
+def test_revoking_closes_live_connections(serve):
+    running = serve()
+    hub = running.worker._hub
+    now = int(time.time())
+    phone, desk, other = (
+        running.raw(authorization="Bearer " + token(user, session_id=login))
+        for user, login in (("alice", "phone"), ("alice", "desk"), ("bob", "b"))
+    )
+    revocations = Revocations(hub.disconnect)
+    assert running.ask(lambda: revocations.revoke(Revocation("login", "phone", now, now + 60))) == 1
+    assert phone.closed_with() == 4401
+    assert desk.ping_works()
+    assert running.ask(lambda: revocations.revoke(Revocation("user", "alice", now, now + 60))) == 1
+    assert desk.closed_with() == 4401
+    assert other.ping_works()
 
 
 KEY = {"key": hashed("open sesame"), "user": "robot", "roles": ["worker"], "permissions": ["write"]}

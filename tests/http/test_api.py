@@ -1,7 +1,12 @@
 """Publishing over HTTP."""
 
+import asyncio
+
 import pytest
 
+from realtime_communication.auth.chain import AuthenticationChain
+from realtime_communication.auth.identity import WRITE, Identity
+from realtime_communication.errors import AuthenticationFailed, AuthenticationUnavailable
 from realtime_communication.http.attempts import Attempts
 
 JSON = {"Content-Type": "application/json"}
@@ -30,6 +35,45 @@ def test_without_credentials(server, headers):
 def test_without_permission(server, bearer):
     answer = server.request("POST", "/api/publish", b"{}", bearer(permissions=["read"]) | JSON)
     assert (answer.status, answer.json["error"]["code"]) == (403, "forbidden")
+
+
+class Later:
+    """A provider that has to wait for its answer."""
+
+    name, priority = "later", 0
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def find(self, headers, query):
+        return "credential"
+
+    def verify(self, credential, now):
+        async def wait():
+            await asyncio.sleep(0)
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+        return wait()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (Identity(user_id="alice", permissions=WRITE), 200, None),
+        (Identity(user_id="alice"), 403, "forbidden"),
+        (AuthenticationFailed("no"), 401, "unauthorized"),
+        (AuthenticationUnavailable("later", retry_after_ms=2100), 503, "unavailable"),
+        (RuntimeError("internals"), 500, "internal"),
+    ],
+)
+def test_credentials_that_take_a_while(server, answer, status, code):
+    server.services.chain = AuthenticationChain([Later(answer)])
+    answer = server.request("POST", "/api/publish", b'{"topic":"t"}', JSON)
+    assert answer.status == status
+    assert code is None or answer.json["error"]["code"] == code
+    assert answer.headers.get("Retry-After") == ("3" if status == 503 else None)
 
 
 def test_an_expired_token(server, bearer):

@@ -67,6 +67,7 @@ def _identity_of(key: ApiKey) -> Identity:
     return Identity(
         user_id=checked_name(key.user, "user", MAX_USER_ID_BYTES),
         permissions=permissions,
+        credential="api_key",
     )
 
 

@@ -3,35 +3,54 @@
 A request is searched for each provider's credential in turn: its header first, then its query parameter. The first
 credential found decides: when it is wrong the request is refused, and nothing else in it is tried. A request without
 any is no error for a WebSocket, whose first message may still authenticate.
+
+Where several providers take tokens, a token belongs to the one whose kind of algorithm and whose issuer it names; the
+others pass it over, and it is refused when it is nobody's.
+
+Most credentials are verified at once. One that needs the network, for the keys of an issuer, gives an Awaitable instead
+of an answer, for the caller to await in the running loop.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
 
 from realtime_communication.auth.api_key import ApiKeyVerifier
-from realtime_communication.auth.identity import (
-    MAX_USER_ID_BYTES,
-    READ,
-    SUBSCRIBE,
-    WRITE,
-    ClaimError,
-    Identity,
-    checked_name,
+from realtime_communication.auth.authority import issuer_of as issuer_of
+from realtime_communication.auth.authority import jwt_rules_of
+from realtime_communication.auth.custom_claims import is_wanted
+from realtime_communication.auth.discovery import IssuerClient
+from realtime_communication.auth.identity import Identity
+from realtime_communication.auth.issuer_keys import IssuerKeys
+from realtime_communication.auth.jwt import JwtVerifier
+from realtime_communication.auth.mock_issuer import MockIssuer
+from realtime_communication.auth.oidc import OAuth2Provider, OidcVerifier
+from realtime_communication.auth.presence_info import presence_info
+from realtime_communication.auth.providers import (
+    LAST_PRIORITY,
+    ApiKeyProvider,
+    BypassProvider,
+    Deferred,
+    JwtProvider,
+    NoTokenProvider,
+    Provider,
+    TokenProvider,
 )
-from realtime_communication.auth.jwt import MAX_TOKEN_BYTES, JwtRules, JwtVerifier
-from realtime_communication.auth.tokens import TokenIssuer
-from realtime_communication.config.schema import Auth, AuthProvider
-from realtime_communication.errors import AuthenticationFailed
+from realtime_communication.auth.revocation import RevocationStore
+from realtime_communication.auth.token_rules import names_of
+from realtime_communication.config.schema import Auth, AuthProvider, CustomClaims
+from realtime_communication.errors import AuthenticationFailed, AuthenticationUnavailable
 from realtime_communication.observability.logs import get_logger
+from realtime_communication.resilience.breaker import CircuitBreaker
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 Refusal = tuple[int, str, str, list[tuple[str, str]]]  # HTTP status, error code, message, extra headers
-
-SECONDS_PER_HOUR: Final = 3600
-LAST_PRIORITY: Final = 2_000_000  # behind every priority the configuration allows, and behind the bypass
+MessageRefusal = tuple[str, str]  # error code, message
 
 _log = get_logger(__name__)
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
@@ -41,165 +60,181 @@ class MalformedRequestError(ValueError):
     """A query string that is not percent-encoded text, or something that must be unique and is there twice."""
 
 
-class Provider(Protocol):
-    """One way to authenticate."""
+class AuthenticationChain:
+    """All providers; `clock` gives seconds since the epoch.
 
-    name: str
-    priority: int
-
-    def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
-        """The credential in a request, None when there is none. Raises AuthenticationFailed when it cannot be one."""
-
-    def verify(self, credential: str, now: float) -> Identity:
-        """Raises AuthenticationFailed."""
-
-
-class JwtProvider:
-    """`Authorization: Bearer` or `?token=`."""
-
-    def __init__(self, verifier: JwtVerifier, *, name: str = "jwt", priority: int = 1) -> None:
-        self.name = name
-        self.priority = priority
-        self._verifier = verifier
-
-    def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
-        authorization = headers.get(b"authorization")
-        if authorization is None:
-            return query.get("token")
-        scheme, _, credential = authorization.decode("latin-1").partition(" ")
-        if scheme.lower() != "bearer":
-            raise AuthenticationFailed("the Authorization header must use the Bearer scheme")
-        return credential.strip(" \t")
-
-    def verify(self, credential: str, now: float) -> Identity:
-        if len(credential) > MAX_TOKEN_BYTES:
-            raise AuthenticationFailed(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
-        return self._verifier.verify(credential, now)
-
-
-class ApiKeyProvider:
-    """A header (`X-API-Key`) or a query parameter (`api_key`), both names configurable."""
+    `revocations`, where there are any, holds tokens that are no longer accepted; `custom_claims` says what presence
+    shows. `key_sources` are the issuers' keys: somebody must run the service of each.
+    """
 
     def __init__(
         self,
-        verifier: ApiKeyVerifier,
+        providers: Sequence[Provider],
+        clock: Callable[[], float] = time.time,
         *,
-        header: str = "X-API-Key",
-        query_param: str = "api_key",
-        name: str = "api_key",
-        priority: int = 2,
+        revocations: RevocationStore | None = None,
+        custom_claims: CustomClaims | None = None,
+        key_sources: Sequence[IssuerKeys] = (),
     ) -> None:
-        self.name = name
-        self.priority = priority
-        self._verifier = verifier
-        self._header = header.lower().encode()
-        self._query_param = query_param
-
-    def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
-        given = headers.get(self._header)
-        return given.decode("latin-1") if given is not None else query.get(self._query_param)
-
-    def verify(self, credential: str, now: float) -> Identity:
-        identity = self._verifier.verify(credential)
-        if identity is None:
-            raise AuthenticationFailed("the API key is not known")
-        return identity
-
-
-class NoTokenProvider(JwtProvider):
-    """Finds tokens only to refuse them, where no provider for tokens is enabled.
-
-    A credential that is present and cannot be checked is a wrong one; to overlook it would leave the client in doubt.
-    """
-
-    def __init__(self) -> None:
-        self.name = "no tokens"
-        self.priority = LAST_PRIORITY
-
-    def verify(self, credential: str, now: float) -> Identity:
-        raise AuthenticationFailed("tokens are not accepted here")
-
-
-class BypassProvider:
-    """Believes `?user_id=`; for `testing.bypass_auth`, which the configuration allows in the test profile alone."""
-
-    name = "bypass"
-    priority = 1_000_000
-
-    def find(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
-        return query.get("user_id")
-
-    def verify(self, credential: str, now: float) -> Identity:
-        try:
-            user_id = checked_name(credential, "user_id", MAX_USER_ID_BYTES)
-        except ClaimError as error:
-            raise AuthenticationFailed(str(error)) from None
-        return Identity(user_id=user_id, permissions=READ | WRITE | SUBSCRIBE)
-
-
-class AuthenticationChain:
-    """All providers; `clock` gives seconds since the epoch."""
-
-    def __init__(self, providers: Sequence[Provider], clock: Callable[[], float] = time.time) -> None:
         self._providers = sorted(providers, key=lambda provider: provider.priority)
+        self._tokens = [provider for provider in self._providers if isinstance(provider, TokenProvider)]
         self._clock = clock
+        self._revocations = revocations
+        self._shown = custom_claims if custom_claims is not None and is_wanted(custom_claims) else None
+        self.key_sources = tuple(key_sources)
 
-    def identify(self, headers: Headers, query: bytes) -> Identity | None:
-        """The identity of a request; None when it carries no credential.
+    def identify(self, headers: Headers, query: bytes) -> Identity | Awaitable[Identity] | None:
+        """The identity of a request, or an Awaitable of it; None when it carries no credential.
 
-        Raises AuthenticationFailed when the first credential found is refused, MalformedRequestError when the query
-        cannot be read.
+        Both raise AuthenticationFailed when the first credential found is refused, AuthenticationUnavailable when it
+        cannot be checked now; this call MalformedRequestError too, when the query cannot be read.
         """
-        first: dict[bytes, bytes] = {}
-        for name, value in headers:
-            if name in first and name == b"authorization":
-                raise MalformedRequestError("the Authorization header is there twice")
-            first.setdefault(name, value)
-        parameters = parse_query(query) if query else {}
-        for provider in self._providers:
-            credential = provider.find(first, parameters)
-            if credential is not None:
-                return self._verify(provider, credential)
-        return None
+        first = _first_of(headers)
+        return self._identify(first, parse_query(query) if query else {})
 
     def authenticate_upgrade(
         self, headers: Headers, query: bytes, peer: str, secure: bool = False
-    ) -> Identity | Refusal | None:
-        """What the reactor asks before it accepts a WebSocket. Never raises."""
-        try:
-            return self.identify(headers, query)
-        except (AuthenticationFailed, MalformedRequestError) as error:
-            return refusal_of(error)
-        except Exception:
-            _log.exception("authentication failed by an error of its own")
-            return (500, "internal", "authentication failed", [])
+    ) -> Identity | Refusal | Awaitable[Identity | Refusal] | None:
+        """What the reactor asks before it accepts a WebSocket. Neither this nor what it returns ever raises.
 
-    def authenticate_message(self, token: str | None, api_key: str | None, peer: str) -> Identity | tuple[str, str]:
-        """What the reactor asks when the first message is `Authenticate`, and for `Refresh`. Never raises."""
+        `peer` is the client's address with or without a port, "" where there is none.
+        """
         try:
-            for provider in self._providers:
-                credential = api_key if isinstance(provider, ApiKeyProvider) else token
-                if credential is not None:
-                    return self._verify(provider, credential)
-        except AuthenticationFailed as error:
-            return (error.code, error.message)
-        except Exception:
-            _log.exception("authentication failed by an error of its own")
-            return ("internal", "authentication failed")
-        return ("unauthorized", "this kind of credential is not accepted here")
+            first = _first_of(headers)
+            found = self._identify(first, parse_query(query) if query else {})
+            agent = first.get(b"user-agent", b"").decode("utf-8", "replace") if self._shown is not None else ""
+            if found is None or isinstance(found, Identity):
+                return None if found is None else self._presented(found, agent, peer)
+            return Deferred(lambda: self._upgrade_later(found, agent, peer))
+        except Exception as error:
+            return _upgrade_refusal(error)
 
-    def _verify(self, provider: Provider, credential: str) -> Identity:
+    def authenticate_message(
+        self, token: str | None, api_key: str | None, peer: str
+    ) -> Identity | MessageRefusal | Awaitable[Identity | MessageRefusal]:
+        """What the reactor asks when the first message is `Authenticate`, and for `Refresh`. Never raises, as above."""
         try:
-            return provider.verify(credential, self._clock())
+            found = self._identify_message(token, api_key)
+            if isinstance(found, Identity):
+                return self._presented(found, "", peer)
+            return Deferred(lambda: self._message_later(found, peer))
+        except Exception as error:
+            return _message_refusal(error)
+
+    async def _upgrade_later(self, found: Awaitable[Identity], agent: str, peer: str) -> Identity | Refusal:
+        try:
+            return self._presented(await found, agent, peer)
+        except Exception as error:
+            return _upgrade_refusal(error)
+
+    async def _message_later(self, found: Awaitable[Identity], peer: str) -> Identity | MessageRefusal:
+        try:
+            return self._presented(await found, "", peer)
+        except Exception as error:
+            return _message_refusal(error)
+
+    def _identify(
+        self, first: Mapping[bytes, bytes], query: Mapping[str, str]
+    ) -> Identity | Awaitable[Identity] | None:
+        for provider in self._providers:
+            credential = provider.find(first, query)
+            if credential is not None and self._belongs(provider, credential):
+                return self._verify(provider, credential)
+        return None
+
+    def _identify_message(self, token: str | None, api_key: str | None) -> Identity | Awaitable[Identity]:
+        for provider in self._providers:
+            credential = api_key if isinstance(provider, ApiKeyProvider) else token
+            if credential is not None and self._belongs(provider, credential):
+                return self._verify(provider, credential)
+        raise AuthenticationFailed("this kind of credential is not accepted here")
+
+    def _belongs(self, provider: Provider, credential: str) -> bool:
+        """Whether `provider` is to verify the credential it has found. Raises AuthenticationFailed when nobody is."""
+        if len(self._tokens) < 2 or not isinstance(provider, TokenProvider):
+            return True
+        names = names_of(credential)
+        fitting = [] if names is None else [one for one in self._tokens if one.fits(names)]
+        if names is None or not fitting:
+            raise AuthenticationFailed("the token's algorithm and issuer are of no provider of this server")
+        return provider is next((one for one in fitting if one.serves(names.audience)), fitting[0])
+
+    def _verify(self, provider: Provider, credential: str) -> Identity | Awaitable[Identity]:
+        now = self._clock()
+        try:
+            found = provider.verify(credential, now)
         except AuthenticationFailed as error:
-            _log.debug("credentials refused", provider=provider.name, reason=error.message)
-            raise
+            raise _noted(error, provider) from None
+        if isinstance(found, Identity):
+            return self._accepted(found, provider)
+        return Deferred(lambda: self._verify_later(found, provider))
+
+    async def _verify_later(self, found: Awaitable[Identity], provider: Provider) -> Identity:
+        try:
+            identity = await found
+        except AuthenticationFailed as error:
+            raise _noted(error, provider) from None
+        return self._accepted(identity, provider)
+
+    def _accepted(self, identity: Identity, provider: Provider) -> Identity:
+        """`identity`, unless its token has been revoked."""
+        if self._revocations is not None and identity.credential == "token":
+            try:
+                self._revocations.check(identity, self._clock())
+            except AuthenticationFailed as error:
+                raise _noted(error, provider) from None
+        return identity
+
+    def _presented(self, identity: Identity, agent: str, peer: str) -> Identity:
+        """`identity` with what its presence shows."""
+        if self._shown is None:
+            return identity
+        info = presence_info(identity.claims, self._shown, user_agent=agent, address=address_of(peer))
+        return msgspec.structs.replace(identity, presence_info=info)
+
+
+def address_of(peer: str) -> str:
+    """The address in `host:port` and `[host]:port`, or `peer` itself when there is no port."""
+    if peer.startswith("["):
+        return peer[1:].partition("]")[0]
+    return peer.partition(":")[0] if peer.count(":") == 1 else peer
+
+
+def _first_of(headers: Headers) -> dict[bytes, bytes]:
+    first: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in first and name == b"authorization":
+            raise MalformedRequestError("the Authorization header is there twice")
+        first.setdefault(name, value)
+    return first
+
+
+def _noted(error: AuthenticationFailed, provider: Provider) -> AuthenticationFailed:
+    _log.debug("credentials refused", provider=provider.name, reason=error.message)
+    return error
+
+
+def _upgrade_refusal(error: Exception) -> Refusal:
+    if isinstance(error, (AuthenticationFailed, MalformedRequestError)):
+        return refusal_of(error)
+    _log.exception("authentication failed by an error of its own")
+    return (500, "internal", "authentication failed", [])
+
+
+def _message_refusal(error: Exception) -> MessageRefusal:
+    if isinstance(error, AuthenticationFailed):
+        return (error.code, error.message)
+    _log.exception("authentication failed by an error of its own")
+    return ("internal", "authentication failed")
 
 
 def refusal_of(error: AuthenticationFailed | MalformedRequestError) -> Refusal:
     """The HTTP answer to a refused credential."""
     if isinstance(error, MalformedRequestError):
         return (400, "bad_request", str(error), [])
+    if isinstance(error, AuthenticationUnavailable):
+        wait = math.ceil((error.retry_after_ms or 0) / 1000)
+        return (503, error.code, error.message, [("Retry-After", str(max(1, wait)))])
     # RFC 9110 section 11.6.1: a 401 names the scheme that would be accepted.
     return (401, error.code, error.message, [("WWW-Authenticate", 'Bearer error="invalid_token"')])
 
@@ -239,27 +274,70 @@ def _unquoted(text: bytes) -> str:
         raise MalformedRequestError("the query is not UTF-8") from None
 
 
-def chain_of(auth: Auth, *, bypass: bool) -> AuthenticationChain:
+def chain_of(
+    auth: Auth,
+    *,
+    bypass: bool,
+    previous_secrets: tuple[str, ...] = (),
+    revocations: RevocationStore | None = None,
+    key_sources: Sequence[IssuerKeys] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> AuthenticationChain:
     """The providers the configuration enables; `bypass` adds the one that believes `?user_id=`.
 
-    Raises ValueError when a secret, a key or a kind of provider cannot be used.
+    `previous_secrets` are those before a rotation of `auth.jwt_secret`. `key_sources` are the issuers' keys as
+    `key_sources_of` makes them; after a reload, those of the chain before. Raises ValueError when a secret, a key or an
+    issuer cannot be used.
     """
-    providers: list[Provider] = [_provider_of(provider, auth) for provider in auth.providers if provider.enabled]
-    kinds = {provider.type for provider in auth.providers if provider.enabled}
-    if "jwt" not in kinds:
+    sources = key_sources_of(auth) if key_sources is None else key_sources
+    keys = {source.issuer: source for source in sources}
+    providers: list[Provider] = [
+        _provider_of(provider, auth, previous_secrets, keys) for provider in auth.providers if provider.enabled
+    ]
+    if not any(isinstance(provider, TokenProvider) for provider in providers):
         providers.append(NoTokenProvider())
-    if "api_key" not in kinds:
+    if not any(isinstance(provider, ApiKeyProvider) for provider in providers):
         # Knows no key, so it refuses every one.
         providers.append(ApiKeyProvider(ApiKeyVerifier(()), priority=LAST_PRIORITY))
     if bypass:
         providers.append(BypassProvider())
-    return AuthenticationChain(providers)
+    return AuthenticationChain(
+        providers, clock, revocations=revocations, custom_claims=auth.custom_claims, key_sources=sources
+    )
 
 
-def _provider_of(provider: AuthProvider, auth: Auth) -> Provider:
+def key_sources_of(
+    auth: Auth, *, breaker: CircuitBreaker | None = None, mock: MockIssuer | None = None
+) -> tuple[IssuerKeys, ...]:
+    """The keys of each issuer that is configured, to be fetched behind `breaker`, or taken from `mock`."""
+    sources: dict[str, IssuerKeys] = {}
+    for provider in auth.providers:
+        if provider.type != "oauth2" or not provider.enabled or provider.issuer in sources:
+            continue
+        if mock is None:
+            sources[provider.issuer] = IssuerKeys(provider.issuer, IssuerClient(provider.issuer).fetch, breaker=breaker)
+        else:
+            sources[provider.issuer] = mock.keys_for(provider.issuer)
+    return tuple(sources.values())
+
+
+def mock_issuer_of(auth: Auth) -> MockIssuer | None:
+    """A stand-in for the issuers that are configured, None when there are none."""
+    issuers = {
+        provider.issuer: provider.audience or auth.jwt_audience
+        for provider in auth.providers
+        if provider.type == "oauth2" and provider.enabled
+    }
+    return MockIssuer(issuers) if issuers else None
+
+
+def _provider_of(
+    provider: AuthProvider, auth: Auth, previous_secrets: tuple[str, ...], keys: Mapping[str, IssuerKeys]
+) -> Provider:
     name = provider.name or provider.type
     if provider.type == "jwt":
-        return JwtProvider(JwtVerifier(jwt_rules_of(auth)), name=name, priority=provider.priority)
+        verifier = JwtVerifier(jwt_rules_of(auth, previous_secrets))
+        return JwtProvider(verifier, name=name, priority=provider.priority)
     if provider.type == "api_key":
         return ApiKeyProvider(
             ApiKeyVerifier(provider.keys),
@@ -268,29 +346,10 @@ def _provider_of(provider: AuthProvider, auth: Auth) -> Provider:
             name=name,
             priority=provider.priority,
         )
-    raise ValueError(f"auth.providers: {name} is of a type that is not supported")
-
-
-def jwt_rules_of(auth: Auth) -> JwtRules:
-    """What the configuration holds tokens against."""
-    return JwtRules(
-        secret=auth.jwt_secret,
-        issuer=auth.jwt_issuer,
-        audience=auth.jwt_audience,
-        algorithms=auth.jwt_algorithms,
-        validate_issuer=auth.validate_issuer,
-        validate_audience=auth.validate_audience,
-        validate_exp=auth.validate_exp,
-        validate_nbf=auth.validate_nbf,
-    )
-
-
-def issuer_of(auth: Auth) -> TokenIssuer:
-    """Issues tokens that this configuration accepts."""
-    return TokenIssuer(
-        secret=auth.jwt_secret,
-        issuer=auth.jwt_issuer,
-        audience=auth.jwt_audience,
-        lifetime_secs=int(auth.access_token_expiry_hours * SECONDS_PER_HOUR),
-        algorithm=auth.jwt_algorithms[0],
+    if provider.issuer not in keys:
+        raise ValueError(f"auth.providers: the keys of {name} are not known; `issuer` is new or missing")
+    return OAuth2Provider(
+        OidcVerifier(keys[provider.issuer], provider.audience or auth.jwt_audience),
+        name=name,
+        priority=provider.priority,
     )

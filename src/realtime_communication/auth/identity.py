@@ -7,9 +7,11 @@ malformed is refused, never repaired: a claim of the wrong type may mean somethi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
+
+Credential = Literal["token", "api_key", "bypass"]
 
 READ: Final = 1
 WRITE: Final = 2
@@ -43,17 +45,23 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     subscribe_patterns: tuple[str, ...] | None = None  # None: every topic; "room:*" is a prefix, else exact
     publish_patterns: tuple[str, ...] | None = None
     presence_info: bytes | None = None  # a JSON object shown with the user's presence
+    # What follows is for the control plane; the core does not read it.
+    credential: Credential = "token"
+    issued_at: float | None = None  # seconds since the epoch, the token's `iat`: what a revocation is held against
+    claims: Mapping[str, Any] | None = None  # the verified claims of a token
 
     def may(self, permission: int) -> bool:
         """Whether all bits of `permission` are held."""
         return self.permissions & permission == permission
 
 
-def identity_from_claims(claims: Mapping[str, Any], *, expires_at: int | None) -> Identity:
+def identity_from_claims(
+    claims: Mapping[str, Any], *, expires_at: int | None, issued_at: float | None = None
+) -> Identity:
     """The identity that verified `claims` describe.
 
     `user_id` names the user, `sub` does where there is none. `expires_at` is the verified `exp`, None when expiry is
-    not checked. Raises ClaimError.
+    not checked; `issued_at` the verified `iat`, None when there is none. Raises ClaimError.
     """
     subscribe, publish = _patterns_of(claims.get("topics"))
     return Identity(
@@ -64,6 +72,8 @@ def identity_from_claims(claims: Mapping[str, Any], *, expires_at: int | None) -
         refresh_at=_refresh_at(claims.get("refresh_threshold"), expires_at),
         subscribe_patterns=subscribe,
         publish_patterns=publish,
+        issued_at=issued_at,
+        claims=claims,
     )
 
 

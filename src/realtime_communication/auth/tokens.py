@@ -13,6 +13,7 @@ from realtime_communication.auth.identity import MAX_USER_ID_BYTES, checked_name
 
 # The client is told to ask for a new token when this share of the lifetime has passed; a third is left for retries.
 REFRESH_AFTER: Final = 2 / 3
+DEFAULT_ROLES: Final = ("user",)
 DEFAULT_PERMISSIONS: Final = ("read", "write", "subscribe")
 
 
@@ -33,7 +34,7 @@ class TokenIssuer(msgspec.Struct, frozen=True, kw_only=True):
         user_id: str,
         now: float,
         *,
-        roles: Sequence[str] = ("user",),
+        roles: Sequence[str] = DEFAULT_ROLES,
         permissions: Sequence[str] = DEFAULT_PERMISSIONS,
         topics: Mapping[str, Sequence[str]] | None = None,
         login: str | None = None,
@@ -43,6 +44,31 @@ class TokenIssuer(msgspec.Struct, frozen=True, kw_only=True):
 
         `login` becomes the claim `session_id`, a new one when None. Raises ClaimError when `user_id` cannot be one.
         """
+        return self.sign(
+            self.claims(
+                user_id,
+                now,
+                roles=roles,
+                permissions=permissions,
+                topics=topics,
+                login=login,
+                lifetime_secs=lifetime_secs,
+            )
+        )
+
+    def claims(
+        self,
+        user_id: str,
+        now: float,
+        *,
+        roles: Sequence[str] = DEFAULT_ROLES,
+        permissions: Sequence[str] = DEFAULT_PERMISSIONS,
+        topics: Mapping[str, Sequence[str]] | None = None,
+        login: str | None = None,
+        lifetime_secs: int | None = None,
+        further: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The claims of such a token; those of `further` never replace one of the server's own. Raises ClaimError."""
         checked_name(user_id, "user_id", MAX_USER_ID_BYTES)
         issued_at = int(now)
         lifetime = self.lifetime_secs if lifetime_secs is None else lifetime_secs
@@ -61,4 +87,8 @@ class TokenIssuer(msgspec.Struct, frozen=True, kw_only=True):
         }
         if topics is not None:
             claims["topics"] = {name: list(patterns) for name, patterns in topics.items()}
-        return jwt.encode(claims, self.secret, algorithm=self.algorithm)
+        return {**(further or {}), **claims}
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """The token of `claims`."""
+        return jwt.encode(dict(claims), self.secret, algorithm=self.algorithm)

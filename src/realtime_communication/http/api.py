@@ -58,9 +58,17 @@ async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[s
 async def identify(request: web.Request, *, in_url: bool = True) -> Identity:
     """Who sent the request. Without `in_url`, credentials in the URL, which gets into logs and histories, are refused.
 
-    Raises AuthenticationFailed without or with wrong credentials, RateLimited where the client has sent too many wrong
-    ones.
+    Raises AuthenticationFailed without or with wrong credentials, AuthenticationUnavailable when they cannot be
+    checked, RateLimited where the client has sent too many wrong ones.
     """
+    identity = await find_identity(request, in_url=in_url)
+    if identity is None:
+        raise AuthenticationFailed("this needs a token or an API key")
+    return identity
+
+
+async def find_identity(request: web.Request, *, in_url: bool = True) -> Identity | None:
+    """As `identify`, and None without credentials."""
     services = request.app[SERVICES]
     headers = [(name.lower(), value) for name, value in request.raw_headers]
     query = request.rel_url.raw_query_string.encode()
@@ -69,14 +77,12 @@ async def identify(request: web.Request, *, in_url: bool = True) -> Identity:
     if not in_url and _has_credentials(query, services.config.auth):
         raise AuthenticationFailed("credentials in the URL are refused here: send them in a header")
     try:
-        identity = services.chain.identify(headers, query if in_url else b"")
+        found = services.chain.identify(headers, query if in_url else b"")
+        return found if found is None or isinstance(found, Identity) else await found
     except AuthenticationFailed as error:
         if error.code in _WRONG:
             services.attempts.fail(address)
         raise
-    if identity is None:
-        raise AuthenticationFailed("this needs a token or an API key")
-    return identity
 
 
 def _has_credentials(query: bytes, auth: Auth) -> bool:

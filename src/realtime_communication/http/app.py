@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from realtime_communication.http import admin, api, debug, demo, directory, health, profile
+from realtime_communication.http import admin, api, auth, debug, demo, directory, health, mock_issuer, profile
 from realtime_communication.http.answers import error_response
 from realtime_communication.http.security import answer_errors, guard, on_prepare
 from realtime_communication.http.services import SERVICES, Services
@@ -21,7 +21,7 @@ def make_application(services: Services) -> web.Application:
     application[SERVICES] = services
     application.on_response_prepare.append(on_prepare)
     application.on_response_prepare.append(name_trace)
-    for part in (health, api, directory, admin, debug, demo, profile):
+    for part in (health, api, auth, directory, admin, debug, demo, mock_issuer, profile):
         part.add_routes(application)
     application.router.add_get("/ws", upgrade_required)
     return application

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from realtime_communication.auth.authority import TokenAuthority
 from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.auth.identity import Identity
+from realtime_communication.auth.mock_issuer import MockIssuer
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
@@ -63,6 +65,8 @@ class Services:
     profile: str
     node_id: str
     issuer: TokenIssuer | None = None  # only where a token may be given away: the demo of the dev profile
+    authority: TokenAuthority | None = None  # issues, refreshes and revokes tokens: /auth/*
+    mock_issuer: MockIssuer | None = None  # only with development.mock_external_services
     port: int | None = None  # the real one; None on a Unix socket
     workers: int = 1
     draining: bool = False

@@ -1,0 +1,89 @@
+"""Who comes in: what the data plane asks about upgrade requests and credentials, joined to the parts that answer.
+
+Most credentials are checked at once. Where the check needs the network, such as keys of an OIDC issuer that are not
+there yet, the data plane gets a `Pending`, and a task settles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from realtime_communication._core.hub.pending import Pending
+from realtime_communication.auth.chain import Headers, Refusal
+from realtime_communication.auth.identity import Identity
+from realtime_communication.http.forwarding import client_of, trusted_proxies
+from realtime_communication.http.security import refuse_upgrade
+from realtime_communication.http.services import Services
+from realtime_communication.observability.logs import get_logger
+from realtime_communication.server.traced import traced_upgrade
+
+_log = get_logger(__name__)
+_FAILED_UPGRADE: Refusal = (500, "internal", "authentication failed", [])
+_FAILED_MESSAGE = ("internal", "authentication failed")
+
+
+class Admission:
+    """The two callbacks of the reactor. `close` ends the checks that are under way."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._checking: set[asyncio.Task[None]] = set()
+
+        def authenticate(headers: Headers, query: bytes, peer: str, secure: bool) -> Any:
+            # The chain is looked up for each request: a reload makes another one.
+            return services.chain.authenticate_upgrade(headers, query, peer, secure)
+
+        self._authenticate = traced_upgrade(services.tracer, authenticate)
+
+    def upgrade(self, headers: Headers, query: bytes, peer: str, secure: bool) -> Any:
+        """Whether an upgrade is let in: an Identity, None for one that authenticates later, a refusal, Pending.
+
+        Never raises.
+        """
+        services = self._services
+        client = client_of(peer, headers, secure, trusted_proxies(services.config.security.trusted_proxies))
+        refusal = refuse_upgrade(services, client)
+        if refusal is not None:
+            return refusal
+        answer = self._authenticate(headers, query, client.address, client.secure)
+        if isinstance(answer, Awaitable):
+            return self._later(answer, _FAILED_UPGRADE, lambda found: self._judged(found, client.address))
+        self._judged(answer, client.address)
+        return answer
+
+    def message(self, token: str | None, api_key: str | None, peer: str) -> Any:
+        """Whether the credential of an `Authenticate` or a `Refresh` is good: an Identity, (code, message), Pending.
+
+        Never raises.
+        """
+        answer = self._services.chain.authenticate_message(token, api_key, peer)
+        return self._later(answer, _FAILED_MESSAGE) if isinstance(answer, Awaitable) else answer
+
+    def close(self) -> None:
+        """Cancel what is under way: nobody waits any more."""
+        for task in self._checking:
+            task.cancel()
+
+    def _judged(self, answer: Identity | Refusal | None, address: str) -> None:
+        if isinstance(answer, tuple) and answer[0] == 401:
+            self._services.attempts.fail(address)
+
+    def _later(self, waiting: Awaitable[Any], failed: Any, then: Callable[[Any], None] = lambda found: None) -> Pending:
+        pending = Pending()
+        task = asyncio.get_running_loop().create_task(_settle(pending, waiting, failed, then), name="credentials")
+        self._checking.add(task)
+        task.add_done_callback(self._checking.discard)
+        return pending
+
+
+async def _settle(pending: Pending, waiting: Awaitable[Any], failed: Any, then: Callable[[Any], None]) -> None:
+    answer = failed
+    try:
+        answer = await waiting
+        then(answer)
+    except Exception:
+        _log.exception("authentication failed by an error of its own")
+    finally:
+        pending.settle(answer)
