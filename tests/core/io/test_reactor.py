@@ -50,7 +50,8 @@ class Running:
     def authenticate(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str) -> Any:
         return identity(query.decode()) if query else None
 
-    def take_over(self, fd: int, data: bytes, peer: str) -> None:
+    def take_over(self, fd: int, data: bytes, peer: str, stream: object) -> None:
+        assert stream is None
         self.handed_over.append((fd, data, peer))
 
     def call(self, work: Callable[[], Any]) -> Any:
