@@ -6,7 +6,7 @@ from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, ENOMEM, errno
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from realtime_communication._core.hub.driver cimport Driver
@@ -61,9 +61,11 @@ cdef TlsConnection tls_connection(SocketDriver sockets, object context):
 
 
 cdef str reason_of(error):
-    """What went wrong, in OpenSSL's own words: constant texts, none of which the peer can choose."""
+    """What went wrong, in OpenSSL's words or ours: constant texts, none of which the peer can choose."""
     cdef object reason = getattr(error, "verify_message", None) or getattr(error, "reason", None)
-    return str(reason).replace("_", " ").lower() if reason else type(error).__name__
+    if reason:
+        return str(reason).replace("_", " ").lower()
+    return str(error) if isinstance(error, ssl.SSLError) else type(error).__name__
 
 
 cdef class TlsConnection(Driver):
@@ -92,7 +94,7 @@ cdef class TlsConnection(Driver):
         cdef size_t at = 0, piece, filled = 0
         cdef bint ended = False
         if self.state == TLS_FRESH:
-            # A TLS record starts with its type, 22 for a handshake (RFC 8446 section 5.1); an HTTP request with letters.
+            # A TLS record starts with its type, 22 for a handshake (RFC 8446 section 5.1); HTTP with a letter.
             if 65 <= buffer[ROOM_BYTES] & 0xDF <= 90:
                 self.state = TLS_PLAIN
                 self.context = None
@@ -106,7 +108,7 @@ cdef class TlsConnection(Driver):
             self.incoming.write(PyMemoryView_FromMemory(<char*> buffer + ROOM_BYTES + at, piece, PyBUF_READ))
             at += piece
             if self.state == TLS_HANDSHAKE:
-                self.shaken += <unsigned int> piece
+                self.shaken += <uint32_t> piece
                 if not self.shake(session):
                     continue
             ended = self.decrypt(&filled, ROOM_BYTES + at)
@@ -161,7 +163,7 @@ cdef class TlsConnection(Driver):
                 return False
 
     cdef void end(self, Session* session) noexcept:
-        """The peer sends nothing any more. It may have ended its stream right behind its last request, and still read."""
+        """The peer sends no more. It may have ended its stream right behind its last request, and still read."""
         if not session.flags & FLAG_WRITE_ARMED:
             self.sockets.hub.flush(session)
         self.sockets.hub.finish(session)

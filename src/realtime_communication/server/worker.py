@@ -28,6 +28,7 @@ from realtime_communication.server.collector import Collector
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.listening import Listener, open_listeners
 from realtime_communication.server.shutdown import shut_down
+from realtime_communication.server.tls import FailureLog, server_context
 
 DEMO_USER: Final = "demo"
 HTTP_SHUTDOWN_SECS: Final = 1.0
@@ -64,6 +65,10 @@ class Worker:
     def __init__(self, loaded: LoadedConfig, listeners: list[Listener]) -> None:
         config = loaded.config
         self._listeners = listeners
+        self._tls_context = server_context(config.security.tls)
+        self._tls_failures = FailureLog()
+        for listener in listeners:
+            listener.secure = self._tls_context is not None
         self._production = config.production
         node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
         self._hub = Hub(node_id)
@@ -102,9 +107,16 @@ class Worker:
         if supervising.done():
             await supervising
         chain = self._services.chain
-        reactor = Reactor(self._hub, loop, chain.authenticate_upgrade, chain.authenticate_message, self._http.adopt)
+        reactor = Reactor(
+            self._hub,
+            loop,
+            chain.authenticate_upgrade,
+            chain.authenticate_message,
+            self._http.adopt,
+            self._tls_failures.failed,
+        )
         for listener in self._listeners:
-            reactor.listen(listener.sock)
+            reactor.listen(listener.sock, self._tls_context)
         self._install_signals(loop)
         reactor.start()
         try:
