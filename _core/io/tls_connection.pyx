@@ -138,7 +138,7 @@ cdef class TlsConnection(Driver):
             self.raw.do_handshake()
         except SSLWantReadError:
             if self.shaken > HANDSHAKE_BYTES:
-                raise ssl.SSLError(f"a handshake of more than {HANDSHAKE_BYTES} bytes")
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"a handshake of more than {HANDSHAKE_BYTES} bytes")
             return False
         self.state = TLS_OPEN
         return True
@@ -148,7 +148,7 @@ cdef class TlsConnection(Driver):
         cdef size_t taken
         while True:
             if filled[0] >= most:
-                raise ssl.SSLError("more decrypted than received")
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, "more decrypted than received")
             try:
                 taken = self.raw.read(<Py_ssize_t> (most - filled[0]), PyMemoryView_FromMemory(
                     <char*> self.sockets.buffer + filled[0], <Py_ssize_t> (most - filled[0]), PyBUF_WRITE))

@@ -48,11 +48,11 @@ class Authority:
         starts: datetime.timedelta = -DAY,
         ends: datetime.timedelta = DAY,
         passphrase: bytes | None = None,
-        with_rsa: bool = False,
+        rsa_bits: int = 0,
     ) -> Pair:
         """A certificate for `name`, good for servers on this machine and for clients, from and to so long from now."""
         key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = (
-            rsa.generate_private_key(65537, 2048) if with_rsa else ec.generate_private_key(ec.SECP256R1())
+            rsa.generate_private_key(65537, rsa_bits) if rsa_bits else ec.generate_private_key(ec.SECP256R1())
         )
         here = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]

@@ -74,6 +74,5 @@ class FailureLog:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.replace("_", " ").lower()
-    return str(error)
+    reason = getattr(error, "reason", None)
+    return reason.replace("_", " ").lower() if reason else str(error)

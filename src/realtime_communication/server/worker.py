@@ -93,6 +93,7 @@ class Worker:
             RestartPolicy(actors.supervision_strategy, actors.max_restarts, actors.restart_window_secs),
             _report_crash,
         )
+        self._reactor: Reactor | None = None
         self._http_ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -115,6 +116,7 @@ class Worker:
             self._http.adopt,
             self._tls_failures.failed,
         )
+        self._reactor = reactor
         for listener in self._listeners:
             reactor.listen(listener.sock, self._tls_context)
         self._install_signals(loop)
