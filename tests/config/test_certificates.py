@@ -96,10 +96,8 @@ class TestFiles:
 
     def test_the_key_of_another_certificate(self, authority: Authority) -> None:
         pair = authority.issue()
-        found = complaints(Pair(pair.cert_file, authority.issue("other").key_file))
-        assert found == {
-            "key_file": f"does not match the certificate in {pair.cert_file}: it is the key of another one"
-        }
+        message = f"does not match the certificate in {pair.cert_file}: it is the key of another one"
+        assert complaints(Pair(pair.cert_file, authority.issue("other").key_file)) == {"key_file": message}
 
     def test_a_passphrase(self, authority: Authority) -> None:
         found = complaints(authority.issue(passphrase=b"secret"))

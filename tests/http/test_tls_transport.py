@@ -370,7 +370,7 @@ class TestApplication:
     def ask(self, server, request):
         """Everything that is answered until close_notify; the handshake is over, and the request came with it."""
         ours, theirs = socket.socketpair()
-        stream, client, client_in, client_out = handshake()
+        stream, client, client_in, _ = handshake()
 
         async def adopt():
             server.http.adopt(ours.detach(), request, "127.0.0.1:1", stream)

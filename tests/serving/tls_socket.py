@@ -3,6 +3,7 @@
 `ssl.SSLSocket` may not before Python 3.13: its reads and writes work on one OpenSSL object without a lock.
 """
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -70,8 +71,6 @@ class TlsSocket:
 
     def notify(self) -> None:
         """Send close_notify."""
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass
         self._send()

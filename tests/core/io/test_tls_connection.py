@@ -162,7 +162,7 @@ class TestHandshake:
         running.client_context.minimum_version = running.client_context.maximum_version = ssl.TLSVersion.TLSv1_2
         sock = running.tcp()
         address = sock.getsockname()
-        with pytest.raises(ssl.SSLError, match="(?i)alert protocol version"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert protocol version"):
             TlsSocket(sock, running.client_context)
         assert sock.recv(10) == b""
         sock.close()
@@ -174,7 +174,7 @@ class TestHandshake:
         running = serve_13()
         running.client_context = Authority(tmp_path, "stranger").client_context()
         sock = running.tcp()
-        with pytest.raises(ssl.SSLError, match="(?i)verify failed"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)verify failed"):
             TlsSocket(sock, running.client_context)
         sock.close()
         running.idle()
