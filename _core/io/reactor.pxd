@@ -1,8 +1,9 @@
 # Sockets: an epoll instance of the data plane's own, whose descriptor the event loop polls.
 #
-# Rules: this module and nothing else in the core makes system calls on sockets or reads a clock. One callback of the
-# event loop handles everything that is ready, in C: accept, receive into one shared buffer, hand to the hub, write each
-# session once. Only then does the event loop run again.
+# Rules: only the modules of this folder make system calls on sockets, and only this one reads a clock. One callback of
+# the event loop handles everything that is ready, in C: accept, receive into one shared buffer, hand to the hub, write
+# each session once. Only then does the event loop run again. A session whose driver is not the reactor itself speaks
+# TLS, and its driver (tls_connection.pxd) receives and writes in the reactor's place.
 #
 # Theory: a turn is: take what is ready; handle it, in rounds, until nothing is left or `batch_window_ms` is over; end
 # the turn (one write per session that has something to say). Turns follow each other for a bounded time while there

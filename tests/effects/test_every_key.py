@@ -14,7 +14,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 SERVER, AUTH, SOCKET = "effects/test_operation.py::TestServer", "effects/test_auth.py", "effects/test_websocket.py"
 RATES, ROUTING, ACTORS = (f"effects/test_{name}.py" for name in ("rate_limiting", "message_routing", "actor_system"))
-SPEED, RUN, TLS = "effects/test_performance.py", "effects/test_operation.py", "effects/test_tls.py"
+SPEED, RUN, TLS = "effects/test_performance.py", "effects/test_operation.py", "effects/test_tls.py::TestEachKey"
 BUCKET, CUSTOM, PROVIDERS = f"{RATES}::TestTokenBucket", f"{RATES}::TestCustomLimits", f"{AUTH}::TestProviders"
 NO_REDIS = "config/test_later.py::test_where_redis_is_never_looked_for_its_settings_are_accepted"
 CORS, HEALTH, WORKER = "http/test_security.py", "http/test_health.py", "server/test_worker.py"

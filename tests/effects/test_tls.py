@@ -8,7 +8,7 @@ import ssl
 import msgspec
 import pytest
 
-from realtime_communication.errors import EnvironmentFault
+from realtime_communication.errors import ConfigurationError, EnvironmentFault
 from realtime_communication.server.tls import renew_certificates
 from serving.certificates import DAY, Authority, shared_authority, shared_server
 from serving.peer import Peer
@@ -150,6 +150,23 @@ class TestEachKey:
                 connect(running, contexts[name]).close()
             else:
                 assert refused(running, contexts[name])
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("key", "pair", "told"),
+        [
+            ("cert_file", {"ends": -DAY / 2}, "expired on"),
+            ("cert_file", {"starts": DAY / 2}, "valid from"),
+            ("key_file", {"passphrase": b"secret"}, "passphrase"),
+        ],
+    )
+    def test_the_server_refuses_to_start_and_names_the_key(self, configure, authority, key, pair, told):
+        with pytest.raises(ConfigurationError) as caught:
+            configure({"security": {"tls": section(authority.issue("unusable", **pair))}})
+        (problem,) = caught.value.problems
+        assert problem.key == f"security.tls.{key}"
+        assert told in problem.message
 
 
 class TestRenewal:
