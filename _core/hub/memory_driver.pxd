@@ -1,5 +1,5 @@
-# A driver whose peers live in memory: bytes are handed in and taken out by the caller. Transports that do their own
-# reading and writing (TLS) and tests of the whole data plane stand on it.
+# A driver whose peers live in memory: bytes are handed in and taken out by the caller. Tests of the whole data plane
+# stand on it.
 #
 # Rules: after each `feed` the turn has ended. A connection that is stalled is a peer that does not read.
 

@@ -1,7 +1,5 @@
 """The reactor; `reactor.pxd` is the contract."""
 
-import socket
-
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -10,27 +8,20 @@ from libc.string cimport memset
 
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.hub cimport Hub
-from realtime_communication._core.hub.mailbox cimport (
-    MAILBOX_VECTORS,
-    iovec,
-    mailbox_advance,
-    mailbox_gather,
-    mailbox_hold_spans,
-)
+from realtime_communication._core.hub.mailbox cimport MAILBOX_VECTORS, iovec, mailbox_advance, mailbox_gather
 from realtime_communication._core.hub.outbox cimport outbox_refill
 from realtime_communication._core.hub.session cimport (
     FLAG_BLOCKED,
-    FLAG_READ_OFF,
     FLAG_RESUME,
-    FLAG_SHUT,
     FLAG_WRITE_ARMED,
     SESSION_DEAD,
-    SESSION_LINGER,
     Session,
 )
+from realtime_communication._core.io.socket_driver cimport RECEIVE_BYTES, WRITES, SocketDriver
+from realtime_communication._core.io.tls_connection cimport TLS_OPEN, TlsConnection, tls_connection
 
 cdef extern from "<sys/epoll.h>" nogil:
-    enum: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
+    enum: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CLOEXEC
     union epoll_data:
         void* ptr
         uint64_t u64
@@ -42,7 +33,7 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_wait(int epoll, epoll_event* events, int most, int timeout)
 
 cdef extern from "<sys/socket.h>" nogil:
-    enum: MSG_NOSIGNAL, SOCK_NONBLOCK, SOCK_CLOEXEC, SHUT_WR
+    enum: MSG_NOSIGNAL, SOCK_NONBLOCK, SOCK_CLOEXEC
     struct sockaddr:
         pass
     struct msghdr:
@@ -52,7 +43,6 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t recv(int fd, void* data, size_t size, int flags)
     ssize_t send(int fd, const void* data, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr* message, int flags)
-    int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int name, const void* value, unsigned int size)
 
 cdef extern from "<netinet/in.h>" nogil:
@@ -81,14 +71,13 @@ cdef extern from "<sys/timerfd.h>" nogil:
     int timerfd_settime(int fd, int flags, const itimerspec* value, itimerspec* old)
 
 cdef enum:
-    RECEIVE_BYTES = 262144       # of the shared buffer: as much as one turn takes from one socket at a time
     EVENTS = 512                 # taken from epoll at a time
     ACCEPTS = 64                 # connections taken from a listener at a time
     SHARE_NS = 4000000           # after so long the event loop gets its share
+    HANDSHAKES_NS = 4000000      # spent on TLS handshakes in a round, before those who are through have their turn
     SPIN_NS = 50000              # a reactor that has proved busy polls on for so long before it sleeps
     SPIN_AFTER = 4               # wake-ups in a row within SPIN_NS that prove it
     SPIN_MOST = 16               # counted no further, so that it is soon forgotten
-    WRITES = 64                  # writes in a row to one session that keeps taking
     RETRY_MS = 100               # between attempts to accept when the system has no descriptor left
     TIMER_EVENT = 1              # event data of the timer; listeners have 2 * index + 3, sessions their address
 
@@ -105,20 +94,25 @@ cdef uint64_t clock_ms(int clock) noexcept nogil:
     return <uint64_t> now.tv_sec * 1000 + <uint64_t> now.tv_nsec // 1000000
 
 
-cdef class Reactor(Driver):
+cdef class Reactor(SocketDriver):
     """Serves the WebSocket connections of listening sockets for a hub, inside the event loop `loop`.
 
     `authenticate_upgrade` and `authenticate_message` check credentials (see `Hub.set_callbacks`). `hand_over(fd, data,
-    peer)` gets each connection whose request is no WebSocket upgrade; the descriptor is its own from then on. Raises
-    OSError when the system has no descriptors left.
+    peer, stream)` gets each connection whose request is no WebSocket upgrade; the descriptor is its own from then on.
+    `data` is what was read of the request, `stream` the TlsStream that goes on behind it, None on a plain connection.
+    `on_tls_failure(peer, reason)` is told of each connection that TLS ended. Raises OSError when the system has no
+    descriptors left.
     """
 
-    def __cinit__(self, Hub hub not None, loop, authenticate_upgrade, authenticate_message, hand_over):
+    def __cinit__(self, Hub hub not None, loop, authenticate_upgrade, authenticate_message, hand_over,
+                  on_tls_failure=None):
         cdef epoll_event event
         self.hub = hub
         self.loop = loop
         self.take_over = hand_over
+        self.on_tls_failure = on_tls_failure
         self.listeners = []
+        self.contexts = []
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
         self.buffer = <uint8_t*> malloc(RECEIVE_BYTES)
@@ -140,14 +134,22 @@ cdef class Reactor(Driver):
             close(self.timer)
         free(self.buffer)
 
-    def listen(self, sock):
-        """Accept connections from a bound, listening, non-blocking socket, which the reactor keeps. Raises OSError."""
+    def listen(self, sock, context=None):
+        """Accept connections from a bound, listening, non-blocking socket, which the reactor keeps. Raises OSError.
+
+        With an ssl.SSLContext for servers they speak TLS.
+        """
         cdef epoll_event event
         self.listeners.append(sock)
+        self.contexts.append(context)
         event.events = EPOLLIN
         event.data.u64 = 2 * (len(self.listeners) - 1) + 3
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, sock.fileno(), &event) < 0:
             raise OSError(errno, "the listening socket cannot be polled")
+
+    def set_context(self, context not None):
+        """Use another ssl.SSLContext for new connections of the listeners that speak TLS; live ones keep theirs."""
+        self.contexts = [None if old is None else context for old in self.contexts]
 
     def start(self):
         """Let the event loop poll the reactor."""
@@ -161,6 +163,7 @@ cdef class Reactor(Driver):
         for sock in self.listeners:
             sock.close()
         self.listeners.clear()
+        self.contexts.clear()
 
     def stop(self):
         """Close the listening sockets and every connection at once; the event loop polls the reactor no more."""
@@ -224,6 +227,7 @@ cdef class Reactor(Driver):
         cdef uint64_t what
         cdef uint64_t expirations = 0
         cdef int i
+        self.shaken_ns = 0
         ready[0] = epoll_wait(self.epoll, events, EVENTS, 0)
         for i in range(ready[0]):
             what = events[i].data.u64
@@ -239,7 +243,10 @@ cdef class Reactor(Driver):
                 if events[i].events & EPOLLOUT:
                     self.hub.flush(session)
                 if session.state != SESSION_DEAD and events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP):
-                    self.receive_from(session)
+                    if session.driver == <void*> self:
+                        self.receive_from(session)
+                    else:
+                        self.receive_sealed(session)
 
     # --- accepting
 
@@ -251,17 +258,24 @@ cdef class Reactor(Driver):
         for _ in range(ACCEPTS):
             fd = accept4(source, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
-                self.admit_socket(fd)
+                self.admit_socket(fd, self.contexts[listener])
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 self.accept_failed()
                 return
             elif errno != EINTR and errno != ECONNABORTED:
                 return
 
-    cdef void admit_socket(self, int fd) noexcept:
+    cdef void admit_socket(self, int fd, object context) noexcept:
         cdef epoll_event event
         cdef int on = 1
-        cdef Session* session = self.hub.open(self, fd)
+        cdef Driver driver = self
+        cdef Session* session = NULL
+        try:
+            if context is not None:
+                driver = tls_connection(self, context)
+            session = self.hub.open(driver, fd)
+        except MemoryError:
+            pass
         if session == NULL:
             close(fd)
             return
@@ -272,7 +286,8 @@ cdef class Reactor(Driver):
             self.hub.finish(session)
             return
         # The request is often there already; receiving at once saves a round.
-        self.receive_from(session)
+        if context is None:
+            self.receive_from(session)
 
     cdef void accept_failed(self) noexcept:
         """No descriptor is left: those who wait stay in the backlog, and the others are served on."""
@@ -305,23 +320,16 @@ cdef class Reactor(Driver):
         elif errno != EAGAIN and errno != EINTR:
             self.hub.finish(session)
 
-    cdef void reading(self, Session* session, bint on) noexcept:
-        if on:
-            session.flags &= ~<uint32_t> FLAG_READ_OFF
-        else:
-            session.flags |= FLAG_READ_OFF
-        self.watch(session)
-
-    cdef void watch(self, Session* session) noexcept:
-        """Tell epoll what the session waits for."""
-        cdef epoll_event event
-        event.events = 0
-        if not session.flags & FLAG_READ_OFF:
-            event.events |= EPOLLIN
-        if session.flags & FLAG_WRITE_ARMED:
-            event.events |= EPOLLOUT
-        event.data.u64 = <uint64_t> <size_t> session
-        epoll_ctl(self.epoll, EPOLL_CTL_MOD, session.fd, &event)
+    cdef void receive_sealed(self, Session* session) noexcept:
+        """A TLS handshake costs a millisecond: many at once are spread over rounds, so that the others are served."""
+        cdef TlsConnection connection = <TlsConnection> session.driver
+        cdef uint64_t began
+        if connection.state >= TLS_OPEN:
+            connection.receive(session)
+        elif self.shaken_ns < HANDSHAKES_NS:
+            began = clock_ns()
+            connection.receive(session)
+            self.shaken_ns += clock_ns() - began
 
     # --- writing
 
@@ -365,56 +373,11 @@ cdef class Reactor(Driver):
                 self.hub.counters.blocked_writes += 1
                 return self.blocked(session)
 
-    cdef int blocked(self, Session* session) noexcept:
-        """The socket is full: what is left waits in the session's own memory until there is room."""
-        if mailbox_hold_spans(&session.mailbox) < 0:
-            return -1
-        session.flags |= FLAG_BLOCKED
-        if not session.flags & FLAG_WRITE_ARMED:
-            session.flags |= FLAG_WRITE_ARMED
-            self.watch(session)
-        return 0
-
-    cdef int written(self, Session* session) noexcept:
-        """Everything has left."""
-        if session.flags & FLAG_WRITE_ARMED:
-            session.flags &= ~<uint32_t> FLAG_WRITE_ARMED
-            self.watch(session)
-        if session.state == SESSION_LINGER and not session.flags & FLAG_SHUT:
-            session.flags |= FLAG_SHUT
-            shutdown(session.fd, SHUT_WR)
-        return 0
-
     cdef void finish(self, Session* session) noexcept:
         close(session.fd)        # takes it out of the epoll instance as well
         session.fd = -1
         if self.retry_ms:
             self.retry_ms = self.hub.now_ms
-
-    cdef void hand_over(self, Session* session, const uint8_t* data, size_t size) noexcept:
-        cdef str address = self.peer(session)
-        cdef int fd = session.fd
-        epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, NULL)
-        session.fd = -1
-        try:
-            self.take_over(fd, (<const char*> data)[:size], address)
-        except Exception as error:
-            self.loop.call_exception_handler({"message": "a connection could not be handed over", "exception": error})
-
-    cdef str peer(self, Session* session):
-        """`host:port`, `[host]:port`, or "" for a Unix socket."""
-        address = None
-        try:
-            peer = socket.socket(fileno=session.fd)
-            try:
-                address = peer.getpeername()
-            finally:
-                peer.detach()
-        except OSError:
-            pass
-        if not isinstance(address, tuple):
-            return ""
-        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
     # --- time
 

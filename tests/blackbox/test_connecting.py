@@ -10,6 +10,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from serving.certificates import trusted
 from serving.peer import JSON, MSGPACK, Peer, unique_user
 from serving.processes import ServerProcess, StartServer
 from serving.tokens import token
@@ -29,7 +30,7 @@ CONNECTED_KEYS = [
 def refused(url: str, **options: Any) -> tuple[int, dict[str, Any]]:
     """Status and JSON body of an upgrade that must fail."""
     with pytest.raises(InvalidStatus) as caught:
-        connect(url, open_timeout=5, proxy=None, **options).close()
+        connect(url, open_timeout=5, proxy=None, ssl=trusted(url), **options).close()
     response = caught.value.response
     body = json.loads(response.body or b"null")
     assert list(body) == ["error"]
@@ -75,7 +76,13 @@ class TestSubprotocol:
     )
     def test_first_supported_of_the_clients_list(self, server: ServerProcess, offered: list[str], chosen: str) -> None:
         headers = {"Authorization": f"Bearer {token()}"}
-        with connect(server.url, subprotocols=offered, additional_headers=headers, proxy=None) as connection:  # type: ignore[arg-type]
+        with connect(
+            server.url,
+            subprotocols=offered,  # type: ignore[arg-type]
+            additional_headers=headers,
+            proxy=None,
+            ssl=trusted(server.url),
+        ) as connection:
             assert connection.subprotocol == chosen
             assert isinstance(connection.recv(5), str) is (chosen == JSON)
 
@@ -167,12 +174,12 @@ class TestAuthentication:
 
 def test_unknown_path_is_404(server: ServerProcess) -> None:
     with pytest.raises(InvalidStatus) as caught:
-        connect(server.url + "x", additional_headers=bearer(token()), proxy=None).close()
+        connect(server.url + "x", additional_headers=bearer(token()), proxy=None, ssl=trusted(server.url)).close()
     assert caught.value.response.status_code == 404
 
 
 def test_health_answers_on_the_same_port(server: ServerProcess) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health", timeout=5) as answer:
+    with urllib.request.urlopen(f"{server.http_url}/health", timeout=5, context=trusted(server.url)) as answer:
         assert answer.status == 200
         assert "status" in json.load(answer)
 

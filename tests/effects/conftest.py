@@ -55,7 +55,7 @@ class Running:
 
     @property
     def url(self):
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"{'wss' if self.loaded.config.security.tls.enabled else 'ws'}://127.0.0.1:{self.port}/ws"
 
     def peer(self, user="alice", **options):
         return Peer(self.url, user, **options)

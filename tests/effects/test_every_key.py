@@ -14,7 +14,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 SERVER, AUTH, SOCKET = "effects/test_operation.py::TestServer", "effects/test_auth.py", "effects/test_websocket.py"
 RATES, ROUTING, ACTORS = (f"effects/test_{name}.py" for name in ("rate_limiting", "message_routing", "actor_system"))
-SPEED, RUN = "effects/test_performance.py", "effects/test_operation.py"
+SPEED, RUN, TLS = "effects/test_performance.py", "effects/test_operation.py", "effects/test_tls.py::TestEachKey"
 BUCKET, CUSTOM, PROVIDERS = f"{RATES}::TestTokenBucket", f"{RATES}::TestCustomLimits", f"{AUTH}::TestProviders"
 NO_REDIS = "config/test_later.py::test_where_redis_is_never_looked_for_its_settings_are_accepted"
 CORS, HEALTH, WORKER = "http/test_security.py", "http/test_health.py", "server/test_worker.py"
@@ -111,6 +111,14 @@ EFFECTS = {
     "security.cors.allowed_headers": f"{CORS}::test_a_granted_preflight",
     "security.cors.allow_credentials": f"{CORS}::test_a_granted_preflight",
     "security.cors.max_age_secs": f"{CORS}::test_a_granted_preflight",
+    "security.tls.enabled": f"{TLS}::test_enabled",
+    "security.tls.cert_file": f"{TLS}::test_cert_file_and_key_file",
+    "security.tls.key_file": f"{TLS}::test_cert_file_and_key_file",
+    "security.tls.ca_file": f"{TLS}::test_ca_file",
+    "security.tls.min_version": f"{TLS}::test_min_version",
+    "security.tls.ciphers": f"{TLS}::test_ciphers",
+    "security.tls.verify_client": f"{TLS}::test_verify_client",
+    "security.tls.client_auth": f"{TLS}::test_client_auth",
     "monitoring.health_check.enabled": f"{HEALTH}::test_the_configuration_moves_and_removes_it",
     "monitoring.health_check.path": f"{HEALTH}::test_the_configuration_moves_and_removes_it",
     "monitoring.health_check.detailed": f"{HEALTH}::test_the_configuration_moves_and_removes_it",

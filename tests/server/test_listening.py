@@ -31,6 +31,13 @@ def test_a_free_port_is_told(listen):
     assert listener.sock.getblocking() is False
 
 
+def test_the_address_of_a_listener_that_speaks_tls(listen):
+    for host, written in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
+        listener = listen(host)
+        listener.secure = True
+        assert listener.url == f"https://{written}:{listener.port}"
+
+
 def test_ipv6(listen):
     listener = listen("::1")
     assert listener.url == f"http://[::1]:{listener.port}"

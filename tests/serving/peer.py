@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import ssl
 import uuid
 from collections.abc import Callable
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Self
 import msgspec
 from websockets.sync.client import ClientConnection, connect
 
+from serving.certificates import trusted
 from serving.tokens import token
 
 RECEIVE_SECS = 5.0
@@ -40,6 +42,7 @@ class Peer:
         token_text: str | None = None,
         greet: bool = True,
         compression: str | None = None,
+        tls: ssl.SSLContext | None = None,
         **claims: Any,
     ) -> None:
         headers: dict[str, str] = {}
@@ -63,6 +66,7 @@ class Peer:
                 max_size=None,
                 max_queue=None,
                 proxy=None,
+                ssl=tls or trusted(url),
             )
         )
         self.is_json = not (subprotocol or JSON).startswith(MSGPACK)

@@ -1,6 +1,7 @@
 """Starts a server command on a free port and stops it by its process id.
 
-Two targets speak the same protocol: ``product`` is the installed server, ``baseline`` the plain-Python one.
+Three targets speak the same protocol: ``product`` is the installed server, ``tls`` the same over TLS, ``baseline`` the
+plain-Python one.
 """
 
 import os
@@ -16,12 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from serving.certificates import shared_server
 from serving.tokens import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECS = 20.0
 STOP_SECS = 15.0
-TARGETS = ("product", "baseline")
+TARGETS = ("product", "tls", "baseline")
 
 
 def free_port() -> int:
@@ -92,6 +94,16 @@ def settings_for(port: int) -> dict[str, Any]:
     }
 
 
+def tls_settings() -> dict[str, Any]:
+    """Switch TLS on, with a certificate that `serving.certificates.trusted` trusts."""
+    certificate = shared_server()
+    return {
+        "security": {
+            "tls": {"enabled": True, "cert_file": str(certificate.cert_file), "key_file": str(certificate.key_file)}
+        }
+    }
+
+
 class ServerProcess:
     """One running server. ``log`` is everything it wrote to standard output and standard error."""
 
@@ -106,7 +118,11 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"{'wss' if self.target == 'tls' else 'ws'}://127.0.0.1:{self.port}/ws"
+
+    @property
+    def http_url(self) -> str:
+        return f"{'https' if self.target == 'tls' else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -204,7 +220,8 @@ class ServerProcess:
             environment["JWT_SECRET"] = SECRET
             return [sys.executable, "-m", "benchmarks.baseline", "--port", str(self.port)]
         path = Path(self._folder.name) / "config.toml"
-        path.write_text(toml(merged(settings_for(self.port), self._settings)))
+        own = merged(tls_settings() if self.target == "tls" else {}, self._settings)
+        path.write_text(toml(merged(settings_for(self.port), own)))
         script = Path(sys.executable).with_name("rtc")
         return [str(script), "serve", "--profile=test", f"--config={path}"]
 

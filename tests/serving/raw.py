@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 import struct
 import time
 from dataclasses import dataclass
@@ -117,21 +118,31 @@ def upgrade(
 
 
 class RawSocket:
-    """A TCP connection to the server."""
+    """A TCP connection to the server; with a context, one over TLS."""
 
-    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
+    def __init__(self, port: int, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.socket = socket.socket()
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(WAIT_SECS)
         self.socket.connect(("127.0.0.1", port))
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.data = b""
 
     @classmethod
-    def upgraded(cls, port: int, user: str = "raw", *, receive_buffer: int | None = None, **options: Any) -> Self:
+    def upgraded(
+        cls,
+        port: int,
+        user: str = "raw",
+        *,
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        **options: Any,
+    ) -> Self:
         """An open WebSocket connection, ``Connected`` read already."""
-        raw = cls(port, receive_buffer=receive_buffer)
+        raw = cls(port, receive_buffer=receive_buffer, tls=tls)
         raw.send(upgrade(user=user, **options))
         answer = raw.answer()
         assert answer.status == 101, answer

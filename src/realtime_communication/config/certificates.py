@@ -46,9 +46,21 @@ def client_mode(tls: Tls) -> str:
 
 def problems(tls: Tls, now: datetime.datetime | None = None) -> Iterator[tuple[str, str]]:
     """What is wrong with the settings and their files: (name of the key below the section, what is allowed)."""
+    found = list(_problems(tls, now or datetime.datetime.now(datetime.UTC)))
+    yield from found
+    if not found:
+        try:
+            make_context(tls)
+        except (OSError, ValueError) as error:
+            # OpenSSL has rules of its own, such as the least size of a key.
+            reason = getattr(error, "reason", None) or str(error)
+            yield "cert_file", f"cannot be used: {reason.replace('_', ' ').lower()}"
+
+
+def _problems(tls: Tls, now: datetime.datetime) -> Iterator[tuple[str, str]]:
     if tls.verify_client and tls.client_auth == "optional":
         yield "verify_client", 'contradicts client_auth = "optional": true means "required"'
-    certificate = yield from _certificate(tls, now or datetime.datetime.now(datetime.UTC))
+    certificate = yield from _certificate(tls, now)
     key = yield from _key(tls)
     if certificate is not None and key is not None and certificate.public_key() != key:
         yield "key_file", f"does not match the certificate in {tls.cert_file}: it is the key of another one"

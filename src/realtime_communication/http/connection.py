@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 from realtime_communication.http.answers import error_response, response_of, set_headers
 from realtime_communication.http.framing import RequestGuard, State, Violation
 from realtime_communication.http.services import SERVICES, Services
+from realtime_communication.http.tls_transport import Stream, TlsTransport, last_words
 from realtime_communication.observability.logs import get_logger
 
 KEEP_ALIVE_SECS: Final = 10.0  # silence, or a head that does not end, on a connection that is waiting for a request
@@ -163,26 +164,32 @@ class HttpServer:
         """To be awaited in the running loop before `adopt` is called."""
         await self._runner.setup()
 
-    def adopt(self, fd: int, data: bytes, peer: str) -> None:
-        """Take over the socket `fd`, from which `data` has been read. Never raises; the socket is closed in the end."""
+    def adopt(self, fd: int, data: bytes, peer: str, stream: Stream | None = None) -> None:
+        """Take over the socket `fd`, from which `data` has been read. Never raises; the socket is closed in the end.
+
+        `stream` is the state of a connection over TLS.
+        """
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)
         manager = self._runner.server
         if manager is None or len(manager.connections) + len(self._adopting) >= MAX_CONNECTIONS:
             with contextlib.suppress(OSError):
-                sock.send(_FULL)
+                sock.send(_FULL if stream is None else last_words(stream, _FULL))
             sock.close()
             return
-        task = asyncio.get_running_loop().create_task(self._connect(manager, sock, data), name=f"adopt {peer}")
+        task = asyncio.get_running_loop().create_task(self._connect(manager, sock, data, stream), name=f"adopt {peer}")
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
 
-    async def _connect(self, manager: web.Server, sock: socket.socket, data: bytes) -> None:
+    async def _connect(self, manager: web.Server, sock: socket.socket, data: bytes, stream: Stream | None) -> None:
         loop = asyncio.get_running_loop()
 
         def connection() -> HttpConnection:
             return HttpConnection(manager, self._services, data, self._max_body(), loop=loop, **manager._kwargs)
 
+        if stream is not None:
+            TlsTransport(loop, sock, stream, connection())
+            return
         try:
             await loop.connect_accepted_socket(connection, sock)
         except OSError:

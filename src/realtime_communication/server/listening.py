@@ -24,11 +24,15 @@ _PORT_ATTEMPTS: Final = 20  # for a free port that is free on every address of a
 
 
 class Listener(msgspec.Struct):
-    """A bound, listening, non-blocking socket. `path` and `inode` tell a Unix socket's file."""
+    """A bound, listening, non-blocking socket.
+
+    `path` and `inode` tell a Unix socket's file, `secure` whether its connections speak TLS.
+    """
 
     sock: socket.socket
     path: str | None = None
     inode: int | None = None
+    secure: bool = False
 
     @property
     def port(self) -> int | None:
@@ -41,7 +45,8 @@ class Listener(msgspec.Struct):
         if self.path is not None:
             return f"{UNIX_PREFIX}{self.path}"
         host, port = self.sock.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self.secure else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def close(self) -> None:
         """Close the socket, and remove the file of a Unix socket when it is still this one's."""

@@ -33,6 +33,7 @@ from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.listening import Listener, open_listeners
 from realtime_communication.server.shutdown import shut_down
 from realtime_communication.server.traced import traced_upgrade
+from realtime_communication.server.tls import FailureLog, server_context
 
 DEMO_USER: Final = "demo"
 HTTP_SHUTDOWN_SECS: Final = 1.0
@@ -69,6 +70,10 @@ class Worker:
     def __init__(self, loaded: LoadedConfig, listeners: list[Listener]) -> None:
         config = loaded.config
         self._listeners = listeners
+        self._tls_context = server_context(config.security.tls)
+        self._tls_failures = FailureLog()
+        for listener in listeners:
+            listener.secure = self._tls_context is not None
         self._production = config.production
         node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
         self._hub = Hub(node_id)
@@ -97,6 +102,7 @@ class Worker:
             RestartPolicy(actors.supervision_strategy, actors.max_restarts, actors.restart_window_secs),
             _report_crash,
         )
+        self._reactor: Reactor | None = None
         self._http_ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -113,8 +119,17 @@ class Worker:
         chain = self._services.chain
         admit = traced_upgrade(self._tracer, self._admit)
         reactor = Reactor(self._hub, loop, admit, chain.authenticate_message, self._http.adopt)
+        reactor = Reactor(
+            self._hub,
+            loop,
+            chain.authenticate_upgrade,
+            chain.authenticate_message,
+            self._http.adopt,
+            self._tls_failures.failed,
+        )
+        self._reactor = reactor
         for listener in self._listeners:
-            reactor.listen(listener.sock)
+            reactor.listen(listener.sock, self._tls_context)
         self._install_signals(loop)
         reactor.start()
         try:

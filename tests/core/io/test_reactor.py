@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from core.hub.sans_io import BINARY, CLOSE, KEY, PING, PONG, Envelope, client_fr
 from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.hub.pending import Pending
 from realtime_communication._core.io.reactor import Reactor
+from realtime_communication._core.io.tls_connection import TlsStream
 
 UPGRADE = (
     b"GET /ws?%b HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -30,20 +32,24 @@ UPGRADE = (
 class Running:
     """A reactor in an event loop of a thread of its own; the tests are the peers, with blocking sockets."""
 
-    def __init__(self, sndbuf: int = 0, **changes: Any) -> None:
+    def __init__(self, sndbuf: int = 0, context: ssl.SSLContext | None = None, **changes: Any) -> None:
         self.loop = uvloop.new_event_loop()
         self.handed_over: list[tuple[int, bytes, str]] = []
+        self.streams: list[TlsStream | None] = []
+        self.tls_failures: list[tuple[str, str]] = []
         self.errors: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _loop, context: self.errors.append(context))
         self.hub = Hub("node")
         self.hub.configure(settings(**changes))
-        self.reactor = Reactor(self.hub, self.loop, self.authenticate, None, self.take_over)
+        self.reactor = Reactor(
+            self.hub, self.loop, self.authenticate, None, self.take_over, lambda *told: self.tls_failures.append(told)
+        )
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         if sndbuf:
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)  # inherited by what it accepts
         self.listener.setblocking(False)
         self.address = self.listener.getsockname()
-        self.reactor.listen(self.listener)
+        self.reactor.listen(self.listener, context)
         self.reactor.start()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
@@ -52,7 +58,8 @@ class Running:
     def authenticate(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str, secure: bool) -> Any:
         return identity(query.decode()) if query else None
 
-    def take_over(self, fd: int, data: bytes, peer: str) -> None:
+    def take_over(self, fd: int, data: bytes, peer: str, stream: TlsStream | None) -> None:
+        self.streams.append(stream)
         self.handed_over.append((fd, data, peer))
 
     def call(self, work: Callable[[], Any]) -> Any:
@@ -263,7 +270,7 @@ class TestHandOver:
     def test_an_error_of_the_new_owner_is_told_to_the_loop(self, serve: Callable[..., Running]) -> None:
         running = serve()
 
-        def fail(fd: int, data: bytes, peer: str) -> None:
+        def fail(fd: int, data: bytes, peer: str, stream: object) -> None:
             os.close(fd)
             raise RuntimeError("no")
 

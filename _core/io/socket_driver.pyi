@@ -1,0 +1,5 @@
+from realtime_communication._core.hub.driver import Driver
+
+class SocketDriver(Driver):
+    @property
+    def tls_failures(self) -> int: ...

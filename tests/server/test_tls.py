@@ -1,0 +1,98 @@
+"""TLS on the main port: contexts out of a configuration, their renewal, and the log of failures."""
+
+import ssl
+
+import pytest
+
+from realtime_communication.config.protection import Tls
+from realtime_communication.errors import EnvironmentFault
+from realtime_communication.server import tls as tls_module
+from realtime_communication.server.tls import LOGGED_EACH_SECOND, FailureLog, renew_certificates, server_context
+from serving.certificates import Authority
+
+
+class RecordingReactor:
+    def __init__(self):
+        self.contexts = []
+
+    def set_context(self, context):
+        self.contexts.append(context)
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+def section(pair, **changes):
+    return Tls(enabled=True, cert_file=str(pair.cert_file), key_file=str(pair.key_file), **changes)
+
+
+def test_no_context_while_tls_is_off(tmp_path):
+    assert server_context(Tls(cert_file=str(tmp_path / "missing"))) is None
+
+
+def test_a_context_for_servers(authority):
+    context = server_context(section(authority.issue()))
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_a_file_that_has_gone_since_the_check_is_named(authority):
+    pair = authority.issue()
+    pair.key_file.unlink()
+    with pytest.raises(EnvironmentFault, match=r"security\.tls\.key_file cannot be read: No such file"):
+        server_context(section(pair))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ssl.SSLError(1, "[SSL] no start line"), "no start line"), (PermissionError(13, "Permission denied"), "denied")],
+)
+def test_what_openssl_refuses_is_a_fault_of_the_environment(authority, monkeypatch, error, told):
+    def refuse(tls):
+        raise error
+
+    monkeypatch.setattr(tls_module, "make_context", refuse)
+    with pytest.raises(EnvironmentFault, match=f"cannot be used: .*{told}"):
+        server_context(section(authority.issue()))
+
+
+def test_renewal(authority):
+    reactor = RecordingReactor()
+    renew_certificates(reactor, section(authority.issue()))
+    assert [type(context) for context in reactor.contexts] == [ssl.SSLContext]
+
+
+def test_a_renewal_that_fails_changes_nothing(authority):
+    reactor = RecordingReactor()
+    pair = authority.issue()
+    pair.cert_file.write_text("nonsense")
+    with pytest.raises(EnvironmentFault, match=r"security\.tls\.cert_file must hold a certificate"):
+        renew_certificates(reactor, section(pair))
+    renew_certificates(reactor, Tls())
+    assert reactor.contexts == []
+
+
+class TestFailureLog:
+    @pytest.fixture
+    def lines(self, monkeypatch):
+        written = []
+        monkeypatch.setattr(tls_module._log, "info", lambda event, **fields: written.append((event, fields)))
+        return written
+
+    def test_a_line_names_the_peer_and_the_reason(self, lines):
+        FailureLog().failed("127.0.0.1:5", "no shared cipher")
+        assert lines == [("TLS ended a connection", {"peer": "127.0.0.1:5", "reason": "no shared cipher"})]
+
+    def test_a_flood_writes_some_lines_and_is_counted(self, lines):
+        now = [1.0]
+        log = FailureLog(clock=lambda: now[0])
+        for number in range(1000):
+            log.failed(f"peer {number}", "reason")
+        assert len(lines) == LOGGED_EACH_SECOND
+        now[0] = 2.5
+        log.failed("another", "reason")
+        assert lines[-1][1] == {"peer": "another", "reason": "reason", "not_logged": 1000 - LOGGED_EACH_SECOND}
+        log.failed("one more", "reason")
+        assert "not_logged" not in lines[-1][1]
