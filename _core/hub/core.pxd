@@ -50,7 +50,7 @@ cdef class Core:
     cdef dict answered           # idempotency key -> (monotonic ms when it is forgotten, epoch, offset)
     cdef readonly bytes node_id
     cdef object authenticate     # callback for Authenticate and Refresh
-    cdef list transforms         # of Transform; None when there are none
+    cdef list transforms         # of (pattern as bytes, function); None when there are none
     cdef Samples samples
 
     # Publishes on the topic of that name. 0; -1 without memory, with nothing published.

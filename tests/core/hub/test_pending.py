@@ -1,13 +1,16 @@
 """Credentials that are answered for later: the same conversation as with an answer at once, and nothing left behind."""
 
 import gc
+import itertools
 import json
+import operator
 import random
 import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from core.hub.sans_io import CLOSE, KEY, PING, Server, client_frame, identity, make_hub, settings, split_frames
@@ -423,19 +426,25 @@ PIECES = st.sampled_from(
 
 
 def lanes(data: bytes) -> tuple[bytes, list[Any], list[Any]]:
-    """Head, replies and messages apart: which of the two lanes goes first depends on where turns end."""
+    """The head, and the frames of either lane: which of the two goes first depends on where turns end."""
     head, _, rest = data.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 101 "):
         return data, [], []
     frames, left = split_frames(rest)
     assert left == b""
-    return head, [f for f in frames if b'"Message"' not in f[2]], [f for f in frames if b'"Message"' in f[2]]
+    data_lane = [b'"Message"' in frame[2] or b'"Subscribed"' in frame[2] for frame in frames]
+    return (
+        head,
+        list(itertools.compress(frames, map(operator.not_, data_lane))),
+        list(itertools.compress(frames, data_lane)),
+    )
 
 
 def begins(parts: tuple[Any, ...], whole: tuple[Any, ...]) -> bool:
     return all(part == entire[: len(part)] for part, entire in zip(parts, whole, strict=True))
 
 
+@examples(max_examples=300, deadline=None, derandomize=True)
 @given(
     scripts=st.lists(
         st.tuples(st.sampled_from(["", "alice", "bad"]), st.lists(PIECES, max_size=8)), min_size=1, max_size=3

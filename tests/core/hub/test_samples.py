@@ -1,7 +1,7 @@
 """Samples of publications: how many are picked, what they say, which are kept."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.hub.sans_io import NOW_MS, WALL_MS, make_hub
@@ -47,6 +47,7 @@ class TestRing:
         probe.finish(200)
         assert probe.take() == []
 
+    @settings(max_examples=100, deadline=None, derandomize=True)
     @given(steps=st.lists(st.sampled_from(["add", "many", "finish", "take"]), max_size=30))
     def test_against_a_list(self, steps: list[str]) -> None:
         probe = SampleProbe()
