@@ -14,6 +14,7 @@ from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
+from realtime_communication.observability.metrics import Metrics
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -45,6 +46,8 @@ class Services:
     node_id: str
     issuer: TokenIssuer | None = None  # only where a token may be given away: the demo of the dev profile
     port: int | None = None  # the real one; None on a Unix socket
+    metrics: Metrics | None = None  # None while they are off
+    metrics_port: int | None = None
     workers: int = 1
     draining: bool = False
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = dataclasses.field(default_factory=dict)

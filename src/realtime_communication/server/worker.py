@@ -9,7 +9,7 @@ import resource
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from realtime_communication import __version__
@@ -19,14 +19,17 @@ from realtime_communication.auth.chain import chain_of, issuer_of
 from realtime_communication.config import LoadedConfig
 from realtime_communication.http.app import make_application, max_body
 from realtime_communication.http.connection import HttpServer
-from realtime_communication.http.debug import resident_bytes
 from realtime_communication.http.services import Check, Services
 from realtime_communication.observability.logs import dropped_lines, get_logger
-from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, Supervisor
+from realtime_communication.observability.metrics import Metrics
+from realtime_communication.observability.process import resident_bytes
+from realtime_communication.observability.sources import Sources
+from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, ServiceState, Supervisor
 from realtime_communication.server.affinity import pin_to_core
 from realtime_communication.server.collector import Collector
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.listening import Listener, open_listeners
+from realtime_communication.server.metrics_server import MetricsServer, open_metrics_listeners
 from realtime_communication.server.shutdown import shut_down
 
 DEMO_USER: Final = "demo"
@@ -44,26 +47,31 @@ def run(loaded: LoadedConfig) -> int:
     """
     server = loaded.config.server
     listeners = open_listeners(server.host, server.port)
+    metrics_listeners: list[Listener] = []
     try:
+        metrics_listeners = open_metrics_listeners(loaded)
         _raise_file_limit(loaded.config.websocket.max_connections)
         if loaded.config.performance.actors.pin_actors_to_cores:
             _log.info("bound to a core", core=pin_to_core(0))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            status = runner.run(Worker(loaded, listeners).serve())
+            status = runner.run(Worker(loaded, listeners, metrics_listeners).serve())
             # The closing loop takes its handlers away: a signal from here on would kill a process that ends well.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
             return status
     finally:
-        for listener in listeners:
+        for listener in (*listeners, *metrics_listeners):
             listener.close()
 
 
 class Worker:
     """The parts of a worker, and their life from the first connection to the last."""
 
-    def __init__(self, loaded: LoadedConfig, listeners: list[Listener]) -> None:
+    def __init__(
+        self, loaded: LoadedConfig, listeners: list[Listener], metrics_listeners: Sequence[Listener] = ()
+    ) -> None:
         config = loaded.config
         self._listeners = listeners
+        self._metrics_listeners = metrics_listeners
         self._production = config.production
         node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
         self._hub = Hub(node_id)
@@ -79,12 +87,15 @@ class Worker:
             port=listeners[0].port,
             checks={"services": self._check_services, "log": _check_log},
         )
+        services = [Service("HTTP", self._serve_http)]
+        if metrics_listeners:
+            services.append(Service("metrics", self._make_metrics().run))
         self._http = HttpServer(make_application(self._services), functools.partial(max_body, self._services))
         memory = config.performance.memory
         self._collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
         actors = config.actor_system
         self._supervisor = Supervisor(
-            [Service("HTTP", self._serve_http), Service("garbage collector", self._collector.run)],
+            [*services, Service("garbage collector", self._collector.run)],
             RestartPolicy(actors.supervision_strategy, actors.max_restarts, actors.restart_window_secs),
             _report_crash,
         )
@@ -102,7 +113,11 @@ class Worker:
         if supervising.done():
             await supervising
         chain = self._services.chain
-        reactor = Reactor(self._hub, loop, chain.authenticate_upgrade, chain.authenticate_message, self._http.adopt)
+        on_upgrade, on_message = chain.authenticate_upgrade, chain.authenticate_message
+        metrics = self._services.metrics
+        if metrics is not None:
+            on_upgrade, on_message = metrics.timed_authentication(on_upgrade), metrics.timed_authentication(on_message)
+        reactor = Reactor(self._hub, loop, on_upgrade, on_message, self._http.adopt)
         for listener in self._listeners:
             reactor.listen(listener.sock)
         self._install_signals(loop)
@@ -117,6 +132,24 @@ class Worker:
         with contextlib.suppress(asyncio.CancelledError):
             await supervising
         return 0
+
+    def _make_metrics(self) -> MetricsServer:
+        services, hub = self._services, self._hub
+        sources = Sources(
+            stats=hub.stats,
+            build={"version": __version__, "node_id": services.node_id, "profile": services.profile},
+            max_connections=lambda: services.config.websocket.max_connections,
+            draining=lambda: services.draining,
+            queued=hub.queued,
+            services=self._service_states,
+            dropped_log_lines=dropped_lines,
+        )
+        metrics = services.metrics = Metrics(services.config.monitoring, sources)
+        services.metrics_port = self._metrics_listeners[0].port
+        path = services.config.monitoring.prometheus.path
+        return MetricsServer(
+            metrics, self._metrics_listeners, path, lambda: services.config.monitoring.prometheus.update_interval_secs
+        )
 
     async def _serve_http(self) -> None:
         """The HTTP application; connections that come while it is not running are answered 503."""
@@ -133,8 +166,11 @@ class Worker:
         self._http_ready.set()
         self._stopping.set()
 
+    def _service_states(self) -> list[ServiceState]:
+        return self._supervisor.states()
+
     async def _check_services(self) -> Check:
-        states = self._supervisor.states()
+        states = self._service_states()
         return Check(
             ok=all(state.running for state in states),
             detail={state.name: {"running": state.running, "restarts": state.restarts} for state in states},
@@ -169,6 +205,9 @@ class Worker:
     def _announce(self) -> None:
         for listener in self._listeners:
             _log.info("listening", url=listener.url, port=listener.port, version=__version__)
+        path = self._services.config.monitoring.prometheus.path
+        for listener in self._metrics_listeners:
+            _log.info("metrics listening", url=f"{listener.url}{path}", port=listener.port)
         url = self._listeners[0].url
         lines = [f"realtime_communication {__version__} listening on {url}"]
         issuer = self._services.issuer
