@@ -28,7 +28,7 @@ scrape_configs:
 - `[monitoring.prometheus]` (also spelled `[metrics]`) sets port, path, names and buckets. With `enabled = false`, or
   `logging.enable_metrics = false`, there is no port and nothing is measured.
 - A name is `namespace`_`subsystem`_*name*, `{_DEFAULT.namespace}_{_DEFAULT.subsystem}_connections` for one; an empty
-  part is left out. The names in the last table are whole.
+  part is left out. The names under *Process* are whole.
 - What is marked *taken* costs something and is read every `update_interval_secs`; the rest is read at each scrape.
 - A port in use ends the server with status 71; in the dev profile it goes on without metrics.
 - Histograms have the upper bounds `buckets`, in seconds.
@@ -48,8 +48,8 @@ help = "Message delivery latency in seconds"
 labels = ["message_type", "topic"]
 ```
 
-Labels have a bound, whatever clients do. The {MAX_TOPICS} topics with the most subscribers have a label `topic` of their
-own, the others share `{OTHER}`; all inboxes together are `{INBOXES}`. Which topics these are is decided every
+Labels have a bound, whatever clients do. The {MAX_TOPICS} topics with the most subscribers have a label `topic` of
+their own, the others share `{OTHER}`; all inboxes together are `{INBOXES}`. Which topics these are is decided every
 `update_interval_secs`; what was counted for a topic that loses its label is added to `{OTHER}`. Values are cut to
 {MAX_LABEL_BYTES} bytes.
 

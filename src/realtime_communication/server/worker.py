@@ -34,6 +34,7 @@ from realtime_communication.server.shutdown import shut_down
 
 DEMO_USER: Final = "demo"
 HTTP_SHUTDOWN_SECS: Final = 1.0
+LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
 SPARE_FILES: Final = 64  # descriptors beside those of connections: logs, epoll, listeners, HTTP
 
 _log = get_logger(__name__)
@@ -141,11 +142,15 @@ class Worker:
             max_connections=lambda: services.config.websocket.max_connections,
             draining=lambda: services.draining,
             queued=hub.queued,
+            topic_counts=getattr(hub, "topic_counts", None),
+            take_samples=getattr(hub, "take_samples", None),
             services=self._service_states,
             dropped_log_lines=dropped_lines,
         )
         metrics = services.metrics = Metrics(services.config.monitoring, sources)
         services.metrics_port = self._metrics_listeners[0].port
+        if metrics.wants_samples and sources.take_samples is not None:
+            hub.observe(LATENCY_SAMPLES)
         path = services.config.monitoring.prometheus.path
         return MetricsServer(
             metrics, self._metrics_listeners, path, lambda: services.config.monitoring.prometheus.update_interval_secs
