@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from realtime_communication.config import LoadedConfig
 from realtime_communication.errors import EnvironmentFault
-from realtime_communication.http.answers import SERVER_NAME
+from realtime_communication.http.answers import SERVER_NAME, response_of
 from realtime_communication.http.connection import HttpConnection
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.metrics import OPENMETRICS, TEXT, Metrics
@@ -25,8 +28,11 @@ from realtime_communication.server.listening import UNIX_PREFIX, Listener, open_
 LOCAL_HOST: Final = "127.0.0.1"  # where the metrics are when the server itself has no network address
 MAX_SCRAPE_SECS: Final = 10.0
 MAX_SCRAPERS: Final = 32
+STOP_SECS: Final = 0.5  # for scrapes to be answered at the end
 LAG_PROBE_SECS: Final = 0.5  # how often the delay of the loop is measured
 GZIP_LEVEL: Final = 1  # text this uniform hardly gets smaller above it
+
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)  # struct linger of socket(7)
 
 _log = get_logger(__name__)
 
@@ -67,8 +73,14 @@ class MetricsServer:
 
     async def run(self) -> None:
         """Answer scrapes, and take what costs something once in an interval."""
-        self._metrics.update()
-        runner = web.AppRunner(self._application(), handle_signals=False, access_log=None, auto_decompress=False)
+        self._update()
+        runner = web.AppRunner(
+            self._application(),
+            handle_signals=False,
+            access_log=None,
+            auto_decompress=False,
+            shutdown_timeout=STOP_SECS,
+        )
         await runner.setup()
         servers = []
         try:
@@ -100,11 +112,18 @@ class MetricsServer:
             now = loop.time()
             self._metrics.note_lag(now - due)
             if now - updated >= self._interval():
-                self._metrics.update()
+                self._update()
                 updated = now
 
+    def _update(self) -> None:
+        """A figure that cannot be had is no reason to stop serving messages: the service does not crash for it."""
+        try:
+            self._metrics.update()
+        except Exception:
+            _log.exception("the metrics could not be brought up to date")
+
     def _application(self) -> web.Application:
-        application = web.Application()
+        application = web.Application(middlewares=[_close_behind])
         application.on_response_prepare.append(_on_prepare)
         application.router.add_get(self._path, self._scrape)
         return application
@@ -142,8 +161,13 @@ class ScrapeConnection(HttpConnection):
         super().connection_lost(exc)
 
     def _cut_off(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+        if self.transport is None:
+            return
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            # A reset: the kernel too lets go of what nobody reads.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self.transport.abort()
 
 
 def accepts_gzip(accepted: str) -> bool:
@@ -155,8 +179,18 @@ def accepts_gzip(accepted: str) -> bool:
     return False
 
 
-async def _on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+@web.middleware
+async def _close_behind(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every answer is the last one of its connection, and says so."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as answer:
+        response = response_of(answer)
     response.force_close()
+    return response
+
+
+async def _on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = SERVER_NAME
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"

@@ -149,8 +149,9 @@ class Worker:
         )
         metrics = services.metrics = Metrics(services.config.monitoring, sources)
         services.metrics_port = self._metrics_listeners[0].port
-        if metrics.wants_samples and sources.take_samples is not None:
-            hub.observe(LATENCY_SAMPLES)
+        observe = getattr(hub, "observe", None)
+        if metrics.wants_samples and observe is not None:
+            observe(LATENCY_SAMPLES)
         path = services.config.monitoring.prometheus.path
         return MetricsServer(
             metrics, self._metrics_listeners, path, lambda: services.config.monitoring.prometheus.update_interval_secs
