@@ -50,7 +50,8 @@ Protocol = Literal["rtc", "text"]
 class Candidate(msgspec.Struct, frozen=True):
     """A server that can be started.
 
-    `{port}` in its command is a free port, `{config}` a configuration file; `figures` are those it can be asked for.
+    `{port}` in its command is a free port, `{config}` a file with its `configuration`; `figures` are those it can be
+    asked for.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Candidate(msgspec.Struct, frozen=True):
     command: tuple[str, ...]
     figures: frozenset[str]
     echo_path: str | None = None
+    configuration: str = PRODUCT_CONFIGURATION
 
 
 PEER_FIGURES = frozenset({"fanout", "latency", "echo", "connect", "idle"})
@@ -169,7 +171,7 @@ def running(candidate: Candidate, core: int) -> Iterator[Running]:
     """Starts a server on a core of its own and stops it afterwards. Raises StartError."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         configuration = Path(folder) / "config.toml"
-        configuration.write_text(PRODUCT_CONFIGURATION)
+        configuration.write_text(candidate.configuration)
         output = Path(folder) / "output"
         port = free_port()
         command = [part.format(port=port, config=configuration) for part in candidate.command]

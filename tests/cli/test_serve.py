@@ -56,8 +56,8 @@ def test_more_workers_than_this_version_has(
     assert line["level"] == level and line["setting"] == f"server.workers = {workers}"
 
 
-def test_settings_without_effect_are_told_once(started: list[LoadedConfig], capfd: pytest.CaptureFixture[str]) -> None:
-    Path("config.toml").write_text("[tracing]\nenabled = true\nsampling_rate = 0.1\n")
+def test_doubtful_settings_are_told_once(started: list[LoadedConfig], capfd: pytest.CaptureFixture[str]) -> None:
+    Path("config.toml").write_text("[auth]\nvalidate_exp = false\n")
     _, entries = _serve(capfd)
     warnings = [str(entry["event"]) for entry in entries if entry["level"] == "warn"]
-    assert len(warnings) == 1 and "[tracing]" in warnings[0] and "config.toml:2" in warnings[0]
+    assert len(warnings) == 1 and "auth.validate_exp is false" in warnings[0]

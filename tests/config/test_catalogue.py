@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from realtime_communication.config.catalogue import (
     ALIASES,
-    ALL_KEYS,
+    KEYS,
     SECTIONS,
     VARIABLES,
     find_option,
@@ -14,23 +14,23 @@ from realtime_communication.config.catalogue import (
 
 
 def test_no_name_means_two_things() -> None:
-    assert not set(ALIASES) & set(ALL_KEYS)
-    assert not SECTIONS & (set(ALIASES) | set(ALL_KEYS))
-    variables = [variable for key in ALL_KEYS.values() for variable in key.variables]
+    assert not set(ALIASES) & set(KEYS)
+    assert not SECTIONS & (set(ALIASES) | set(KEYS))
+    variables = [variable for key in KEYS.values() for variable in key.variables]
     assert len(variables) == len(set(variables)) == len(VARIABLES)
-    aliases = [alias for key in ALL_KEYS.values() for alias in key.aliases]
+    aliases = [alias for key in KEYS.values() for alias in key.aliases]
     assert len(aliases) == len(set(aliases)) == len(ALIASES)
 
 
 def test_resolving() -> None:
-    key, factor = resolve("redis.connection_timeout_ms") or (None, 0)
-    assert key is not None and key.path == "redis.timeout_secs" and factor == 0.001
-    assert resolve("server.port") == (ALL_KEYS["server.port"], 1.0)
+    key = resolve("redis.connection_timeout_ms")
+    assert key is KEYS["redis.timeout_secs"] and key.aliases["redis.connection_timeout_ms"] == 0.001
+    assert resolve("server.port") is KEYS["server.port"]
     assert resolve("server.prot") is None
 
 
 def test_options() -> None:
-    assert find_option("port") is find_option("server.port") is ALL_KEYS["server.port"]
-    assert find_option("log_level") is find_option("rust_log") is ALL_KEYS["logging.level"]
+    assert find_option("port") is find_option("server.port") is KEYS["server.port"]
+    assert find_option("log_level") is find_option("rust_log") is KEYS["logging.level"]
     assert find_option("nothing") is None
     assert {"port", "max-connections", "server.port", "profile", "config"} <= set(option_names())

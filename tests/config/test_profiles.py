@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -25,8 +26,7 @@ def test_names() -> None:
 def test_profile_defaults_are_in_force_and_can_be_told(profile: str, load_config: Load) -> None:
     loaded = load_config(f"--profile={profile}")
     for path, value in PROFILE_DEFAULTS[profile].items():
-        section, _, name = path.partition(".")
-        assert getattr(getattr(loaded.config, section), name) == value
+        assert functools.reduce(getattr, path.split("."), loaded.config) == value
         assert loaded.origins[path].layer is Layer.PROFILE and str(loaded.origins[path]) == f"profile {profile}"
 
 

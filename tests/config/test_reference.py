@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from realtime_communication.config import LoadedConfig
-from realtime_communication.config.catalogue import ALL_KEYS, KEYS, LATER_KEYS
-from realtime_communication.config.keys import REDACTED
-from realtime_communication.config.reference import json_schema, markdown, show, show_json, toml
+from realtime_communication.config.catalogue import KEYS
+from realtime_communication.config.examples import EXAMPLES
+from realtime_communication.config.keys import REDACTED, Key
+from realtime_communication.config.reference import example, json_schema, markdown, show, show_json, toml
+from realtime_communication.config.values import convert
 
 Load = Callable[..., LoadedConfig]
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -23,13 +25,36 @@ def test_the_reference_in_docs_is_up_to_date() -> None:
     assert DOCS.read_text() == markdown(), "run: rtc config reference > docs/configuration.md"
 
 
+def test_the_published_schema_is_up_to_date() -> None:
+    published = DOCS.with_name("configuration.schema.json").read_text()
+    assert json.loads(published) == json.loads(json.dumps(json_schema())), (
+        "run: rtc config schema > docs/configuration.schema.json"
+    )
+
+
+def test_every_example_can_be_written_as_it_stands() -> None:
+    def walk(keys: Iterable[Key], inside: str) -> Iterator[tuple[str, Key]]:
+        for key in keys:
+            yield inside + key.path, key
+            yield from walk(key.element, f"{inside}{key.path}[].")
+
+    places = dict(walk(KEYS.values(), ""))
+    assert EXAMPLES.keys() <= places.keys()
+    for path, key in places.items():
+        value = tomllib.loads(example(path, key))[key.path.rpartition(".")[2]]
+        assert value or key.default in (0, False, (), ""), f"{path} has an example that shows nothing"
+        complaints: list[str] = []
+        if "${" not in str(value) and "…" not in str(value):
+            convert(key, value, lambda below, value, message: complaints.append(message))  # noqa: B023
+        assert not complaints, path
+
+
 def test_the_reference_names_every_key_and_variable() -> None:
     text = markdown()
     for path, key in KEYS.items():
         section, _, name = path.rpartition(".")
         assert f"## `[{section}]`" in text and f"| `{name}`" in text
         assert all(f"`{variable}`" in text for variable in key.variables)
-    assert all(f"`{path}`" in text for path in LATER_KEYS)
 
 
 def test_tables_in_the_reference_have_equal_columns() -> None:
@@ -81,9 +106,9 @@ class TestSchema:
             place = properties[name]
         return place
 
-    @pytest.mark.parametrize("path", ALL_KEYS)
+    @pytest.mark.parametrize("path", KEYS)
     def test_every_key_and_spelling(self, path: str) -> None:
-        key = ALL_KEYS[path]
+        key = KEYS[path]
         for spelling in (path, *key.aliases):
             assert self._find(spelling)["description"] == key.effect
 

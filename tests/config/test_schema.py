@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,6 +34,11 @@ DEFAULTS: dict[str, object] = {
     "auth.validate_audience": True,
     "auth.validate_exp": True,
     "auth.validate_nbf": True,
+    "auth.refresh_token_expiry_days": 30,
+    "auth.custom_claims.include_user_metadata": False,
+    "auth.custom_claims.include_device_info": False,
+    "auth.custom_claims.include_location": False,
+    "auth.custom_claims.custom_fields": {},
     "auth.providers": [
         {
             "type": "jwt",
@@ -52,6 +58,35 @@ DEFAULTS: dict[str, object] = {
     "websocket.auth_timeout_secs": 10,
     "websocket.max_frame_size": 65536,
     "websocket.max_message_size": 1048576,
+    "redis.url": "redis://localhost:6379",
+    "redis.pool_size": 10,
+    "redis.timeout_secs": 5,
+    "redis.response_timeout_ms": 1000,
+    "redis.retry_attempts": 3,
+    "redis.retry_delay_ms": 100,
+    "redis.key_prefix": "rtc:",
+    "redis.required": False,
+    "redis.cluster.enabled": False,
+    "redis.cluster.nodes": [],
+    "redis.cluster.read_from_replicas": False,
+    "redis.sentinel.enabled": False,
+    "redis.sentinel.master_name": "mymaster",
+    "redis.sentinel.sentinels": [],
+    "redis.sentinel.password": "",
+    "redis.pool.min_idle": 5,
+    "redis.pool.max_size": 20,
+    "redis.pool.idle_timeout_secs": 300,
+    "redis.pool.max_lifetime_secs": 3600,
+    "circuit_breaker.enabled": True,
+    "circuit_breaker.failure_threshold": 5,
+    "circuit_breaker.success_threshold": 2,
+    "circuit_breaker.timeout_secs": 60,
+    "circuit_breaker.half_open_max_requests": 3,
+    "circuit_breaker.services": [],
+    "circuit_breaker.events.log_state_changes": True,
+    "circuit_breaker.events.emit_metrics": True,
+    "circuit_breaker.events.webhook_url": "",
+    "circuit_breaker.events.webhook_secret": "",
     "rate_limiting.enabled": True,
     "rate_limiting.connection.requests_per_second": 100,
     "rate_limiting.connection.burst_size": 200,
@@ -78,6 +113,7 @@ DEFAULTS: dict[str, object] = {
     "message_routing.max_targets_per_message": 1000,
     "message_routing.enable_message_transformation": True,
     "message_routing.drop_invalid_messages": False,
+    "message_routing.transforms": [],
     "actor_system.mailbox_capacity": 1000,
     "actor_system.enable_priority_mailbox": True,
     "actor_system.overflow_strategy": "backpressure",
@@ -100,18 +136,47 @@ DEFAULTS: dict[str, object] = {
     "performance.memory.gc_threshold_mb": 1024,
     "logging.level": "info",
     "logging.format": "json",
+    "logging.enable_telemetry": True,
+    "logging.enable_metrics": True,
     "security.cors.enabled": False,
     "security.cors.allowed_origins": [],
     "security.cors.allowed_methods": ["GET", "POST", "OPTIONS"],
     "security.cors.allowed_headers": ["Authorization", "Content-Type"],
     "security.cors.allow_credentials": False,
     "security.cors.max_age_secs": 86400,
+    "security.tls.enabled": False,
+    "security.tls.cert_file": "",
+    "security.tls.key_file": "",
+    "security.tls.ca_file": "",
+    "security.tls.min_version": "1.2",
+    "security.tls.ciphers": [],
+    "security.tls.verify_client": False,
+    "security.tls.client_auth": "none",
+    "security.enforce_tls": False,
+    "security.strict_transport_security": False,
+    "security.content_security_policy": "",
+    "security.trusted_proxies": [],
+    "monitoring.prometheus.enabled": True,
+    "monitoring.prometheus.port": 9090,
+    "monitoring.prometheus.path": "/metrics",
+    "monitoring.prometheus.update_interval_secs": 10,
+    "monitoring.prometheus.namespace": "realtime_comm",
+    "monitoring.prometheus.subsystem": "websocket",
+    "monitoring.prometheus.buckets": [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+    "monitoring.custom_metrics": [],
     "monitoring.health_check.enabled": True,
     "monitoring.health_check.path": "/health",
     "monitoring.health_check.detailed": True,
+    "monitoring.health_check.check_redis": True,
     "monitoring.health_check.check_dependencies": True,
     "monitoring.health_check.timeout_secs": 5,
+    "tracing.enabled": True,
+    "tracing.service_name": "realtime-communication",
+    "tracing.sampling_rate": 0.1,
+    "tracing.exporter": "otlp",
+    "tracing.endpoint": "http://localhost:4317",
     "development.enable_debug_endpoints": False,
+    "development.enable_profiling": False,
     "development.mock_external_services": False,
     "testing.enable_test_mode": False,
     "testing.bypass_auth": False,
@@ -132,11 +197,22 @@ VARIABLES = {
     "JWT_ISSUER": "auth.jwt_issuer",
     "JWT_AUDIENCE": "auth.jwt_audience",
     "JWT_EXPIRY_HOURS": "auth.access_token_expiry_hours",
+    "JWT_REFRESH_EXPIRY_DAYS": "auth.refresh_token_expiry_days",
     "MAX_CONNECTIONS": "websocket.max_connections",
     "HEARTBEAT_INTERVAL_SECS": "websocket.heartbeat_interval_secs",
     "CLIENT_TIMEOUT_SECS": "websocket.client_timeout_secs",
     "MAX_FRAME_SIZE": "websocket.max_frame_size",
     "MAX_MESSAGE_SIZE": "websocket.max_message_size",
+    "REDIS_URL": "redis.url",
+    "REDIS_POOL_SIZE": "redis.pool_size",
+    "REDIS_TIMEOUT_SECS": "redis.timeout_secs",
+    "REDIS_RETRY_ATTEMPTS": "redis.retry_attempts",
+    "REDIS_KEY_PREFIX": "redis.key_prefix",
+    "CIRCUIT_BREAKER_ENABLED": "circuit_breaker.enabled",
+    "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "circuit_breaker.failure_threshold",
+    "CIRCUIT_BREAKER_SUCCESS_THRESHOLD": "circuit_breaker.success_threshold",
+    "CIRCUIT_BREAKER_TIMEOUT_SECS": "circuit_breaker.timeout_secs",
+    "CIRCUIT_BREAKER_HALF_OPEN_REQUESTS": "circuit_breaker.half_open_max_requests",
     "RATE_LIMIT_ENABLED": "rate_limiting.enabled",
     "RATE_LIMIT_CONNECTION_RPS": "rate_limiting.connection.requests_per_second",
     "RATE_LIMIT_CONNECTION_BURST": "rate_limiting.connection.burst_size",
@@ -165,13 +241,40 @@ GOOD: dict[str, object] = {
     "security.cors.allowed_methods": ["GET"],
     "security.cors.allowed_headers": ["X-Other"],
     "monitoring.health_check.path": "/healthz",
+    "auth.custom_claims.custom_fields": {"tenant": "acme"},
+    "redis.url": "rediss://user:secret@node:6380/3",
+    "redis.cluster.nodes": ["redis://node1:6379"],
+    "redis.sentinel.sentinels": ["sentinel1:26379"],
+    "redis.pool_size": 15,
+    "circuit_breaker.services": [{"name": "redis", "timeout_secs": 30}],
+    "circuit_breaker.events.webhook_url": "https://alerts.example.com/hook",
+    "message_routing.transforms": [{"topic": "room:*", "callable": "package.module:function"}],
+    "security.tls.ciphers": ["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"],
+    "security.tls.client_auth": "optional",
+    "security.trusted_proxies": ["10.0.0.0/8", "unix"],
+    "monitoring.prometheus.path": "/prometheus",
+    "monitoring.prometheus.namespace": "other",
+    "monitoring.prometheus.subsystem": "other",
+    "monitoring.prometheus.buckets": [0.5, 1.5],
+    "monitoring.custom_metrics": [{"name": "message_latency", "type": "histogram", "labels": ["topic"]}],
+    "tracing.endpoint": "https://collector:4318",
 }
 TESTING_KEYS = [path for path in KEYS if path.startswith("testing.")]
 PROFILE = {
     **dict.fromkeys(TESTING_KEYS, "test"),
     "development.enable_debug_endpoints": "test",
+    "development.enable_profiling": "test",
     "development.mock_external_services": "test",
 }
+
+
+@pytest.fixture
+def also(tmp_path: Path) -> dict[str, str]:
+    """What else must be set where a value alone contradicts the defaults."""
+    return {
+        "redis.cluster.enabled": 'redis.cluster.nodes = ["redis://node1:6379"]',
+        "redis.sentinel.enabled": 'redis.sentinel.sentinels = ["sentinel1:26379"]',
+    }
 
 
 def _good_value(key: Key) -> object:
@@ -237,20 +340,29 @@ def _words(key: Key) -> list[str]:
 
 
 @every_key
-def test_value_from_a_file(key: Key, load_config: Load) -> None:
+def test_value_from_a_file(key: Key, also: dict[str, str], load_config: Load) -> None:
     value = _good_value(key)
     loaded = load_config(
-        *_words(key), files={"config.toml": "\n" + _as_file(key.path, value)}, secret=False, environ=_secret(key)
+        *_words(key),
+        files={"config.toml": "\n" + _as_file(key.path, value) + also.get(key.path, "")},
+        secret=False,
+        environ=_secret(key),
     )
     assert _value(loaded.config, key.path) == _expected(key, value)
     assert str(loaded.origins[key.path]).endswith("config.toml:2")
 
 
 @every_key
-def test_value_from_the_command_line(key: Key, load_config: Load) -> None:
+def test_value_from_the_command_line(key: Key, also: dict[str, str], load_config: Load) -> None:
     value = _good_value(key)
     text = value if isinstance(value, str) else toml(value)
-    loaded = load_config(*_words(key), f"--{key.path}={text}", secret=False, environ=_secret(key))
+    loaded = load_config(
+        *_words(key),
+        f"--{key.path}={text}",
+        files={"config.toml": also.get(key.path, "")},
+        secret=False,
+        environ=_secret(key),
+    )
     assert _value(loaded.config, key.path) == _expected(key, value)
     assert str(loaded.origins[key.path]) == f"command line --{key.path}"
 
@@ -307,6 +419,11 @@ def test_zero_where_zero_means_nothing(key: Key, refused: Refuse) -> None:
         assert key.path in {
             "server.port",
             "server.workers",
+            "redis.retry_attempts",
+            "redis.retry_delay_ms",
+            "redis.pool.min_idle",
+            "monitoring.prometheus.port",
+            "tracing.sampling_rate",
             "actor_system.max_restarts",
             "performance.messages.batch_window_ms",
             "performance.messages.compression_threshold_bytes",

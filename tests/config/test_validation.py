@@ -100,7 +100,7 @@ class TestProviders:
     @pytest.mark.parametrize(
         ("providers", "place"),
         [
-            ('{type="oauth2", issuer="https://x"}', "[0].enabled"),
+            ('{type="oauth2", issuer="http://x"}', "[0].issuer"),
             ('{type="jwt"}, {type="jwt"}', "[1].name"),
             ('{type="jwt", name="a"}, {type="api_key", name="a"}', "[1].name"),
             ('{type="api_key", header="X Key"}', "[0].header"),
@@ -246,8 +246,7 @@ def test_testing_is_refused_outside_the_test_profile(name: str, profile: str, re
 
 
 def test_testing_keys_need_the_master_switch(refused: Refuse) -> None:
-    words = ("--profile=test", "--testing.enable_test_mode=false", "--port=1", "--metrics.port=2")
-    problems = refused(*words, "--testing.bypass_auth")
+    problems = refused("--profile=test", "--testing.enable_test_mode=false", "--testing.bypass_auth", "--port=1")
     assert [problem.key for problem in problems] == ["testing.bypass_auth"]
 
 

@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from serving.processes import free_port
 
 WAIT_SECS = 30.0
+POLICY = "--security.content_security_policy=default-src 'self'"  # as in the guide; the page must live with it
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -45,7 +46,9 @@ class DevServer:
     def start(self):
         command = [sys.executable, "-m", "realtime_communication.cli.main", "serve", "--profile=dev"]
         self.process = subprocess.Popen(
-            [*command, "--host=127.0.0.1", f"--port={self.port}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [*command, "--host=127.0.0.1", f"--port={self.port}", POLICY],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         assert b"listening" in self.process.stdout.readline()
 

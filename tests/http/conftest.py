@@ -16,6 +16,8 @@ from realtime_communication.auth.api_key import ApiKeyVerifier, hashed
 from realtime_communication.auth.chain import ApiKeyProvider, AuthenticationChain, JwtProvider
 from realtime_communication.auth.jwt import JwtRules, JwtVerifier
 from realtime_communication.auth.tokens import TokenIssuer
+from realtime_communication.config import load
+from realtime_communication.config.reference import effective
 from realtime_communication.config.schema import ApiKey, Config
 from realtime_communication.http.app import make_application, max_body
 from realtime_communication.http.connection import HttpServer
@@ -23,6 +25,7 @@ from realtime_communication.http.services import Services
 
 SECRET = "a secret of the tests, 32 bytes or longer"
 API_KEY = "the key of the tests"
+ADMIN_KEY = "the key of the operator"
 ISSUER = TokenIssuer(secret=SECRET, issuer="i", audience="a", lifetime_secs=600)
 
 
@@ -33,6 +36,9 @@ class RecordingHub:
         self.asked = []
         self.refusal = None
         self.limit = None
+        self.rows = [{"session_id": str(number), "user_id": f"user-{number % 2}"} for number in range(3)]
+        self.topic_rows = [{"topic": name, "subscribers": 1} for name in ("room:1", "@alice", "room:2", "$sys", "hall")]
+        self.closed = []
 
     def _ask(self, what, body, identity, answer):
         self.asked.append((what, body, identity.user_id))
@@ -53,13 +59,50 @@ class RecordingHub:
         return self.limit
 
     def connection_count(self):
-        return 3
+        return len(self.rows)
 
     def stats(self):
         return {"connections": 3}
 
     def connections(self, limit=1000):
-        return [{"session_id": str(number)} for number in range(min(3, limit))]
+        return self.rows[:limit]
+
+    def topics(self, limit=1000):
+        return self.topic_rows[:limit]
+
+    def disconnect(self, *, session_id=None, user_id=None, reason=""):
+        self.closed.append((session_id, user_id, reason))
+        return len(
+            [row for row in self.rows if session_id in (None, row["session_id"]) and user_id in (None, row["user_id"])]
+        )
+
+
+class Control:
+    """Changes the configuration of `services` through the loader, as if by further options on the command line."""
+
+    def __init__(self, services, folder):
+        self._services = services
+        self._folder = folder
+        self._words = ["--profile=test", f"--auth.jwt_secret={SECRET}"]
+        self._origins = {}
+        self.loaded = self._load(self._words)
+
+    def _load(self, words):
+        return load(words, environ={}, directory=self._folder)
+
+    def change(self, changes, origin):
+        words = self._words + [f"--{path}={value}" for path, value in changes.items()]
+        self.loaded = self._load(words)
+        self._words = words
+        self._origins |= dict.fromkeys(changes, origin)
+        self._services.config = self.loaded.config
+
+    def effective(self):
+        keys = {
+            key.path: {"value": value, "origin": self._origins.get(key.path, origin)}
+            for key, value, origin in effective(self.loaded)
+        }
+        return {"profile": self.loaded.profile, "files": [], "keys": keys}
 
 
 class Answer(msgspec.Struct):
@@ -76,7 +119,10 @@ class Server:
     """Runs in a thread of its own; accepts and reads a head, as the reactor would, then hands over."""
 
     def __init__(self, config, profile="test", **services):
-        keys = (ApiKey(key=hashed(API_KEY), user="service", permissions=("write",)),)
+        keys = (
+            ApiKey(key=hashed(API_KEY), user="service", permissions=("write",)),
+            ApiKey(key=hashed(ADMIN_KEY), user="operator", roles=("admin",)),
+        )
         chain = AuthenticationChain(
             [
                 JwtProvider(JwtVerifier(JwtRules(secret=SECRET, issuer="i", audience="a"))),
@@ -177,6 +223,15 @@ def server(make_server):
 
 
 @pytest.fixture
+def operated(make_server, tmp_path):
+    """A server whose configuration can be changed while it runs."""
+    server = make_server()
+    server.services.control = Control(server.services, tmp_path)
+    server.services.config = server.services.control.loaded.config
+    return server
+
+
+@pytest.fixture
 def bearer():
     def header(user="alice", **claims):
         return {"Authorization": "Bearer " + ISSUER.access_token(user, time.time(), **claims)}
@@ -187,3 +242,8 @@ def bearer():
 @pytest.fixture
 def api_key():
     return {"X-API-Key": API_KEY}
+
+
+@pytest.fixture
+def admin_key():
+    return {"X-API-Key": ADMIN_KEY}

@@ -5,9 +5,18 @@ import json
 import pytest
 from aiohttp import web
 
+from realtime_communication.config.protection import Security
 from realtime_communication.config.traffic import RateLimitHeaders
 from realtime_communication.errors import ERROR_CODES
-from realtime_communication.http.answers import error_response, json_response, refused_response, response_of
+from realtime_communication.http.answers import (
+    FieldError,
+    error_response,
+    json_response,
+    refusal_headers,
+    refused_response,
+    response_of,
+    set_headers,
+)
 
 
 def body_of(response):
@@ -70,3 +79,33 @@ def test_what_a_client_needs_is_kept():
     assert response_of(web.HTTPMethodNotAllowed("GET", ["POST"])).headers["Allow"] == "POST"
     moved = response_of(web.HTTPFound("/there"))
     assert (moved.status, moved.headers["Location"], moved.body) == (302, "/there", None)
+
+
+def test_a_429_leaves_nothing_whichever_bucket_is_empty():
+    headers = refusal_headers(429, 5000, RateLimitHeaders(), (10, 7, 0))
+    assert (headers["X-RateLimit-Limit"], headers["X-RateLimit-Remaining"], headers["Retry-After"]) == ("10", "0", "5")
+    assert refusal_headers(400, None, RateLimitHeaders(), (10, 7, 0))["X-RateLimit-Remaining"] == "7"
+    assert refusal_headers(429, 5000, RateLimitHeaders(), None) == {"Retry-After": "5"}
+    assert refusal_headers(503, 5000, RateLimitHeaders(retry_after_header="X-Wait"), None) == {"Retry-After": "5"}
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_headers_of_every_answer(secure):
+    security = Security(content_security_policy="default-src 'self'", strict_transport_security=True)
+    plain, own = web.Response(), web.Response(headers={"Content-Security-Policy": "x"}, content_type="text/html")
+    for response in (plain, own):
+        set_headers(response, security, secure=secure)
+        assert ("Strict-Transport-Security" in response.headers) is secure
+    assert plain.headers["Content-Security-Policy"] == "default-src 'self'"
+    assert own.headers["Content-Security-Policy"] == "x"
+    assert (own.headers["X-Frame-Options"], plain.headers.get("X-Frame-Options")) == ("DENY", None)
+
+
+def test_a_field_at_fault_is_named_on_one_short_line():
+    assert str(FieldError("size", "must be 1")) == "size: must be 1"
+    long = str(FieldError("a\r\n\x1b" + "x" * 10_000, "y" * 10_000))
+    assert len(long) < 700
+    assert long.isprintable()
+    for status, code in ((400, "bad_request"), (413, "too_large"), (422, "bad_request")):
+        response = FieldError("size", "must be 1", status).response()
+        assert (response.status, body_of(response)["error"]) == (status, {"code": code, "message": "size: must be 1"})

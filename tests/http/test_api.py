@@ -2,6 +2,8 @@
 
 import pytest
 
+from realtime_communication.http.attempts import Attempts
+
 JSON = {"Content-Type": "application/json"}
 
 
@@ -100,3 +102,19 @@ def test_an_answer_under_a_limit_says_what_is_left(make_server, bearer):
 def test_without_a_limit_there_are_no_headers(make_server, bearer):
     answer = make_server().request("POST", "/api/publish", b"{}", bearer() | JSON)
     assert not [name for name in answer.headers if name.lower().startswith("x-ratelimit")]
+
+
+def test_wrong_credentials_are_counted_by_address_and_right_ones_are_not(make_server, bearer):
+    attempts = Attempts(rate=0.001, burst=3)
+    server = make_server(changes={"security.trusted_proxies": ("127.0.0.1",)}, attempts=attempts)
+    client = {"X-Forwarded-For": "203.0.113.1"} | JSON
+
+    def status(headers):
+        return server.request("POST", "/api/publish", b"{}", client | headers).status
+
+    assert [status(bearer()) for _ in range(5)] == [200] * 5
+    assert [status({}) for _ in range(5)] == [401] * 5, "no credentials are no wrong ones"
+    assert [status({"Authorization": "Bearer x"}) for _ in range(2)] == [401] * 2
+    assert status(bearer(lifetime_secs=-1)) == 401
+    assert [status(headers) for headers in ({"X-API-Key": "x"}, bearer(), {})] == [429] * 3
+    assert status(bearer() | {"X-Forwarded-For": "203.0.113.2"}) == 200

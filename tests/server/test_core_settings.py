@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from realtime_communication.config import Config
-from realtime_communication.config.schema import Cors, Development, Security
+from realtime_communication.config.protection import Cors, Security
+from realtime_communication.config.schema import Development
 from realtime_communication.config.traffic import ConnectionLimit, CustomLimit, RateLimiting
 from realtime_communication.server.core_settings import Settings, bucket_depth, core_settings
 

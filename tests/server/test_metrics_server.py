@@ -15,11 +15,13 @@ import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.config.loader import LoadedConfig
 from realtime_communication.config.metric_names import CUSTOM_METRICS
 from realtime_communication.config.schema import Config
 from realtime_communication.config.watching import CustomMetric, Monitoring
 from realtime_communication.errors import EnvironmentFault
+from realtime_communication.http.services import Services
 from realtime_communication.observability.metrics import Metrics
 from realtime_communication.server import metrics_server
 from realtime_communication.server.listening import open_listeners
@@ -31,16 +33,24 @@ DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "realtime_communi
 ALL_CUSTOM = tuple(CustomMetric(name=spec.name, type=spec.type, labels=spec.labels) for spec in CUSTOM_METRICS.values())
 
 
+def with_prometheus(**changes):
+    config = Config()
+    monitoring = config.monitoring
+    prometheus = msgspec.structs.replace(monitoring.prometheus, **changes)
+    return msgspec.structs.replace(config, monitoring=msgspec.structs.replace(monitoring, prometheus=prometheus))
+
+
 class Running:
     """The service in a thread of its own."""
 
     def __init__(self, path="/metrics", interval=3600.0, **sources):
-        self.interval = interval
         self._listeners = open_listeners("127.0.0.1", 0)
         self.port = self._listeners[0].port
         metrics = Metrics(Monitoring(custom_metrics=ALL_CUSTOM), full_sources(**sources))
         metrics.observe_http("GET", "/health", 200, 0.1)
-        self.server = MetricsServer(metrics, self._listeners, path, lambda: self.interval)
+        config = with_prometheus(path=path, update_interval_secs=interval)
+        self._services = Services(hub=None, chain=AuthenticationChain([]), config=config, profile="test", node_id="n")
+        self.server = MetricsServer(metrics, self._listeners, self._services)
         self._stopping = False
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
@@ -54,6 +64,9 @@ class Running:
             self._started.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    def reload(self, **changes):
+        self._services.config = with_prometheus(**changes)
 
     def restart(self):
         """What the supervisor does after a crash."""
@@ -227,7 +240,7 @@ class TestUpdates:
     def test_the_interval_can_change(self, run):
         asked = iter(range(10_000))
         running = run(queued=lambda: next(asked))
-        running.interval = 0.05
+        running.reload(update_interval_secs=0.05)
         assert scrape_until(running.port, lambda found: found.value("queued_messages") >= 2)
 
     def test_the_lag_of_the_loop(self, run, monkeypatch):
@@ -251,14 +264,11 @@ class TestUpdates:
 class TestPort:
     @staticmethod
     def loaded(profile="prod", host="127.0.0.1", port=0, enabled=True, enable_metrics=True):
-        config = Config()
-        replace = msgspec.structs.replace
-        prometheus = replace(config.monitoring.prometheus, port=port, enabled=enabled)
+        config, replace = with_prometheus(port=port, enabled=enabled), msgspec.structs.replace
         config = replace(
             config,
             server=replace(config.server, host=host),
             logging=replace(config.logging, enable_metrics=enable_metrics),
-            monitoring=replace(config.monitoring, prometheus=prometheus),
         )
         return LoadedConfig(config=config, profile=profile, origins={}, files=(), warnings=())
 

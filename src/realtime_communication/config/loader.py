@@ -73,22 +73,30 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 def load(
-    words: Sequence[str] = (), environ: Mapping[str, str] | None = None, directory: Path | None = None
+    words: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    *,
+    made_secret: str | None = None,
 ) -> LoadedConfig:
     """Load and check the configuration.
 
     `words` is a command line without program name and subcommand, `environ` defaults to the process environment, and
     `directory` (default: the working directory) is where config.toml is looked for when --config names no file.
+    `made_secret` is the signing secret that an earlier load made for this run, to be kept.
     Raises ConfigurationError, and nothing else, with everything that is wrong.
     """
-    return _Loader(words, os.environ if environ is None else environ, directory or Path()).load()
+    return _Loader(words, os.environ if environ is None else environ, directory or Path(), made_secret).load()
 
 
 class _Loader:
     """One load. `values` and `origins` fill up layer by layer; `wrong` holds the paths with a faulty value."""
 
-    def __init__(self, words: Sequence[str], environ: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self, words: Sequence[str], environ: Mapping[str, str], directory: Path, made_secret: str | None
+    ) -> None:
         self.words = tuple(words)
+        self.made_secret = made_secret
         self.environ = environ
         self.directory = directory
         self.problems: list[ConfigurationProblem] = []
@@ -112,7 +120,7 @@ class _Loader:
         self._derive()
         config = self._build(Config, "")
         subject = Subject(config, profile, self.secret_made)
-        for path, message in check(subject, frozenset(self.wrong)):
+        for path, message in check(subject, self.wrong):
             self._complain_about(path, message)
         if self.problems:
             raise ConfigurationError(self.problems)
@@ -262,7 +270,7 @@ class _Loader:
         self._bend("redis.pool.min_idle", "redis.pool_size", 1)
         needs_none = self.profile == "dev" or (self.profile == "test" and self.values["testing.bypass_auth"] is True)
         if needs_none and not self.values["auth.jwt_secret"] and "auth.jwt_secret" not in self.wrong:
-            self.values["auth.jwt_secret"] = secrets.token_urlsafe(48)
+            self.values["auth.jwt_secret"] = self.made_secret or secrets.token_urlsafe(48)
             self.origins["auth.jwt_secret"] = Origin(Layer.DERIVED, "made for this run")
             self.secret_made = True
 

@@ -18,6 +18,8 @@ class Layer(enum.IntEnum):
     COMMAND_LINE = 5
     DERIVED = 6
     """Made by the loader itself, such as the secret of the dev profile."""
+    ADMINISTRATOR = 7
+    """Changed while the server runs, until it reads its configuration again."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -36,6 +38,7 @@ class Origin(msgspec.Struct, frozen=True):
             Layer.ENVIRONMENT: f"environment variable {self.name}",
             Layer.COMMAND_LINE: f"command line {self.name}",
             Layer.DERIVED: self.name,
+            Layer.ADMINISTRATOR: f"changed by {self.name}",
         }
         return words[self.layer]
 

@@ -110,7 +110,7 @@ class Security(Section, frozen=True, kw_only=True):
     trusted_proxies: Annotated[
         tuple[str, ...],
         Spec(
-            "Addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; `unix` for a Unix socket.",
+            "Addresses or networks whose `X-Forwarded-*` headers are believed; `unix` for peers on a Unix socket.",
             live=True,
         ),
     ] = ()

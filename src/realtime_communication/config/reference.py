@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from realtime_communication.config.catalogue import KEYS
+from realtime_communication.config.changes import value_of
+from realtime_communication.config.examples import EXAMPLES
 from realtime_communication.config.keys import REDACTED, REQUIRED, Key, Kind, Section
 from realtime_communication.config.loader import LoadedConfig
 from realtime_communication.config.schema import Config
@@ -22,17 +24,10 @@ _EXPANSION = {"type": "string", "pattern": r"\$\{"}
 def effective(loaded: LoadedConfig) -> Iterator[tuple[Key, object, str]]:
     """Each key with its effective value, secrets redacted, and the words for its origin."""
     for path, key in KEYS.items():
-        value: Any = loaded.config
-        for name in path.split("."):
-            value = getattr(value, _attribute(value, name))
+        value: Any = value_of(loaded.config, path)
         if key.secret:
             value = REDACTED if value else ""
         yield key, without_secrets(msgspec.to_builtins(value)), str(loaded.origins[path])
-
-
-def _attribute(section: Section, name: str) -> str:
-    """Name of the attribute of a key: the same but for Python's keywords."""
-    return name if hasattr(section, name) else name + "_"
 
 
 def show(loaded: LoadedConfig) -> str:
@@ -44,9 +39,13 @@ def show(loaded: LoadedConfig) -> str:
 
 def show_json(loaded: LoadedConfig) -> str:
     """The effective configuration and origins as JSON."""
+    return json.dumps(as_object(loaded), indent=2)
+
+
+def as_object(loaded: LoadedConfig) -> dict[str, object]:
+    """Profile, files, and each key with its value and origin; secrets redacted."""
     keys = {key.path: {"value": value, "origin": origin} for key, value, origin in effective(loaded)}
-    content = {"profile": loaded.profile, "files": [str(path) for path in loaded.files], "keys": keys}
-    return json.dumps(content, indent=2)
+    return {"profile": loaded.profile, "files": [str(path) for path in loaded.files], "keys": keys}
 
 
 def toml(value: object) -> str:
@@ -88,6 +87,8 @@ def _key_schema(key: Key) -> dict[str, object]:
     if key.kind is not Kind.STRING:
         schema = {"anyOf": [schema, _EXPANSION]}
     schema["description"] = key.effect
+    if key.path in EXAMPLES:
+        schema["examples"] = [EXAMPLES[key.path]]
     if key.default is not REQUIRED and not key.secret:
         schema["default"] = msgspec.to_builtins(key.default)
     return schema
@@ -126,8 +127,8 @@ def _table_schema(key: Key) -> dict[str, Any]:
 _HEAD = """\
 # Configuration reference
 
-Every key, generated from the schema by `rtc config reference`. Values come in layers, later ones
-win: defaults, the profile, `config.toml`, `config.{profile}.toml` beside it, environment variables, command line.
+Every key, generated from the schema by `rtc config reference`. Values come in layers, later ones win: defaults,
+the profile, `config.toml`, `config.{profile}.toml` beside it, environment variables, command line.
 
 - The file is `config.toml` in the working directory, or the one `--config` names. `${VAR}` and `${VAR:-default}` are
   expanded in its strings; `$${` is a plain `${`. A variable that is not set and has no default is an error.
@@ -140,7 +141,13 @@ win: defaults, the profile, `config.toml`, `config.{profile}.toml` beside it, en
 - Whatever is wrong is reported in one go on standard error, and the exit status is 78.
 
 `rtc config check` validates, `rtc config show` prints the effective values and where each came from, and
-`rtc config schema` prints a JSON Schema for editors.
+`rtc config schema` prints the JSON Schema that lies beside this page as `configuration.schema.json`. Editors that know
+TOML schemas take it from a first line `#:schema ./configuration.schema.json` in the file.
+
+*Live* keys change while the server runs: SIGHUP (`kill -HUP`) reads the files again, puts those that are live into
+force and names the others, which need a restart, in the log. A file with a mistake changes nothing. TLS certificates
+and keys are read again too; connections that are open stay. After a change of `auth.jwt_secret` tokens signed with the
+one before are accepted until they expire. Limits and the log level can be changed over HTTP too, until the next reload.
 """
 
 
@@ -169,21 +176,32 @@ def _sections(shape: type[Section], prefix: str) -> Iterator[tuple[str, type[Sec
 
 def _element(path: str, key: Key) -> Iterator[str]:
     assert key.shape is not None
-    yield f"### `[[{path}]]`\n\n{inspect.getdoc(key.shape)}\n\n" + _table(key.element)
+    yield f"### `[[{path.replace('[]', '')}]]`\n\n{inspect.getdoc(key.shape)}\n\n" + _table(key.element, path + "[].")
     for member in key.element:
         if member.element:
-            yield from _element(f"{path}.{member.path}", member)
+            yield from _element(f"{path}[].{member.path}", member)
 
 
-def _table(keys: Iterable[Key]) -> str:
-    rows = ["| key | default | allowed | effect |", "|---|---|---|---|"]
+def example(path: str, key: Key) -> str:
+    """A line of a configuration file that sets the key at `path`, which may lead into lists of tables."""
+    value = EXAMPLES[path] if path in EXAMPLES else msgspec.to_builtins(key.default)
+    return f"{key.path.rpartition('.')[2]} = {toml(value)}"
+
+
+def _table(keys: Iterable[Key], inside: str = "") -> str:
+    rows = ["| key | type | default | allowed | effect | example |", "|---|---|---|---|---|---|"]
     for key in keys:
         names = [f"`{key.path.rpartition('.')[2]}`"]
         names += [f"`{variable}`" for variable in key.variables]
         names += [f"also `{alias}`" for alias in key.aliases]
         effect = key.effect + (" *Live.*" if key.live else "")
-        rows.append(f"| {'<br>'.join(names)} | {_default(key)} | {allowed(key)} | {effect} |".replace("|  |", "| |"))
+        cells = ["<br>".join(names), key.kind.value, _default(key), allowed(key), effect, _code(inside, key)]
+        rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     return "\n".join(rows) + "\n"
+
+
+def _code(inside: str, key: Key) -> str:
+    return f"`{example(inside + key.path, key)}`"
 
 
 def _default(key: Key) -> str:

@@ -107,7 +107,9 @@ class CustomClaims(Section, frozen=True, kw_only=True):
     include_location: Annotated[
         bool, Spec("`location`: the client's address, from a trusted proxy's header where there is one.", live=True)
     ] = False
-    custom_fields: Annotated[dict[str, str], Spec("Further claims and their values.", live=True)] = {}
+    custom_fields: Annotated[dict[str, str], Spec("Further claims and their values.", live=True)] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class Auth(Section, frozen=True, kw_only=True):
@@ -125,13 +127,30 @@ class Auth(Section, frozen=True, kw_only=True):
     ] = ""
     jwt_algorithms: Annotated[
         tuple[str, ...],
-        Spec("Accepted signature algorithms, any of HS256, HS384 and HS512; the first one signs issued tokens."),
+        Spec(
+            "Accepted signature algorithms, any of HS256, HS384 and HS512; the first one signs issued tokens.",
+            live=True,
+        ),
     ] = ("HS256", "HS384", "HS512")
     jwt_issuer: Annotated[
-        str, Spec("`iss` of issued tokens, and of accepted ones.", minimum=1, maximum=255, variables=("JWT_ISSUER",))
+        str,
+        Spec(
+            "`iss` of issued tokens, and of accepted ones.",
+            minimum=1,
+            maximum=255,
+            variables=("JWT_ISSUER",),
+            live=True,
+        ),
     ] = "ai-system-rust"
     jwt_audience: Annotated[
-        str, Spec("`aud` of issued tokens, and of accepted ones.", minimum=1, maximum=255, variables=("JWT_AUDIENCE",))
+        str,
+        Spec(
+            "`aud` of issued tokens, and of accepted ones.",
+            minimum=1,
+            maximum=255,
+            variables=("JWT_AUDIENCE",),
+            live=True,
+        ),
     ] = "realtime-communication"
     access_token_expiry_hours: Annotated[
         float,
@@ -142,6 +161,7 @@ class Auth(Section, frozen=True, kw_only=True):
             unit="hours",
             variables=("JWT_EXPIRY_HOURS",),
             aliases=("auth.jwt_expiry_hours",),
+            live=True,
         ),
     ] = 24.0
     refresh_token_expiry_days: Annotated[
@@ -161,7 +181,8 @@ class Auth(Section, frozen=True, kw_only=True):
     validate_exp: Annotated[bool, Spec("Refuse a token that has expired or has no `exp`.", live=True)] = True
     validate_nbf: Annotated[bool, Spec("Refuse a token before its `nbf`.", live=True)] = True
     providers: Annotated[
-        tuple[AuthProvider, ...], Spec("Accepted kinds of credentials; a list here replaces the default one.")
+        tuple[AuthProvider, ...],
+        Spec("Accepted kinds of credentials; a list here replaces the default one.", live=True),
     ] = (AuthProvider(type="jwt", name="jwt", priority=1),)
     custom_claims: CustomClaims = msgspec.field(default_factory=CustomClaims)
 

@@ -176,7 +176,7 @@ class BreakerEvents(Section, frozen=True, kw_only=True):
     webhook_secret: Annotated[
         str,
         Spec(
-            "Key of the signature. Empty: HMAC-SHA256 of `realtime_communication webhook` under auth.jwt_secret, in hex.",
+            "Key of the signature; empty: made from auth.jwt_secret, as docs/webhooks.md says.",
             maximum=4096,
             secret=True,
             live=True,

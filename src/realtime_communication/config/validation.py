@@ -10,12 +10,11 @@ import fnmatch
 import ipaddress
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from realtime_communication.config import certificates
 from realtime_communication.config.log_filter import parse_filter
 from realtime_communication.config.metric_names import CUSTOM_METRICS, CustomMetricSpec
 from realtime_communication.config.schema import AuthProvider, Config
@@ -79,11 +78,15 @@ class Subject(msgspec.Struct, frozen=True):
     secret_made: bool = False
 
 
-def check(subject: Subject, wrong: frozenset[str]) -> Iterator[Complaint]:
-    """Complaints of all rules that read none of the `wrong` keys."""
+def check(subject: Subject, wrong: Collection[str] = (), changed: Collection[str] | None = None) -> Iterator[Complaint]:
+    """Complaints of all rules that read none of the `wrong` keys; with `changed`, of those that read one of these."""
     for paths, rule in RULES:
-        if not any(path == bad or bad.startswith(path + ".") for path in paths for bad in wrong):
+        if not _reads(paths, wrong) and (changed is None or _reads(paths, changed)):
             yield from rule(subject)
+
+
+def _reads(paths: tuple[str, ...], keys: Collection[str]) -> bool:
+    return any(path == key or key.startswith(path + ".") for path in paths for key in keys)
 
 
 def _host(subject: Subject) -> Iterator[Complaint]:
@@ -333,6 +336,8 @@ def _breakers(subject: Subject) -> Iterator[Complaint]:
 def _tls(subject: Subject) -> Iterator[Complaint]:
     tls = subject.config.security.tls
     if tls.enabled:
+        from realtime_communication.config import certificates  # pulls in cryptography: only where it is needed
+
         for name, message in certificates.problems(tls):
             yield f"security.tls.{name}", message
 
@@ -359,7 +364,7 @@ def _prometheus(subject: Subject) -> Iterator[Complaint]:
     prometheus, server = subject.config.monitoring.prometheus, subject.config.server
     if not prometheus.enabled:
         return
-    if prometheus.port == 0 and not subject.config.testing.enable_test_mode:
+    if prometheus.port == 0 and subject.profile != "test":
         yield "monitoring.prometheus.port", "must be an integer from 1 to 65535; 0 only in the test profile"
     if prometheus.port == server.port and prometheus.port and not server.host.startswith("unix:"):
         yield "monitoring.prometheus.port", "must be another port than server.port"
@@ -451,7 +456,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("security.tls",), _tls),
     (("security.trusted_proxies",), _trusted_proxies),
     (("security.content_security_policy",), _policy),
-    (("monitoring.prometheus", "server.port", "server.host", "testing.enable_test_mode"), _prometheus),
+    (("monitoring.prometheus", "server.port", "server.host"), _prometheus),
     (("monitoring.custom_metrics",), _custom_metrics),
     (("tracing.endpoint",), _tracing),
     (("message_routing.transforms",), _transforms),
@@ -468,8 +473,6 @@ def advice(subject: Subject) -> Iterator[str]:
             yield f"auth.{name} is false: tokens are accepted that should not be"
     security = config.security
     if security.enforce_tls and not security.tls.enabled and not security.trusted_proxies:
-        yield (
-            "security.enforce_tls is true without security.tls and security.trusted_proxies: every request is answered 426"
-        )
+        yield "security.enforce_tls without security.tls or security.trusted_proxies: every request is answered 426"
     if security.strict_transport_security and not security.tls.enabled and not security.trusted_proxies:
         yield "security.strict_transport_security has no effect: nothing comes over https (security.tls is off)"

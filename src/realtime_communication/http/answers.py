@@ -14,10 +14,14 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from realtime_communication.config.protection import Security
 from realtime_communication.config.traffic import RateLimitHeaders
 from realtime_communication.errors import ERROR_CODE_BY_NAME
+from realtime_communication.observability.redaction import escape
 
 SERVER_NAME: Final = "realtime_communication"
+# A year, the least that browsers' preload lists take (RFC 6797 section 6.1).
+TRANSPORT_SECURITY: Final = "max-age=31536000; includeSubDomains"
 _CODE_OF_STATUS: Final = {
     400: "bad_request",
     401: "unauthorized",
@@ -32,6 +36,23 @@ _CODE_OF_STATUS: Final = {
 _KEPT_HEADERS: Final = ("Allow", "Location", "WWW-Authenticate")
 # The hosts of a load balancer ask again after this long when the server is full or draining.
 RETRY_AFTER_SECS: Final = 1
+_LONGEST_NAME: Final = 64  # characters of a name from outside
+_LONGEST_MESSAGE: Final = 500
+
+
+class FieldError(ValueError):
+    """A field of a request, or its body, that is at fault. The text names it and says what is allowed.
+
+    `field` may be a name that the peer made up: it is cut, and fit for logs and answers.
+    """
+
+    def __init__(self, field: str, message: str, status: int = 422) -> None:
+        super().__init__(f"{escape(field[:_LONGEST_NAME])}: {escape(message[:_LONGEST_MESSAGE])}")
+        self.status = status
+
+    def response(self) -> web.Response:
+        """The answer to the request."""
+        return error_response(self.status, _CODE_OF_STATUS.get(self.status, "bad_request"), str(self))
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -43,6 +64,21 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
         headers={"Cache-Control": "no-store", "Server": SERVER_NAME, "X-Content-Type-Options": "nosniff"}
         | dict(headers or {}),
     )
+
+
+def set_headers(response: web.StreamResponse, security: Security, *, secure: bool) -> None:
+    """Headers of every answer that has none of its own; `secure`: the client's link is encrypted."""
+    headers = response.headers
+    headers["Server"] = SERVER_NAME
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    if response.content_type == "text/html":
+        headers.setdefault("X-Frame-Options", "DENY")
+    if security.content_security_policy:
+        headers.setdefault("Content-Security-Policy", security.content_security_policy)
+    # RFC 6797 section 7.2: never over plain HTTP.
+    if secure and security.strict_transport_security:
+        headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
 
 
 def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -71,13 +107,23 @@ def refused_response(
     """The answer to a request the hub refused with an error code of rtc.v1; `state` as for `limit_headers`."""
     row = ERROR_CODE_BY_NAME.get(code)
     status = row.status if row is not None else 500
+    return error_response(status, code, message, refusal_headers(status, retry_after_ms, limits, state))
+
+
+def refusal_headers(
+    status: int, retry_after_ms: int | None, limits: RateLimitHeaders, state: tuple[int, int, int] | None
+) -> dict[str, str]:
+    """What the headers of a refusal say about limits, and about when to come back; `state` as for `limit_headers`."""
+    if status == 429 and state is not None:
+        # Another bucket may be the empty one: to the client nothing is left either way.
+        state = (state[0], 0, max(state[2], retry_after_ms or 0))
     headers = limit_headers(limits, state)
     wait = str(max(1, math.ceil((retry_after_ms or RETRY_AFTER_SECS * 1000) / 1000)))
     if status == 503 or (status == 429 and not limits.enabled):
         headers["Retry-After"] = wait
     elif status == 429:
         headers[limits.retry_after_header] = wait
-    return error_response(status, code, message, headers)
+    return headers
 
 
 def response_of(exception: web.HTTPException) -> web.Response:

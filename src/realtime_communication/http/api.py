@@ -12,13 +12,18 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from realtime_communication._core.hub.hub import RequestError
+from realtime_communication.auth.chain import parse_query
 from realtime_communication.auth.identity import WRITE, Identity
+from realtime_communication.config.schema import Auth
 from realtime_communication.errors import AuthenticationFailed
 from realtime_communication.http.answers import json_response, limit_headers, refused_response
+from realtime_communication.http.forwarding import client_of_request
 from realtime_communication.http.services import SERVICES
 
 # From the head to the last byte of the body; with what lingers behind the answer, ten seconds in all.
 BODY_TIMEOUT_SECS: Final = 8.0
+
+_WRONG: Final = ("unauthorized", "token_expired")  # other failures say nothing of the credentials
 
 
 def add_routes(application: web.Application) -> None:
@@ -39,7 +44,7 @@ async def send(request: web.Request) -> web.Response:
 
 async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[str, Any]]) -> web.Response:
     services = request.app[SERVICES]
-    identity = require_permission(request, WRITE)
+    identity = await require_permission(request, WRITE)
     body = await read_json_body(request)
     limits = services.config.rate_limiting.headers
     try:
@@ -50,18 +55,38 @@ async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[s
     return json_response(answer, headers=limit_headers(limits, services.hub.user_limit(identity.user_id)))
 
 
-def identify(request: web.Request) -> Identity:
-    """Who sent the request. Raises AuthenticationFailed without or with wrong credentials."""
+async def identify(request: web.Request, *, in_url: bool = True) -> Identity:
+    """Who sent the request. Without `in_url`, credentials in the URL, which gets into logs and histories, are refused.
+
+    Raises AuthenticationFailed without or with wrong credentials, RateLimited where the client has sent too many wrong
+    ones.
+    """
+    services = request.app[SERVICES]
     headers = [(name.lower(), value) for name, value in request.raw_headers]
-    identity = request.app[SERVICES].chain.identify(headers, request.rel_url.raw_query_string.encode())
+    query = request.rel_url.raw_query_string.encode()
+    address = client_of_request(request).address
+    services.check_attempts(address)
+    if not in_url and _has_credentials(query, services.config.auth):
+        raise AuthenticationFailed("credentials in the URL are refused here: send them in a header")
+    try:
+        identity = services.chain.identify(headers, query if in_url else b"")
+    except AuthenticationFailed as error:
+        if error.code in _WRONG:
+            services.attempts.fail(address)
+        raise
     if identity is None:
         raise AuthenticationFailed("this needs a token or an API key")
     return identity
 
 
-def require_permission(request: web.Request, permission: int) -> Identity:
+def _has_credentials(query: bytes, auth: Auth) -> bool:
+    names = {"token", "api_key", *(provider.query_param for provider in auth.providers)}
+    return not names.isdisjoint(parse_query(query))
+
+
+async def require_permission(request: web.Request, permission: int, *, in_url: bool = True) -> Identity:
     """As `identify`; raises HTTPForbidden when the identity lacks `permission`."""
-    identity = identify(request)
+    identity = await identify(request, in_url=in_url)
     if not identity.may(permission):
         raise web.HTTPForbidden
     return identity

@@ -5,25 +5,24 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from realtime_communication.http import api, debug, demo, health
+from realtime_communication.http import admin, api, debug, demo, directory, health
 from realtime_communication.http.answers import error_response
 from realtime_communication.http.metrics import measuring
-from realtime_communication.http.security import answer_errors, apply_cors, on_prepare
+from realtime_communication.http.security import answer_errors, guard, on_prepare
 from realtime_communication.http.services import SERVICES, Services
 
 
 def make_application(services: Services) -> web.Application:
     """The application of one worker. Its bodies are bounded by `websocket.max_message_size`, as messages are."""
-    # What is measured is what the peer waited for.
-    outermost: list[Middleware] = [measuring(services.metrics)] if services.metrics is not None else []
+    # Outermost, so that what is measured is what the peer waited for.
+    measured: list[Middleware] = [measuring(services.metrics)] if services.metrics is not None else []
     application = web.Application(
-        # CORS is outside of the errors: a page of another origin must be able to read them too.
-        middlewares=[*outermost, apply_cors, answer_errors],
+        middlewares=[*measured, answer_errors, guard],
         client_max_size=0,  # the guard of each connection bounds bodies
     )
     application[SERVICES] = services
     application.on_response_prepare.append(on_prepare)
-    for part in (health, api, debug, demo):
+    for part in (health, api, directory, admin, debug, demo):
         part.add_routes(application)
     application.router.add_get("/ws", upgrade_required)
     return application

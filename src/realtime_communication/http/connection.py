@@ -15,8 +15,9 @@ from typing import Any, Final
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
-from realtime_communication.http.answers import error_response, response_of
+from realtime_communication.http.answers import error_response, response_of, set_headers
 from realtime_communication.http.framing import RequestGuard, State, Violation
+from realtime_communication.http.services import SERVICES, Services
 from realtime_communication.observability.logs import get_logger
 
 KEEP_ALIVE_SECS: Final = 10.0  # silence, or a head that does not end, on a connection that is waiting for a request
@@ -48,10 +49,11 @@ class BodyRefused(TimeoutError):
 class HttpConnection(RequestHandler):
     """aiohttp's connection, which sees only what the guard lets through."""
 
-    __slots__ = ("_answered", "_ended", "_first", "_guard", "_payload")
+    __slots__ = ("_answered", "_ended", "_first", "_guard", "_payload", "_services")
 
-    def __init__(self, manager: web.Server, first: bytes, max_body: int, **options: Any) -> None:
+    def __init__(self, manager: web.Server, services: Services, first: bytes, max_body: int, **options: Any) -> None:
         super().__init__(manager, **options)
+        self._services = services
         self._first = first
         self._guard = RequestGuard(max_body, MAX_WAITING_REQUESTS)
         self._answered = 0
@@ -105,6 +107,7 @@ class HttpConnection(RequestHandler):
         else:
             _log.error("an HTTP request failed outside its handler", error=type(exc).__name__)
             response = error_response(500, "internal", "the server failed to answer this request")
+        set_headers(response, self._services.config.security, secure=request.secure)
         # aiohttp stands HTTP/1.0 in for a request it could not read.
         request._version = HttpVersion11
         response.force_close()
@@ -152,6 +155,7 @@ class HttpServer:
             lingering_time=LINGER_SECS,
             auto_decompress=False,
         )
+        self._services = application[SERVICES]
         self._max_body = max_body
         self._adopting: set[asyncio.Task[None]] = set()
 
@@ -177,7 +181,7 @@ class HttpServer:
         loop = asyncio.get_running_loop()
 
         def connection() -> HttpConnection:
-            return HttpConnection(manager, data, self._max_body(), loop=loop, **manager._kwargs)
+            return HttpConnection(manager, self._services, data, self._max_body(), loop=loop, **manager._kwargs)
 
         try:
             await loop.connect_accepted_socket(connection, sock)

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from realtime_communication.auth.identity import ClaimError
 from realtime_communication.http.answers import error_response, json_response
+from realtime_communication.http.forwarding import client_of_request
 from realtime_communication.http.services import SERVICES
 
 MAX_TOKENS_AT_ONCE: Final = 60
@@ -99,7 +100,7 @@ def _own_page(request: web.Request) -> bool:
     site = request.headers.get("Sec-Fetch-Site", "none")
     if site not in ("same-origin", "none"):
         return False
-    peer = _address(request.remote or "")
+    peer = _address(client_of_request(request).address)
     if peer is None or not peer.is_loopback:
         return site == "same-origin"
     name = request.url.host or ""

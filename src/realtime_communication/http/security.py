@@ -1,4 +1,7 @@
-"""What stands between a request and its handler: CORS, the shape of errors, the log line."""
+"""What stands between a request and its handler: TLS, CORS, the headers of every answer, the shape of errors.
+
+The configuration is read for each request, so a reload counts from the next one on.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,29 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from realtime_communication.auth.chain import MalformedRequestError, refusal_of
+from realtime_communication.auth.chain import MalformedRequestError, Refusal, refusal_of
 from realtime_communication.config.protection import Cors
-from realtime_communication.errors import AuthenticationFailed
-from realtime_communication.http.answers import SERVER_NAME, error_response, response_of
+from realtime_communication.config.traffic import RateLimitHeaders
+from realtime_communication.errors import AuthenticationFailed, RateLimited, RequestRefused
+from realtime_communication.http.answers import (
+    FieldError,
+    error_response,
+    refusal_headers,
+    refused_response,
+    response_of,
+    set_headers,
+)
 from realtime_communication.http.connection import BodyRefused
-from realtime_communication.http.services import SERVICES
+from realtime_communication.http.forwarding import Client, client_of_request
+from realtime_communication.http.services import SERVICES, Services
 from realtime_communication.observability.logs import get_logger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_LOGGED_PATH: Final = 200  # characters
+TLS_REQUIRED: Final = "this server is only to be used over TLS: use https or wss"
+# RFC 2817 section 4.2: the answer that demands TLS names it, and the protocol the client may go on with.
+TLS_PROTOCOLS: Final = "TLS/1.2, HTTP/1.1"
 
 _log = get_logger(__name__)
 
@@ -30,9 +45,16 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     started = time.perf_counter()
     try:
         response = await handler(request)
+    except RateLimited as error:
+        response = _limited(request, error)
     except (AuthenticationFailed, MalformedRequestError) as error:
         status, code, message, headers = refusal_of(error)
         response = error_response(status, code, message, dict(headers))
+    except RequestRefused as error:
+        limits = request.app[SERVICES].config.rate_limiting.headers
+        response = refused_response(error.code, error.message, error.retry_after_ms, limits, None)
+    except FieldError as error:
+        response = error.response()
     except BodyRefused as error:
         response = error_response(error.violation.status, error.violation.code, error.violation.message)
         response.force_close()
@@ -48,56 +70,99 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             method=request.method,
             path=_loggable_path(request),
             status=response.status,
+            address=client_of_request(request).address,
             duration_ms=round((time.perf_counter() - started) * 1000, 3),
         )
     return response
 
 
 @web.middleware
-async def apply_cors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Preflights and answers for pages of other origins (Fetch Standard, CORS protocol)."""
-    cors = request.app[SERVICES].config.security.cors
-    origin = request.headers.get(hdrs.ORIGIN)
-    if not cors.enabled or origin is None:
-        return await handler(request)
-    granted = _granted_origin(cors, origin)
-    if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
-        return _preflight(cors, granted)
-    response = await handler(request)
-    response.headers.add(hdrs.VARY, "Origin")
-    if granted is not None:
-        _grant(response, cors, granted)
-    return response
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what has to come over TLS and did not; answer preflights (Fetch Standard, CORS protocol)."""
+    security = request.app[SERVICES].config.security
+    if security.enforce_tls and not client_of_request(request).secure:
+        return error_response(426, "forbidden", TLS_REQUIRED, {"Upgrade": TLS_PROTOCOLS, "Connection": "Upgrade"})
+    cors = security.cors
+    if (
+        cors.enabled
+        and request.method == hdrs.METH_OPTIONS
+        and hdrs.ORIGIN in request.headers
+        and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+    ):
+        return _preflight(cors, _granted_origin(cors, request))
+    return await handler(request)
+
+
+def refuse_upgrade(services: Services, client: Client) -> Refusal | None:
+    """Why the credentials of a WebSocket upgrade are not even looked at: no TLS where it is demanded, or too many wrong
+    ones from the same client. None when nothing speaks against it.
+
+    Whoever refuses the credentials afterwards tells `services.attempts.fail(client.address)`.
+    """
+    config = services.config
+    if config.security.enforce_tls and not client.secure:
+        # The data plane adds `Connection: Upgrade`, as to every 426.
+        return 426, "forbidden", TLS_REQUIRED, [("Upgrade", TLS_PROTOCOLS)]
+    try:
+        services.check_attempts(client.address)
+    except RateLimited as error:
+        state = services.attempts.state(client.address)
+        headers = refusal_headers(429, error.retry_after_ms, config.rate_limiting.headers, state)
+        return 429, error.code, error.message, list(headers.items())
+    return None
 
 
 async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
-    """Headers of every answer."""
-    response.headers["Server"] = SERVER_NAME
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    """Headers of every answer, of streams too."""
+    config = request.app[SERVICES].config
+    secure = config.security.strict_transport_security and client_of_request(request).secure
+    set_headers(response, config.security, secure=secure)
+    if config.security.cors.enabled:
+        _apply_cors(request, response, config.security.cors, config.rate_limiting.headers)
 
 
-def _granted_origin(cors: Cors, origin: str) -> str | None:
-    # Compared as a whole: no suffix, no other scheme or port. `null` is only granted where it is listed.
-    if origin in cors.allowed_origins:
-        return origin
-    return "*" if "*" in cors.allowed_origins else None
-
-
-def _grant(response: web.StreamResponse, cors: Cors, granted: str) -> None:
+def _apply_cors(request: web.Request, response: web.StreamResponse, cors: Cors, limits: RateLimitHeaders) -> None:
+    # A shared cache must not give one origin's answer to another, nor the answer of a request without any.
+    if "Origin" not in response.headers.get(hdrs.VARY, ""):
+        response.headers.add(hdrs.VARY, "Origin")
+    granted = _granted_origin(cors, request)
+    if granted is None:
+        return
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = granted
     if cors.allow_credentials and granted != "*":
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+    exposed = ["Retry-After"]
+    if limits.enabled:
+        exposed += [limits.limit_header, limits.remaining_header, limits.reset_header, limits.retry_after_header]
+    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = ", ".join(dict.fromkeys(exposed))
+
+
+def _granted_origin(cors: Cors, request: web.Request) -> str | None:
+    """What the answer grants; None for a foreign origin, or for a request that no page of another origin sent."""
+    origins = request.headers.getall(hdrs.ORIGIN, [])
+    # Compared as a whole: no suffix, no other scheme or port. `null` is only granted where every origin is.
+    if len(origins) == 1 and origins[0] in cors.allowed_origins:
+        return origins[0]
+    return "*" if origins and "*" in cors.allowed_origins else None
 
 
 def _preflight(cors: Cors, granted: str | None) -> web.Response:
+    vary = {"Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
     if granted is None:
-        return error_response(403, "forbidden", "the origin is not allowed", {"Vary": "Origin"})
-    response = web.Response(status=204, headers={"Vary": "Origin"})
-    _grant(response, cors, granted)
-    response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = ", ".join(cors.allowed_methods)
-    response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = ", ".join(cors.allowed_headers)
-    response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = str(cors.max_age_secs)
-    return response
+        return error_response(403, "forbidden", "the origin is not among security.cors.allowed_origins", vary)
+    grants = {
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: ", ".join(cors.allowed_methods),
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: ", ".join(cors.allowed_headers),
+        hdrs.ACCESS_CONTROL_MAX_AGE: str(cors.max_age_secs),
+    }
+    return web.Response(status=204, headers=vary | grants)
+
+
+def _limited(request: web.Request, error: RateLimited) -> web.Response:
+    """The answer where too many credentials from the client's address were wrong."""
+    services = request.app[SERVICES]
+    state, limits = services.attempts.state(client_of_request(request).address), services.config.rate_limiting.headers
+    return refused_response(error.code, error.message, error.retry_after_ms, limits, state)
 
 
 def _loggable_path(request: web.Request) -> str:

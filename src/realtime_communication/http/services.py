@@ -14,14 +14,17 @@ from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
+from realtime_communication.http.attempts import Attempts
 from realtime_communication.observability.metrics import Metrics
+from realtime_communication.resilience.breaker import Breakers
 
 
 class Check(msgspec.Struct, frozen=True):
-    """How a part of the server is: for `/health`."""
+    """How a part of the server is: for `/health`. While a `required` one is not ok, the server is not ready."""
 
     ok: bool
     detail: dict[str, object]
+    required: bool = False
 
 
 class HubApi(Protocol):
@@ -33,6 +36,21 @@ class HubApi(Protocol):
     def connection_count(self) -> int: ...
     def stats(self) -> dict[str, int]: ...
     def connections(self, limit: int = 1000) -> list[dict[str, Any]]: ...
+    def topics(self, limit: int = 1000) -> list[dict[str, Any]]: ...
+    def disconnect(self, *, session_id: str | None = None, user_id: str | None = None, reason: str = "") -> int: ...
+
+
+class ConfigControl(Protocol):
+    """The configuration of the running server, of all its workers."""
+
+    def change(self, changes: Mapping[str, object], origin: str) -> None:
+        """Put values, by the dotted paths of their keys, in force: all of them or none.
+
+        `origin` says who wanted it. Raises ConfigurationError, whose problems name the keys at fault.
+        """
+
+    def effective(self) -> dict[str, object]:
+        """{"profile", "files", "keys": {path: {"value", "origin"}}} as it is in force, secrets redacted."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -51,6 +69,10 @@ class Services:
     workers: int = 1
     draining: bool = False
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = dataclasses.field(default_factory=dict)
+    breakers: Breakers | None = None
+    required: set[str] = dataclasses.field(default_factory=set)  # the checks whose last answer said so
+    control: ConfigControl | None = None  # None: the configuration cannot be changed while the server runs
+    attempts: Attempts = dataclasses.field(default_factory=Attempts)
     clock: Callable[[], float] = time.time
     started_at: float = dataclasses.field(default_factory=time.monotonic)
 
@@ -58,6 +80,11 @@ class Services:
     def uptime_secs(self) -> float:
         """Seconds since this worker began."""
         return time.monotonic() - self.started_at
+
+    def check_attempts(self, address: str) -> None:
+        """To be called before credentials are looked at. Raises RateLimited when too many of `address` were wrong."""
+        if self.config.rate_limiting.enabled:
+            self.attempts.check(address)
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -11,7 +11,7 @@ import asyncio
 import gzip
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -21,6 +21,7 @@ from realtime_communication.config import LoadedConfig
 from realtime_communication.errors import EnvironmentFault
 from realtime_communication.http.answers import SERVER_NAME, response_of
 from realtime_communication.http.connection import HttpConnection
+from realtime_communication.http.services import Services
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.metrics import OPENMETRICS, TEXT, Metrics
 from realtime_communication.server.listening import UNIX_PREFIX, Listener, open_listeners
@@ -58,18 +59,15 @@ def open_metrics_listeners(loaded: LoadedConfig) -> list[Listener]:
 
 
 class MetricsServer:
-    """Serves the metrics and keeps them up to date, in `run`, until that task is cancelled.
+    """Serves `metrics` and keeps them up to date, in `run`, until that task is cancelled.
 
-    `interval` is asked each time, so it may change at run time. The listeners stay open for another `run`.
+    The interval is that of the configuration in `services` at each time. The listeners stay open for another `run`.
     """
 
-    def __init__(
-        self, metrics: Metrics, listeners: Sequence[Listener], path: str, interval: Callable[[], float]
-    ) -> None:
+    def __init__(self, metrics: Metrics, listeners: Sequence[Listener], services: Services) -> None:
         self._metrics = metrics
         self._listeners = tuple(listeners)
-        self._path = path
-        self._interval = interval
+        self._services = services
 
     async def run(self) -> None:
         """Answer scrapes, and take what costs something once in an interval."""
@@ -98,7 +96,7 @@ class MetricsServer:
         assert manager is not None, "the runner is set up"
 
         def connection() -> asyncio.Protocol:
-            return ScrapeConnection(manager, b"", 0, loop=loop, **manager._kwargs)
+            return ScrapeConnection(manager, self._services, b"", 0, loop=loop, **manager._kwargs)
 
         # The loop closes its socket at the end; a copy of it, so that the service can start again.
         return await loop.create_server(connection, sock=listener.sock.dup())
@@ -115,6 +113,9 @@ class MetricsServer:
                 self._update()
                 updated = now
 
+    def _interval(self) -> float:
+        return self._services.config.monitoring.prometheus.update_interval_secs
+
     def _update(self) -> None:
         """A figure that cannot be had is no reason to stop serving messages: the service does not crash for it."""
         try:
@@ -125,7 +126,7 @@ class MetricsServer:
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[_close_behind])
         application.on_response_prepare.append(_on_prepare)
-        application.router.add_get(self._path, self._scrape)
+        application.router.add_get(self._services.config.monitoring.prometheus.path, self._scrape)
         return application
 
     async def _scrape(self, request: web.Request) -> web.Response:
@@ -143,8 +144,8 @@ class ScrapeConnection(HttpConnection):
 
     __slots__ = ("_deadline",)
 
-    def __init__(self, manager: web.Server, first: bytes, max_body: int, **options: Any) -> None:
-        super().__init__(manager, first, max_body, **options)
+    def __init__(self, manager: web.Server, services: Services, first: bytes, max_body: int, **options: Any) -> None:
+        super().__init__(manager, services, first, max_body, **options)
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

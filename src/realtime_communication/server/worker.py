@@ -15,15 +15,19 @@ from typing import Any, Final
 from realtime_communication import __version__
 from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.io.reactor import Reactor
-from realtime_communication.auth.chain import chain_of, issuer_of
+from realtime_communication.auth.chain import Headers, Refusal, chain_of, issuer_of
+from realtime_communication.auth.identity import Identity
 from realtime_communication.config import LoadedConfig
 from realtime_communication.http.app import make_application, max_body
 from realtime_communication.http.connection import HttpServer
+from realtime_communication.http.forwarding import client_of, trusted_proxies
+from realtime_communication.http.security import refuse_upgrade
 from realtime_communication.http.services import Check, Services
 from realtime_communication.observability.logs import dropped_lines, get_logger
 from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.process import resident_bytes
 from realtime_communication.observability.sources import Sources
+from realtime_communication.resilience.breaker import BreakerStatus
 from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, ServiceState, Supervisor
 from realtime_communication.server.affinity import pin_to_core
 from realtime_communication.server.collector import Collector
@@ -88,9 +92,14 @@ class Worker:
             port=listeners[0].port,
             checks={"services": self._check_services, "log": _check_log},
         )
+        self._authenticate_upgrade, self._authenticate_message = chain.authenticate_upgrade, chain.authenticate_message
         services = [Service("HTTP", self._serve_http)]
         if metrics_listeners:
-            services.append(Service("metrics", self._make_metrics().run))
+            metrics = self._services.metrics = self._make_metrics()
+            self._services.metrics_port = metrics_listeners[0].port
+            services.append(Service("metrics", MetricsServer(metrics, metrics_listeners, self._services).run))
+            self._authenticate_upgrade = metrics.timed_authentication(self._authenticate_upgrade)
+            self._authenticate_message = metrics.timed_authentication(self._authenticate_message)
         self._http = HttpServer(make_application(self._services), functools.partial(max_body, self._services))
         memory = config.performance.memory
         self._collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
@@ -113,12 +122,7 @@ class Worker:
         await self._http_ready.wait()
         if supervising.done():
             await supervising
-        chain = self._services.chain
-        on_upgrade, on_message = chain.authenticate_upgrade, chain.authenticate_message
-        metrics = self._services.metrics
-        if metrics is not None:
-            on_upgrade, on_message = metrics.timed_authentication(on_upgrade), metrics.timed_authentication(on_message)
-        reactor = Reactor(self._hub, loop, on_upgrade, on_message, self._http.adopt)
+        reactor = Reactor(self._hub, loop, self._admit, self._authenticate_message, self._http.adopt)
         for listener in self._listeners:
             reactor.listen(listener.sock)
         self._install_signals(loop)
@@ -134,7 +138,7 @@ class Worker:
             await supervising
         return 0
 
-    def _make_metrics(self) -> MetricsServer:
+    def _make_metrics(self) -> Metrics:
         services, hub = self._services, self._hub
         sources = Sources(
             stats=hub.stats,
@@ -145,17 +149,32 @@ class Worker:
             topic_counts=getattr(hub, "topic_counts", None),
             take_samples=getattr(hub, "take_samples", None),
             services=self._service_states,
+            breakers=self._breaker_statuses,
             dropped_log_lines=dropped_lines,
         )
-        metrics = services.metrics = Metrics(services.config.monitoring, sources)
-        services.metrics_port = self._metrics_listeners[0].port
+        metrics = Metrics(services.config.monitoring, sources)
         observe = getattr(hub, "observe", None)
         if metrics.wants_samples and observe is not None:
             observe(LATENCY_SAMPLES)
-        path = services.config.monitoring.prometheus.path
-        return MetricsServer(
-            metrics, self._metrics_listeners, path, lambda: services.config.monitoring.prometheus.update_interval_secs
-        )
+        return metrics
+
+    def _breaker_statuses(self) -> list[BreakerStatus]:
+        breakers = self._services.breakers
+        if breakers is None or not self._services.config.circuit_breaker.events.emit_metrics:
+            return []
+        return breakers.statuses()
+
+    def _admit(self, headers: Headers, query: bytes, peer: str) -> Identity | Refusal | None:
+        """What the reactor asks before it accepts a WebSocket. Never raises."""
+        services = self._services
+        client = client_of(peer, headers, False, trusted_proxies(services.config.security.trusted_proxies))
+        refusal = refuse_upgrade(services, client)
+        if refusal is not None:
+            return refusal
+        answer = self._authenticate_upgrade(headers, query, peer)
+        if isinstance(answer, tuple) and answer[0] == 401:
+            services.attempts.fail(client.address)
+        return answer
 
     async def _serve_http(self) -> None:
         """The HTTP application; connections that come while it is not running are answered 503."""

@@ -1,0 +1,174 @@
+"""Looking after a running server: `/admin/config`, its rate limits and log level, and `/admin/stats`.
+
+Everything here needs the role `admin`, by credentials in a header: those in a URL get into logs and histories. A change
+is checked as a whole before any of it is in force, and each is logged with who made it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from realtime_communication import __version__
+from realtime_communication.auth.identity import ADMIN, Identity
+from realtime_communication.config.catalogue import KEYS
+from realtime_communication.config.log_filter import parse_filter
+from realtime_communication.config.values import INVALID, convert
+from realtime_communication.errors import ConfigurationError, RequestRefused
+from realtime_communication.http.answers import FieldError, json_response
+from realtime_communication.http.api import require_permission
+from realtime_communication.http.fields import query_of, read_object
+from realtime_communication.http.services import SERVICES, ConfigControl
+from realtime_communication.observability.logs import get_logger
+from realtime_communication.observability.process import resident_bytes
+
+_log = get_logger(__name__)
+
+_SCOPES: Final = ("connection", "user", "global")
+_RATE_FIELDS: Final = {
+    f"{scope}_{short}": f"rate_limiting.{scope}.{name}"
+    for scope in _SCOPES
+    for short, name in (("rps", "requests_per_second"), ("burst", "burst_size"))
+}
+_LEVEL_FIELDS: Final = {"level": "logging.level"}
+BURST_PER_RATE: Final = 2  # of a burst that is left out, as in the defaults
+
+
+def add_routes(application: web.Application) -> None:
+    """The endpoints of this module."""
+    application.router.add_get("/admin/config", show_config)
+    application.router.add_put("/admin/config/rate-limits", change_rate_limits)
+    application.router.add_put("/admin/config/log-level", change_log_level)
+    application.router.add_get("/admin/stats", stats)
+
+
+async def require_admin(request: web.Request) -> Identity:
+    """The administrator who sent the request. Raises as `require_permission` does."""
+    return await require_permission(request, ADMIN, in_url=False)
+
+
+async def show_config(request: web.Request) -> web.Response:
+    """Every key with the value in force and where it came from, secrets redacted."""
+    await require_admin(request)
+    query_of(request, ())
+    return json_response(_control_of(request).effective())
+
+
+async def change_rate_limits(request: web.Request) -> web.Response:
+    """{connection_rps?, connection_burst?, user_rps?, …} → the six limits now in force.
+
+    A burst that is left out while its rate is given becomes twice the rate.
+    """
+    identity = await require_admin(request)
+    query_of(request, ())
+    fields = await read_object(request, _RATE_FIELDS)
+    if not fields:
+        raise FieldError("body", f"must hold at least one of {', '.join(_RATE_FIELDS)}")
+    changes = _values_of(fields, _RATE_FIELDS)
+    for scope in _SCOPES:
+        rate, burst = (_RATE_FIELDS[f"{scope}_{short}"] for short in ("rps", "burst"))
+        if rate in changes and burst not in changes:
+            most = cast("float", KEYS[burst].maximum)
+            changes[burst] = max(1, int(min(most, math.ceil(cast("float", changes[rate]) * BURST_PER_RATE))))
+    return _change(request, identity, changes, _RATE_FIELDS)
+
+
+async def change_log_level(request: web.Request) -> web.Response:
+    """{level}: a level or a filter as `logging.level` takes it → {level} now in force."""
+    identity = await require_admin(request)
+    query_of(request, ())
+    fields = await read_object(request, _LEVEL_FIELDS)
+    if "level" not in fields:
+        raise FieldError("level", "is missing")
+    changes = _values_of(fields, _LEVEL_FIELDS)
+    try:
+        parse_filter(str(changes[_LEVEL_FIELDS["level"]]))
+    except ValueError as error:
+        raise FieldError("level", str(error)) from None
+    return _change(request, identity, changes, _LEVEL_FIELDS)
+
+
+async def stats(request: web.Request) -> web.Response:
+    """What this worker has done and holds."""
+    await require_admin(request)
+    query_of(request, ())
+    services = request.app[SERVICES]
+    return json_response(
+        {
+            "node_id": services.node_id,
+            "profile": services.profile,
+            "draining": services.draining,
+            "uptime_secs": round(services.uptime_secs, 3),
+            "workers": services.workers,
+            "connections": services.hub.connection_count(),
+            "rss_bytes": resident_bytes(),
+            "hub": services.hub.stats(),
+            "versions": {
+                "realtime_communication": __version__,
+                "python": platform.python_version(),
+                "aiohttp": aiohttp.__version__,
+                "msgspec": msgspec.__version__,
+            },
+        }
+    )
+
+
+def _control_of(request: web.Request) -> ConfigControl:
+    control = request.app[SERVICES].control
+    if control is None:
+        raise RequestRefused("unavailable", "the configuration of this server cannot be reached while it runs")
+    return control
+
+
+def _values_of(fields: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str, object]:
+    """The values of the keys that `fields` name, in the keys' own types and ranges. Raises FieldError."""
+    changes: dict[str, object] = {}
+    for field, raw in fields.items():
+
+        def complain(below: str, value: object, message: str, field: str = field) -> None:
+            raise FieldError(field, message)
+
+        changes[paths[field]] = convert(KEYS[paths[field]], raw, complain)
+    assert INVALID not in changes.values(), "a complaint was raised for every one"
+    return changes
+
+
+def _change(
+    request: web.Request, identity: Identity, changes: Mapping[str, object], paths: Mapping[str, str]
+) -> web.Response:
+    """Put `changes` in force; the answer holds the values of all `paths` afterwards. Raises FieldError."""
+    control = _control_of(request)
+    before = _in_force(control)
+    # Whoever turns the log off is told of while it still is on.
+    told = _log.enabled_for(logging.WARNING)
+    if told:
+        _tell(identity, before, changes)
+    try:
+        control.change(changes, f"{request.method} {request.path} by {identity.user_id}")
+    except ConfigurationError as error:
+        _log.warning("a change of the configuration was refused", by=identity.user_id, reason=str(error))
+        problem = error.problems[0]
+        field = next((name for name, path in paths.items() if path == problem.key), problem.key)
+        raise FieldError(field, problem.message) from None
+    if not told:
+        _tell(identity, before, changes)
+    after = _in_force(control)
+    return json_response({field: after[path] for field, path in paths.items()})
+
+
+def _in_force(control: ConfigControl) -> dict[str, Any]:
+    keys = cast("Mapping[str, Mapping[str, Any]]", control.effective()["keys"])
+    return {path: shown["value"] for path, shown in keys.items()}
+
+
+def _tell(identity: Identity, before: Mapping[str, Any], changes: Mapping[str, object]) -> None:
+    # Warnings, so that the level of the prod profile shows them.
+    for path, value in changes.items():
+        _log.warning("configuration changed", key=path, before=before[path], after=value, by=identity.user_id)
