@@ -7,6 +7,7 @@ cdef struct Counters:
     # gauges
     uint64_t connections             # WebSocket connections that passed the handshake and are not closed
     uint64_t subscriptions           # of clients, inboxes not counted
+    uint64_t pending                 # connections that wait for an answer about their credential
     # events since the start
     uint64_t accepted                # sockets taken from the listeners
     uint64_t handed_over             # requests given to the HTTP application
@@ -34,6 +35,10 @@ cdef struct Counters:
     uint64_t untranscoded            # deliveries left out because transcoding is off
     uint64_t backpressure            # requests refused with `backpressure`
     uint64_t duplicates              # requests answered from the idempotency table
+    uint64_t auth_failures           # upgrades, Authenticate and Refresh refused for their credential
+    uint64_t transformed             # payloads that a transform has changed or refused
+    uint64_t transform_errors        # payloads that a transform failed on
+    uint64_t samples_lost            # samples overwritten before somebody took them
 
 
 cdef dict counters_dict(const Counters* counters)

@@ -7,6 +7,7 @@ cdef dict counters_dict(const Counters* counters):
     return {
         "connections": counters.connections,
         "subscriptions": counters.subscriptions,
+        "pending": counters.pending,
         "accepted": counters.accepted,
         "handed_over": counters.handed_over,
         "refused": counters.refused,
@@ -33,6 +34,10 @@ cdef dict counters_dict(const Counters* counters):
         "untranscoded": counters.untranscoded,
         "backpressure": counters.backpressure,
         "duplicates": counters.duplicates,
+        "auth_failures": counters.auth_failures,
+        "transformed": counters.transformed,
+        "transform_errors": counters.transform_errors,
+        "samples_lost": counters.samples_lost,
     }
 
 

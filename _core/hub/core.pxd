@@ -11,6 +11,7 @@ from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.base.timer_wheel cimport TimerWheel
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.outbox cimport Outbox
+from realtime_communication._core.hub.samples cimport Samples
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.settings cimport Settings
 from realtime_communication._core.hub.token_bucket cimport BucketRate, TokenBucket
@@ -30,6 +31,9 @@ cdef struct Refusal:             # why a limit refused a request
     bint abusive                 # the connection goes on breaking its limits
 
 
+cdef Slice inbox_name(Slice user, uint8_t* place) noexcept nogil  # `@user`, written into `place` (256 bytes)
+
+
 cdef class Core:
     cdef Counters counters
     cdef Settings settings
@@ -39,12 +43,15 @@ cdef class Core:
     cdef TimerWheel wheel
     cdef uint64_t now_ms         # monotonic
     cdef uint64_t wall_ms        # since the epoch
+    cdef uint64_t wall_ns        # the same, as exact as the driver's clock while samples are taken
     cdef TokenBucket global_bucket
     cdef Session* sessions       # all there are, newest first
     cdef uint64_t stamp          # of the newest request that names several topics
     cdef dict answered           # idempotency key -> (monotonic ms when it is forgotten, epoch, offset)
     cdef readonly bytes node_id
     cdef object authenticate     # callback for Authenticate and Refresh
+    cdef list transforms         # of Transform; None when there are none
+    cdef Samples samples
 
     # Publishes on the topic of that name. 0; -1 without memory, with nothing published.
     cdef int publish(self, Slice name, int kind, Slice sender, Slice payload, int encoding, Session* excluded,
@@ -59,10 +66,11 @@ cdef class Core:
     cdef void part(self, Subscription* subscription, bint graceful) noexcept
     cdef void enter(self, Session* session, Topic* topic) noexcept
     cdef void exit(self, Session* session, User* user, Topic* topic, bint graceful) noexcept
-    cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Session* excluded) noexcept
-    # Gives an open session its user. 0, or -1 without memory.
+    # Join of `newcomer`, who is not told; Leave when it is NULL.
+    cdef void tell_watchers(self, Topic* topic, const Member* member, Session* newcomer) noexcept
+    # Gives an open session its user. Raises MemoryError, and ValueError for a name or an info nobody can have.
     cdef int attach(self, Session* session, object identity) except -1
-    # Takes the rights of a token over. Raises MemoryError.
+    # Takes over what a token says, with nothing changed when it fails. Raises MemoryError, ValueError.
     cdef int grant(self, Session* session, object identity) except -1
     # The session leaves all topics and its user; nothing more is delivered to it.
     cdef void leave(self, Session* session) noexcept
@@ -82,5 +90,8 @@ cdef class Core:
                     int64_t retry_after_ms, const char* scope) noexcept
     # The peer's address, for logs and credentials checks.
     cdef str peer_of(self, Session* session)
+    # Somebody has answered for the session's credential (`pending` is a Pending); `answer` is what the callback could
+    # have returned.
+    cdef void settled(self, Session* session, object pending, object answer) noexcept
     # The session's deadlines have changed.
     cdef void renew(self, Session* session) noexcept

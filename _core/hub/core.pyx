@@ -10,16 +10,20 @@ from realtime_communication._core.hub.backlog cimport backlog_discard, backlog_f
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
+from realtime_communication._core.hub.samples cimport samples_add, samples_pick
 from realtime_communication._core.hub.session cimport (
     FLAG_BLOCKED,
     FLAG_COUNTED,
     FLAG_FULL,
     FLAG_OVERRUN,
     SESSION_OPEN,
+    Info,
     Patterns,
     Session,
+    info_new,
     patterns_new,
     session_id,
+    session_info,
 )
 from realtime_communication._core.hub.settings cimport (
     CACHE_BYTES,
@@ -73,7 +77,6 @@ cdef enum:
 
 
 cdef Slice inbox_name(Slice user, uint8_t* place) noexcept nogil:
-    """`@user`, written into `place` (256 bytes)."""
     place[0] = b"@"
     memcpy(place + 1, user.data, user.size)
     return slice_of(place, user.size + 1)
@@ -115,6 +118,8 @@ cdef class Core:
         out.offset = topic.offset
         topic_epoch(topic, out.epoch)
         result = outbox_publish(&self.outbox, topic, message)
+        if self.samples.below and samples_pick(&self.samples):
+            self.counters.samples_lost += samples_add(&self.samples, kind == TOPIC_INBOX, name, self.wall_ns)
         topic.members -= 1
         message_drop(&self.store.messages, message)
         topic_release(&self.store, topic)
@@ -180,7 +185,7 @@ cdef class Core:
         member.id_high = session.id_high
         member.id_low = session.id_low
         if fresh:
-            self.tell_watchers(topic, member, False, session)
+            self.tell_watchers(topic, member, session)
 
     cdef void part(self, Subscription* subscription, bint graceful) noexcept:
         cdef Topic* topic = subscription.topic
@@ -207,36 +212,39 @@ cdef class Core:
         if graceful and topic.subscribers:
             wheel_set(&self.wheel, &member.timer, self.now_ms + PRESENCE_GRACE_MS)
             return
-        self.tell_watchers(topic, member, True, NULL)
+        self.tell_watchers(topic, member, NULL)
         member_remove(&self.users, &self.wheel, member)
 
     cdef void member_expired(self, void* expired) noexcept:
         cdef Member* member = <Member*> expired
         cdef Topic* topic = member.topic
         cdef User* user = member.user
-        self.tell_watchers(topic, member, True, NULL)
+        self.tell_watchers(topic, member, NULL)
         member_remove(&self.users, &self.wheel, member)
         topic_release(&self.store, topic)
         self.forget_user(user)
 
-    cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Session* excluded) noexcept:
+    cdef void tell_watchers(self, Topic* topic, const Member* member, Session* newcomer) noexcept:
         """Join or Leave to those who asked for it."""
         cdef Session source
         cdef uint8_t digits[32]
         cdef uint32_t i
         cdef Session* session
+        cdef Slice info = slice_of(NULL, 0)
         if topic.watcher_count == 0:
             return
+        if newcomer != NULL:
+            info = session_info(newcomer)
         source.id_high = member.id_high
         source.id_low = member.id_low
         session_id(&source, digits)
         for i in range(topic.watcher_count):
             session = topic.watchers[i].session
-            if session == excluded:
+            if session == newcomer:
                 continue
             self.outbox.text.size = 0
-            if write_join(&self.outbox.text, variant_encoding(session.variant), leave, topic_name(topic),
-                          user_id(member.user), slice_of(digits, 32)) == 0:
+            if write_join(&self.outbox.text, variant_encoding(session.variant), newcomer == NULL, topic_name(topic),
+                          user_id(member.user), slice_of(digits, 32), info) == 0:
                 outbox_reply(&self.outbox, session, False)
                 if session.flags & FLAG_BLOCKED and (
                         session.mailbox.priority_messages + session.mailbox.queue_replies
@@ -276,20 +284,25 @@ cdef class Core:
         cdef Patterns* subscribe = patterns_new(identity.subscribe_patterns)
         cdef Patterns* publish = NULL
         cdef char* login = NULL
+        cdef Info* info = NULL
         try:
             publish = patterns_new(identity.publish_patterns)
+            info = info_new(identity.presence_info)
             login = copy_text(identity.login)
         except BaseException:
             free(subscribe)
             free(publish)
+            free(info)
             raise
         free(session.subscribe_patterns)
         free(session.publish_patterns)
+        free(session.info)
         if login != NULL:
             free(session.login)
             session.login = login
         session.subscribe_patterns = subscribe
         session.publish_patterns = publish
+        session.info = info
         session.permissions = permissions
         session.expires_at = expires_at
         session.refresh_at = refresh_at
@@ -425,6 +438,9 @@ cdef class Core:
 
     cdef str peer_of(self, Session* session):
         return (<Driver> session.driver).peer(session)
+
+    cdef void settled(self, Session* session, object pending, object answer) noexcept:
+        pass
 
     cdef void renew(self, Session* session) noexcept:
         pass

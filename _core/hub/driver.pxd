@@ -11,6 +11,8 @@ from realtime_communication._core.hub.session cimport Session
 
 
 cdef class Driver:
+    cdef bint secure            # the bytes travel over TLS
+
     # Writes what the mailbox gathers, as far as the socket takes it. 0; -1 when the peer is gone.
     cdef int write(self, Session* session) noexcept
     # Starts or stops asking for input.

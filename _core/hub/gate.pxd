@@ -1,6 +1,7 @@
 # The gate: request heads, who is let in, the 101 answer. What is no WebSocket request goes to the driver's HTTP side.
 #
-# Rules: everything is decided before a byte behind the head is read; a refused connection is read no further.
+# Rules: everything is decided before a byte behind the head is read; a refused connection is read no further. What is
+# there while the decision is still out (pending.pxd) is kept, up to ANONYMOUS_BYTES of a connection nobody knows yet.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
@@ -19,8 +20,16 @@ cdef class Gate(Sessions):
 
     cdef void receive_head(self, Session* session, uint8_t* data, size_t size) noexcept
     cdef void upgrade(self, Session* session, bint echo) noexcept
-    cdef bint open_upgraded(self, Session* session, object identity) noexcept
+    # Whether the server takes no more connections; the request is then refused.
+    cdef bint refuse_when_full(self, Session* session)
+    # The 101 answer; the session gets the forms that it promises.
+    cdef bytes agree(self, Session* session, int encoding, int compression, Slice subprotocol)
+    # What the callback has said about an upgrade whose 101 answer is `response`. Raises MemoryError, and what is wrong
+    # with `answer`.
+    cdef int answer_upgrade(self, Session* session, bytes response, object answer) except -1
+    cdef void open_upgraded(self, Session* session, object identity) noexcept
     cdef bytes query(self)
-    cdef bint accept(self, Session* session, Slice subprotocol) except -1
+    # Keeps input that cannot be handled yet. False when that has ended the session.
+    cdef bint keep(self, Session* session, const uint8_t* data, size_t size) noexcept
     # Input of an upgraded session.
     cdef void receive_frames(self, Session* session, uint8_t* data, size_t size) noexcept

@@ -7,18 +7,24 @@ from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_appe
 from realtime_communication._core.base.timer_wheel cimport wheel_cancel
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.outbox cimport outbox_touch
-from realtime_communication._core.hub.requests cimport welcome
+from realtime_communication._core.hub.pending cimport Pending, pending_bind, pending_release
+from realtime_communication._core.hub.publications cimport OUTCOME_UNAUTHORIZED
+from realtime_communication._core.hub.requests cimport take_credential, welcome
 from realtime_communication._core.hub.session cimport (
     FLAG_COUNTED,
     FLAG_DEFLATE,
     FLAG_ECHO,
+    FLAG_PENDING,
     SESSION_ANONYMOUS,
     SESSION_CLOSING,
+    SESSION_DEAD,
+    SESSION_HEAD,
     SESSION_LINGER,
     SESSION_OPEN,
     Session,
 )
 from realtime_communication._core.hub.sessions cimport Sessions
+from realtime_communication._core.hub.settings cimport ANONYMOUS_BYTES
 from realtime_communication._core.hub.variants cimport variant_of
 from realtime_communication._core.wire.deflate cimport DeflateOffer, deflate_negotiate, deflate_response
 from realtime_communication._core.wire.frames cimport frame_parser_init
@@ -29,21 +35,17 @@ from realtime_communication._core.wire.handshake cimport (
     refusal,
     upgrade_response,
 )
-from realtime_communication._core.wire.http_head cimport head_count, head_fields, head_find_end, head_get, head_parse
+from realtime_communication._core.wire.http_head cimport (
+    head_count,
+    head_fields,
+    head_find_end,
+    head_get,
+    head_parse,
+    slice_is_lower,
+)
 
 cdef enum:
     DEFAULT_RETRY_SECS = 5       # Retry-After of a 503
-
-
-cdef bint is_extensions(Slice name) noexcept nogil:
-    cdef const char* wanted = b"sec-websocket-extensions"
-    cdef size_t i
-    if name.size != 24:
-        return False
-    for i in range(24):
-        if (name.data[i] | 0x20) != (<uint8_t> wanted[i] | 0x20):
-            return False
-    return True
 
 
 cdef class Gate(Sessions):
@@ -53,8 +55,12 @@ cdef class Gate(Sessions):
         cdef Py_ssize_t end
         cdef const char* reason = NULL
         cdef int status
+        cdef size_t at
         cdef bint echo
         buffer_init(&taken)
+        if session.flags & FLAG_PENDING:
+            self.keep(session, data, size)
+            return
         if session.stash.size:
             if buffer_append(&session.stash, data, size) < 0:
                 self.finish(session)
@@ -85,9 +91,12 @@ cdef class Gate(Sessions):
         taken = session.stash
         buffer_init(&session.stash)
         session.stash_at = 0
+        at = self.head.size
         self.upgrade(session, echo)
-        if SESSION_ANONYMOUS <= session.state < SESSION_CLOSING and size > self.head.size:
-            self.receive_frames(session, data + self.head.size, size - self.head.size)
+        if size > at and session.flags & FLAG_PENDING:
+            self.keep(session, data + at, size - at)
+        elif size > at and SESSION_ANONYMOUS <= session.state < SESSION_CLOSING:
+            self.receive_frames(session, data + at, size - at)
         buffer_free(&taken)
 
     cdef void reject(self, Session* session, int status, object code, object message, list headers) noexcept:
@@ -115,7 +124,7 @@ cdef class Gate(Sessions):
         cdef Slice chosen
         cdef const Slice* origin
         cdef int status = handshake_check(&self.head, &code, &reason)
-        cdef object identity = None
+        cdef object answer = None
         if status:
             self.reject(session, status, code, reason, None)
             return
@@ -128,41 +137,98 @@ cdef class Gate(Sessions):
             if choose_subprotocol(&self.head, self.settings.compression, &encoding, &compression, &chosen):
                 self.reject(session, 400, "unsupported", "Sec-WebSocket-Protocol: none of the list is supported", None)
                 return
-            if self.draining:
-                self.reject(session, 503, "unavailable", "the server is shutting down",
-                            [("Retry-After", str(DEFAULT_RETRY_SECS))])
-                return
-            if self.counters.connections >= self.settings.max_connections:
-                self.reject(session, 503, "unavailable", "websocket.max_connections is reached",
-                            [("Retry-After", str(DEFAULT_RETRY_SECS))])
+            if self.refuse_when_full(session):
                 return
             if not echo and self.admission is not None:
-                identity = self.admission(head_fields(&self.head), self.query(), self.peer_of(session))
-                if isinstance(identity, tuple):
-                    self.reject(session, identity[0], identity[1], identity[2],
-                                identity[3] if len(identity) > 3 else None)
-                    return
-            session.encoding = <uint8_t> encoding
-            session.compression = <uint8_t> compression
-            if self.accept(session, chosen) and self.open_upgraded(session, identity) and echo:
+                answer = self.admission(head_fields(&self.head), self.query(), self.peer_of(session),
+                                        (<Driver> session.driver).secure)
+                if isinstance(answer, Pending):
+                    if not (<Pending> answer).settled:
+                        pending_bind(answer, self, session, NULL, self.agree(session, encoding, compression, chosen))
+                        self.await_answer(session)
+                        return
+                    answer = (<Pending> answer).answer
+            self.answer_upgrade(session, self.agree(session, encoding, compression, chosen), answer)
+            if echo:
                 session.flags |= FLAG_ECHO
                 session.state = SESSION_OPEN
         except Exception:
             self.reject(session, 500, "internal", "the request could not be answered", None)
 
+    cdef bint refuse_when_full(self, Session* session):
+        if self.draining:
+            message = "the server is shutting down"
+        elif self.counters.connections >= self.settings.max_connections:
+            message = "websocket.max_connections is reached"
+        else:
+            return False
+        self.reject(session, 503, "unavailable", message, [("Retry-After", str(DEFAULT_RETRY_SECS))])
+        return True
+
+    cdef int answer_upgrade(self, Session* session, bytes response, object answer) except -1:
+        if isinstance(answer, tuple):
+            if not 3 <= len(answer) <= 4:
+                raise ValueError("a refusal is (status, code, message) or (status, code, message, headers)")
+            self.counters.auth_failures += 1
+            self.reject(session, answer[0], answer[1], answer[2], answer[3] if len(answer) > 3 else None)
+            return 0
+        if buffer_append(&session.mailbox.priority, <const char*> response, len(response)) < 0:
+            raise MemoryError
+        frame_parser_init(&session.parser, session.flags & FLAG_DEFLATE != 0)
+        outbox_touch(&self.outbox, session)
+        self.open_upgraded(session, answer)
+        return 0
+
+    cdef void settled(self, Session* session, object pending, object answer) noexcept:
+        cdef Pending waiting = pending
+        self.home.refresh()
+        pending_release(session)
+        if session.state == SESSION_HEAD:
+            try:
+                if not self.refuse_when_full(session):
+                    self.answer_upgrade(session, waiting.response, answer)
+            except Exception:
+                self.reject(session, 500, "internal", "the request could not be answered", None)
+            if session.state >= SESSION_LINGER:
+                buffer_free(&session.stash)  # what stands behind a refused request is not read
+        elif take_credential(self, session, &waiting.request, answer) == OUTCOME_UNAUTHORIZED:
+            self.close(session, 4401, b"unauthorized")
+        if session.state < SESSION_DEAD:
+            self.go_on(session)
+        self.home.wake()
+
+    cdef bint keep(self, Session* session, const uint8_t* data, size_t size) noexcept:
+        if session.state < SESSION_OPEN and session.stash.size + size > ANONYMOUS_BYTES:
+            if session.state == SESSION_HEAD:
+                pending_release(session)
+                buffer_free(&session.stash)
+                self.reject(session, 413, "too_large", "more than 65536 bytes before the credential was checked", None)
+                self.go_on(session)
+            else:
+                self.close(session, 1009, b"more than 65536 bytes before the credential was checked")
+            return False
+        if buffer_append(&session.stash, data, size) < 0:
+            if session.state == SESSION_HEAD:
+                self.finish(session)
+            else:
+                self.close(session, 1011, b"internal error")
+            return False
+        return True
+
     cdef bytes query(self):
         return (<const char*> self.head.query.data)[:self.head.query.size] if self.head.query.data != NULL else b""
 
-    cdef bint accept(self, Session* session, Slice subprotocol) except -1:
-        """Queue the 101 answer."""
+    cdef bytes agree(self, Session* session, int encoding, int compression, Slice subprotocol):
         cdef DeflateOffer offer
         cdef uint32_t i
         cdef bytes extensions = b""
-        cdef bytes response
+        session.encoding = <uint8_t> encoding
+        session.compression = <uint8_t> compression
         offer.accepted = False
         if self.settings.compression and not session.compression:
             for i in range(self.head.count):
-                if not offer.accepted and is_extensions(self.head.fields[i].name):
+                if not offer.accepted and slice_is_lower(
+                        self.head.fields[i].name, b"sec-websocket-extensions", 24):
                     deflate_negotiate(self.head.fields[i].value, &offer)
         if offer.accepted:
             extensions = deflate_response(&offer)
@@ -170,15 +236,10 @@ cdef class Gate(Sessions):
             session.window_bits = offer.server_window_bits
         session.variant = variant_of(session.encoding, session.compression,
                                      offer.server_window_bits if offer.accepted else 0)
-        response = upgrade_response(head_get(&self.head, b"sec-websocket-key", 17)[0], subprotocol, extensions)
-        if buffer_append(&session.mailbox.priority, <const char*> response, len(response)) < 0:
-            raise MemoryError
-        frame_parser_init(&session.parser, offer.accepted)
-        outbox_touch(&self.outbox, session)
-        return True
+        return upgrade_response(head_get(&self.head, b"sec-websocket-key", 17)[0], subprotocol, extensions)
 
-    cdef bint open_upgraded(self, Session* session, object identity) noexcept:
-        """Count the connection in; with an identity it is open at once. False when that failed."""
+    cdef void open_upgraded(self, Session* session, object identity) noexcept:
+        """Count the connection in; with an identity it is open at once."""
         session.state = SESSION_ANONYMOUS
         session.since_ms = self.now_ms
         session.flags |= FLAG_COUNTED
@@ -190,10 +251,9 @@ cdef class Gate(Sessions):
                 self.attach(session, identity)
             except Exception:
                 self.close(session, 1011, b"internal error")
-                return False
+                return
             welcome(self, session, NULL)
         self.renew(session)
-        return True
 
     cdef void receive_frames(self, Session* session, uint8_t* data, size_t size) noexcept:
         pass

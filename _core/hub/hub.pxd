@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.hub.gate cimport Gate
 from realtime_communication._core.hub.session cimport Inbound, Session
+from realtime_communication._core.hub.settings cimport Settings
 
 
 cdef class Hub(Gate):
@@ -31,6 +32,7 @@ cdef class Hub(Gate):
     # Milliseconds until `tick` has something to do, -1 for never.
     cdef int64_t next_deadline(self) noexcept
 
+    cdef void move_custom_buckets(self, const Settings* before) noexcept nogil
     cdef size_t process(self, Session* session, uint8_t* data, size_t size) noexcept
     cdef void request(self, Session* session) noexcept
     cdef void invalid(self, Session* session) noexcept

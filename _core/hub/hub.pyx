@@ -5,7 +5,8 @@ import random
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
-from libc.string cimport memset
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset, strcmp
 
 from realtime_communication._core.base.counters cimport Counters, counters_dict
 from realtime_communication._core.base.memory cimport (
@@ -32,6 +33,7 @@ from realtime_communication._core.hub.outbox cimport (
 )
 from realtime_communication._core.hub.publications cimport (
     OUTCOME_PARKED,
+    OUTCOME_PENDING,
     OUTCOME_UNAUTHORIZED,
     OUTCOME_WAIT,
     forget_answers,
@@ -40,6 +42,13 @@ from realtime_communication._core.hub.publications cimport (
     send_body,
 )
 from realtime_communication._core.hub.requests cimport handle_request
+from realtime_communication._core.hub.samples cimport (
+    samples_finish,
+    samples_free,
+    samples_init,
+    samples_set_rate,
+    samples_take,
+)
 from realtime_communication._core.hub.session cimport (
     EVENT_CLOSED,
     EVENT_ECHO,
@@ -66,7 +75,7 @@ from realtime_communication._core.hub.session cimport (
     session_id,
     session_receive,
 )
-from realtime_communication._core.hub.settings cimport CACHE_BYTES, settings_read
+from realtime_communication._core.hub.settings cimport CACHE_BYTES, MAX_CUSTOM_LIMITS, Settings, settings_read
 from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_full_in_ms, bucket_init, bucket_remaining
 from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
@@ -75,9 +84,11 @@ from realtime_communication._core.hub.topics cimport (
     cache_limit,
     store_free,
     store_init,
+    store_largest,
     topic_epoch,
     topic_name,
 )
+from realtime_communication._core.hub.transforms cimport transforms_read
 from realtime_communication._core.hub.users cimport (
     TIMER_MEMBER,
     TIMER_SESSION,
@@ -128,10 +139,12 @@ cdef class Hub(Gate):
         self.serials = 0
         self.now_ms = 1
         self.wall_ms = 0
+        self.wall_ns = 0
         self.forgotten_ms = 0
         self.draining = False
         self.configured = False
         self.home = Driver()
+        samples_init(&self.samples)
         users_init(&self.users)
         wheel_init(&self.wheel, 0, TICK_MS)
         store_init(&self.store, 0, 0)
@@ -143,6 +156,7 @@ cdef class Hub(Gate):
             self.finish(self.sessions)
         outbox_flush_topics(&self.outbox)
         self.free_dead()
+        samples_free(&self.samples)
         users_free(&self.users)
         store_free(&self.store)
         outbox_free(&self.outbox)
@@ -154,9 +168,13 @@ cdef class Hub(Gate):
         """Take new settings over; live connections are under them at once.
 
         `settings` has the attributes of the control plane's core settings. ValueError names the one out of range;
-        the settings are then as before. Pool sizes and deterministic ids count the first time only.
+        the settings are then as before, and after a TypeError for a transform that cannot be called as well. Pool sizes
+        and deterministic ids count the first time only.
         """
+        cdef Settings before = self.settings
+        transforms = transforms_read(settings.transforms) if settings.enable_message_transformation else None
         settings_read(&self.settings, settings)
+        self.transforms = transforms
         self.origins = list(settings.allowed_origins)
         if not self.configured:
             self.configured = True
@@ -165,16 +183,42 @@ cdef class Hub(Gate):
                        1 if self.settings.deterministic_ids else int.from_bytes(os.urandom(8), "big") | (1 << 63))
             self.outbox.arenas.ceiling = settings.buffer_pool_size
             bucket_init(&self.global_bucket, &self.settings.global_rate, self.now_ms)
+        else:
+            self.move_custom_buckets(&before)
         cache_limit(&self.store, self.settings.cache_entries if self.settings.caching else 0, CACHE_BYTES)
 
+    cdef void move_custom_buckets(self, const Settings* before) noexcept nogil:
+        """A custom limit that has another place now keeps its buckets; a new or another one begins with full ones."""
+        cdef TokenBucket[MAX_CUSTOM_LIMITS] moved
+        cdef uint32_t i, j
+        cdef Session* session = self.sessions
+        while session != NULL:
+            if session.custom != NULL:
+                memset(moved, 0, sizeof(moved))
+                for i in range(self.settings.custom_count):
+                    for j in range(before.custom_count):
+                        if self.settings.custom_types[i] == before.custom_types[j] and strcmp(
+                                &self.settings.custom_names[i][0], &before.custom_names[j][0]) == 0:
+                            moved[i] = session.custom[j]
+                            break
+                memcpy(session.custom, moved, sizeof(moved))
+            session = session.next
+
     def set_callbacks(self, authenticate_upgrade, authenticate_message):
-        """Who checks credentials: of upgrade requests, and of Authenticate and Refresh."""
+        """Who checks credentials.
+
+        `authenticate_upgrade(headers, query, peer, secure)` is asked about upgrade requests, and answers with an
+        identity, None (the first message must authenticate) or a refusal (status, code, message, headers).
+        `authenticate_message(token, api_key, peer)` is asked about Authenticate and Refresh, and answers with an
+        identity or a refusal (code, message). Both may answer with a Pending that is settled later.
+        """
         self.admission = authenticate_upgrade
         self.authenticate = authenticate_message
 
     cdef void set_time(self, uint64_t now_ms, uint64_t wall_ms) noexcept nogil:
         self.now_ms = now_ms
         self.wall_ms = wall_ms
+        self.wall_ns = wall_ms * 1000000
         self.outbox.now_ms = now_ms
 
     cdef void receive(self, Session* session, uint8_t* data, size_t size) noexcept:
@@ -192,13 +236,11 @@ cdef class Hub(Gate):
         cdef size_t used
         if session.stash.size:
             # Input is left over already; the driver should have waited, but no byte is lost.
-            if buffer_append(&session.stash, data, size) < 0:
-                self.close(session, 1011, b"internal error")
+            self.keep(session, data, size)
             return
         used = self.process(session, data, size)
         if used < size and session.state < SESSION_CLOSING:
-            if buffer_append(&session.stash, data + used, size - used) < 0:
-                self.close(session, 1011, b"internal error")
+            if not self.keep(session, data + used, size - used):
                 return
             session.stash_at = 0
             if not session.flags & (FLAG_PAUSED | FLAG_RESUME):
@@ -292,6 +334,8 @@ cdef class Hub(Gate):
                 self.wait(session)
         elif outcome == OUTCOME_WAIT:
             self.wait(session)
+        elif outcome == OUTCOME_PENDING:
+            self.await_answer(session)
         elif outcome == OUTCOME_UNAUTHORIZED:
             self.close(session, 4401, b"unauthorized")
 
@@ -370,6 +414,9 @@ cdef class Hub(Gate):
                 session = following
             if self.outbox.relieved:
                 self.relieve()
+        if self.samples.unfinished != self.samples.next:
+            self.home.refresh()
+            samples_finish(&self.samples, self.wall_ns)
         if self.dead != NULL:
             self.free_dead()
 
@@ -452,6 +499,40 @@ cdef class Hub(Gate):
                         slice_of(<const uint8_t*> payload, len(payload)), JSON_TEXT, NULL, &position) < 0:
             raise MemoryError
         self.home.wake()
+
+    def observe(self, double rate):
+        """Sample this share of all publications from now on; 0 samples none, and forgets what was not taken.
+
+        Raises ValueError when it is not between 0 and 1, MemoryError.
+        """
+        if not 0 <= rate <= 1:
+            raise ValueError(f"rate: {rate} is not between 0 and 1")
+        if samples_set_rate(&self.samples, rate, int.from_bytes(os.urandom(8), "big")) < 0:
+            raise MemoryError
+
+    def take_samples(self):
+        """The samples since they were last taken, at most 4,096, oldest first: (kind, topic, start, duration).
+
+        The kind is `Broadcast` or `DirectMessage`, the start in nanoseconds since the epoch when its turn of the loop
+        began, the duration in nanoseconds until that turn had written everything.
+        """
+        return samples_take(&self.samples)
+
+    def topic_counts(self, uint32_t limit):
+        """The topics with the most subscribers, at most `limit`: (topic, subscribers, offset), inboxes not counted."""
+        cdef Topic** found
+        cdef uint32_t count, i
+        if limit == 0:
+            return []
+        limit = <uint32_t> min(<size_t> limit, self.store.topics.count)
+        found = <Topic**> malloc((limit + 1) * sizeof(Topic*))
+        if found == NULL:
+            raise MemoryError
+        try:
+            count = store_largest(&self.store, found, limit)
+            return [(text_of(topic_name(found[i])), found[i].subscribers, found[i].offset) for i in range(count)]
+        finally:
+            free(found)
 
     def connection_count(self):
         """WebSocket connections there are."""

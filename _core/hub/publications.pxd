@@ -18,6 +18,7 @@ cdef enum Outcome:               # of a request
     OUTCOME_WAIT = 1             # overflow `block`: a consumer of what was published is full; read no more for now
     OUTCOME_PARKED = 3           # overflow `block`: a consumer is full, nothing was published; to be handled again
     OUTCOME_UNAUTHORIZED = 2     # the Error is queued; close with 4401
+    OUTCOME_PENDING = 4          # the credential's answer comes later (pending.pxd); read no more for now
 
 
 # Names that only the server publishes on: inboxes and system topics.

@@ -6,7 +6,7 @@ from libc.stdlib cimport free
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_of
 from realtime_communication._core.hub.backlog cimport mailbox_is_full
-from realtime_communication._core.hub.core cimport Core, Position, Refusal
+from realtime_communication._core.hub.core cimport Core, Position, Refusal, inbox_name
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,
@@ -28,6 +28,7 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
     topic_release,
 )
+from realtime_communication._core.hub.transforms cimport publish_transformed, refusal_by_transform, transform_all
 from realtime_communication._core.hub.users cimport User, user_find, user_id, user_open
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport (
@@ -84,14 +85,8 @@ cdef const char* forbidden_to_publish(uint8_t permissions, const Patterns* patte
 
 cdef bint may_send_to(uint8_t permissions, const Patterns* patterns, Slice user) noexcept nogil:
     """A message to `alice` is a publication on `@alice`, so the token's patterns have to allow that name."""
-    cdef uint8_t name[256]
-    cdef size_t i
-    if permissions & PERMISSION_ADMIN or patterns == NULL:
-        return True
-    name[0] = b"@"
-    for i in range(user.size):
-        name[i + 1] = user.data[i]
-    return patterns_match(patterns, slice_of(name, user.size + 1))
+    cdef uint8_t place[256]
+    return permissions & PERMISSION_ADMIN or patterns == NULL or patterns_match(patterns, inbox_name(user, place))
 
 
 # --- publications
@@ -145,21 +140,47 @@ cdef bint once(Core core, Slice sender, Slice topic, Slice key, Position* positi
     return True
 
 
+cdef void not_published(Core core, Session* session, const Request* request, int outcome) noexcept:
+    cdef int code = 0
+    cdef const char* message = refusal_by_transform(outcome, &code)
+    if message == NULL:
+        no_memory(core, session, request)
+    else:
+        core.error(session, request, code, message, NO_RETRY, NULL)
+
+
+cdef object not_published_over_http(int outcome):
+    cdef int code = 0
+    cdef const char* message = refusal_by_transform(outcome, &code)
+    if message == NULL:
+        return RequestError("unavailable", "out of memory; try again later", BACKPRESSURE_RETRY_MS)
+    return RequestError(error_name(code).decode(), message.decode())
+
+
+cdef inline int publish_payload(Core core, Slice topic, int kind, Slice sender, const Request* request,
+                                Session* excluded, Position* position) noexcept:
+    if core.transforms is not None:
+        return publish_transformed(core, topic, kind, sender, request, excluded, position)
+    return core.publish(topic, kind, sender, request.payload, request.encoding, excluded, position)
+
+
 cdef int publish_once(Core core, Slice sender, const Request* request, Session* session, Position* position) noexcept:
-    """Publishes a Broadcast, or finds the answer it got before. 0; -1 without memory."""
+    """Publishes a Broadcast, or finds the answer it got before. 0, or as `publish_transformed`."""
     cdef Session* excluded = session if request.exclude_self else NULL
     cdef int kind = TOPIC_PLAIN
+    cdef int outcome
     if request.topic_is_all:
         if core.everyone() == NULL:
             return -1
         kind = TOPIC_ALL
     if request.idempotency_key.data == NULL:
-        return core.publish(request.topic, kind, sender, request.payload, request.encoding, excluded, position)
+        return publish_payload(core, request.topic, kind, sender, request, excluded, position)
     try:
         if once(core, sender, request.topic, request.idempotency_key, position):
             return 0
-        if core.publish(request.topic, kind, sender, request.payload, request.encoding, excluded, position) < 0:
-            return -1
+        outcome = publish_payload(core, request.topic, kind, sender, request, excluded, position)
+        if outcome < 0:
+            return outcome
         remember(core, idempotency_key(sender, request.topic, request.idempotency_key), position)
         return 0
     except MemoryError:
@@ -182,13 +203,15 @@ cdef int broadcast(Core core, Session* session, const Request* request) noexcept
     cdef const char* refused = forbidden_to_publish(
         session.permissions, session.publish_patterns, request.topic, request.topic_is_all)
     cdef Position position
+    cdef int outcome
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
         return OUTCOME_DONE
     if consumers_full(core, request.topic):
         return OUTCOME_PARKED
-    if publish_once(core, user_id(<User*> session.user), request, session, &position) < 0:
-        no_memory(core, session, request)
+    outcome = publish_once(core, user_id(<User*> session.user), request, session, &position)
+    if outcome < 0:
+        not_published(core, session, request, outcome)
         return OUTCOME_DONE
     if request.id_kind:
         if write_ack(start(core), variant_encoding(session.variant), request, request.topic,
@@ -233,7 +256,42 @@ cdef int check_targets(Core core, uint8_t permissions, const Patterns* patterns,
     return 0
 
 
-cdef int send_all(Core core, Slice sender, const Request* request, bint silent, Slice* delivered,
+cdef int publish_to(Core core, Topic* inbox, Slice sender, const Request* request, Slice target,
+                    dict changed) noexcept:
+    cdef Position position
+    cdef bytes payload = None
+    if changed is not None:
+        payload = changed.get((<const char*> target.data)[:target.size])
+    if payload is not None:
+        return core.publish(topic_name(inbox), TOPIC_INBOX, sender, slice_of(<const uint8_t*> payload, len(payload)),
+                            JSON_TEXT, NULL, &position)
+    return core.publish(topic_name(inbox), TOPIC_INBOX, sender, request.payload, request.encoding, NULL, &position)
+
+
+cdef int send_once(Core core, Slice sender, const Request* request, Slice* delivered, uint32_t* delivered_count,
+                   Slice* offline, uint32_t* offline_count, bint* wait) noexcept:
+    """Sends a DirectMessage to all its targets, unless that was done before under its idempotency key. 0; -1 without
+    memory, or a negative outcome of a transform, with nothing published."""
+    cdef dict changed = None
+    cdef bint silent = sent_before(core, sender, request)
+    cdef int outcome
+    if core.transforms is not None and not silent:
+        try:
+            changed = {}
+            outcome = -transform_all(core, request, changed)
+        except MemoryError:
+            outcome = -1
+        if outcome < 0:
+            forget_sent(core, sender, request)
+            delivered_count[0] = 0
+            offline_count[0] = 0
+            return outcome
+    outcome = send_all(core, sender, request, silent, changed, delivered, delivered_count, offline, offline_count, wait)
+    release_targets(core, request)
+    return outcome
+
+
+cdef int send_all(Core core, Slice sender, const Request* request, bint silent, dict changed, Slice* delivered,
                   uint32_t* delivered_count, Slice* offline, uint32_t* offline_count, bint* wait) noexcept:
     """Publishes on the inbox of each target, repeated ones once, and sorts them by whether they are here.
 
@@ -243,7 +301,6 @@ cdef int send_all(Core core, Slice sender, const Request* request, bint silent, 
     cdef Slice target
     cdef User* user
     cdef Topic* topic
-    cdef Position position
     delivered_count[0] = 0
     offline_count[0] = 0
     core.stamp += 1
@@ -263,8 +320,7 @@ cdef int send_all(Core core, Slice sender, const Request* request, bint silent, 
         else:
             offline[offline_count[0]] = target
             offline_count[0] += 1
-        if not silent and core.publish(topic_name(topic), TOPIC_INBOX, sender, request.payload, request.encoding, NULL,
-                                       &position) < 0:
+        if not silent and publish_to(core, topic, sender, request, target, changed) < 0:
             return -1
         if consumers_full(core, topic_name(topic)):
             wait[0] = True
@@ -284,12 +340,8 @@ cdef void release_targets(Core core, const Request* request) noexcept:
 
 
 cdef Topic* find_inbox(Core core, Slice user) noexcept nogil:
-    cdef uint8_t name[256]
-    cdef size_t i
-    name[0] = b"@"
-    for i in range(user.size):
-        name[i + 1] = user.data[i]
-    return topic_find(&core.store, slice_of(name, user.size + 1))
+    cdef uint8_t place[256]
+    return topic_find(&core.store, inbox_name(user, place))
 
 
 cdef bint inboxes_full(Core core, const Request* request) noexcept:
@@ -323,6 +375,12 @@ cdef bint sent_before(Core core, Slice sender, const Request* request) noexcept:
     return False
 
 
+cdef void forget_sent(Core core, Slice sender, const Request* request) noexcept:
+    """It was not sent after all, and may be tried again."""
+    if request.idempotency_key.data != NULL:
+        core.answered.pop(idempotency_key(sender, slice_of(b"@", 1), request.idempotency_key), None)
+
+
 cdef int direct_message(Core core, Session* session, const Request* request) noexcept:
     cdef const char* message = NULL
     cdef int code = check_targets(core, session.permissions, session.publish_patterns, request, &message)
@@ -346,11 +404,9 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
         return OUTCOME_DONE
     delivered = <Slice*> lists.data
     offline = delivered + request.target_count
-    code = send_all(core, sender, request, sent_before(core, sender, request), delivered, &delivered_count, offline,
-                    &offline_count, &wait)
-    release_targets(core, request)
+    code = send_once(core, sender, request, delivered, &delivered_count, offline, &offline_count, &wait)
     if code < 0:
-        no_memory(core, session, request)
+        not_published(core, session, request, code)
     elif request.id_kind and write_delivered(start(core), variant_encoding(session.variant), request, delivered,
                                              delivered_count, offline, offline_count) == 0:
         outbox_reply(&core.outbox, session, False)
@@ -418,8 +474,9 @@ cdef dict publish_body(Core core, bytes body, object identity):
     if consumers_full(core, parsed.request.topic):
         core.counters.backpressure += 1
         raise RequestError("backpressure", "topic: a consumer does not keep up; try again later", BACKPRESSURE_RETRY_MS)
-    if publish_once(core, parsed.name(), &parsed.request, NULL, &position) < 0:
-        raise RequestError("unavailable", "out of memory; try again later", BACKPRESSURE_RETRY_MS)
+    cdef int outcome = publish_once(core, parsed.name(), &parsed.request, NULL, &position)
+    if outcome < 0:
+        raise not_published_over_http(outcome)
     return {"epoch": (<const char*> position.epoch)[:EPOCH_SIZE].decode(), "offset": position.offset}
 
 
@@ -448,16 +505,15 @@ cdef dict send_body(Core core, bytes body, object identity):
     try:
         if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:
             raise MemoryError
-        code = send_all(core, parsed.name(), request, sent_before(core, parsed.name(), request), <Slice*> lists.data,
-                        &delivered_count, <Slice*> lists.data + request.target_count, &offline_count, &wait)
-        release_targets(core, request)
+        code = send_once(core, parsed.name(), request, <Slice*> lists.data, &delivered_count,
+                         <Slice*> lists.data + request.target_count, &offline_count, &wait)
         if code < 0:
-            raise MemoryError
+            raise not_published_over_http(code)
         return {
             "delivered": names(<Slice*> lists.data, delivered_count),
             "offline": names(<Slice*> lists.data + request.target_count, offline_count),
         }
     except MemoryError:
-        raise RequestError("unavailable", "out of memory; try again later", BACKPRESSURE_RETRY_MS) from None
+        raise not_published_over_http(-1) from None
     finally:
         buffer_free(&lists)

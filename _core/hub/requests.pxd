@@ -10,5 +10,8 @@ from realtime_communication._core.wire.envelope cimport Request
 
 # Acts on a request of an open session, or on the first one of an anonymous session. Returns an Outcome.
 cdef int handle_request(Core core, Session* session, const Request* request) noexcept
+# Goes on with an Authenticate or Refresh whose credential has been answered for: an identity, or (code, message). Of
+# `request` only the id is looked at. Returns an Outcome.
+cdef int take_credential(Core core, Session* session, const Request* request, object answer) noexcept
 # Sends Connected, in reply to `request` or, when it is NULL, unasked.
 cdef void welcome(Core core, Session* session, const Request* request) noexcept

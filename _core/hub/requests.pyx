@@ -8,9 +8,11 @@ from realtime_communication._core.hub.backlog cimport backlog_restart
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
+from realtime_communication._core.hub.pending cimport Pending, pending_bind
 from realtime_communication._core.hub.publications cimport (
     NO_RETRY,
     OUTCOME_DONE,
+    OUTCOME_PENDING,
     OUTCOME_UNAUTHORIZED,
     broadcast,
     direct_message,
@@ -26,6 +28,7 @@ from realtime_communication._core.hub.session cimport (
     Session,
     patterns_match,
     session_id,
+    session_info,
 )
 from realtime_communication._core.hub.settings cimport MAX_SUBSCRIPTIONS, REPLY_BYTES
 from realtime_communication._core.hub.topics cimport (
@@ -123,8 +126,12 @@ cdef const char* forbidden_to_read(const Session* session, Slice topic) noexcept
 
 cdef int handle_request(Core core, Session* session, const Request* request) noexcept:
     cdef int type = request.type
-    if session.state == SESSION_ANONYMOUS:
-        return authenticate(core, session, request)
+    if session.state == SESSION_ANONYMOUS and type != REQUEST_AUTHENTICATE:
+        core.error(session, request, ERROR_UNAUTHORIZED, b"type: the first message must be Authenticate",
+                   NO_RETRY, NULL)
+        return OUTCOME_UNAUTHORIZED
+    if session.state == SESSION_ANONYMOUS or type == REQUEST_REFRESH:
+        return check_credential(core, session, request)
     if type == REQUEST_BROADCAST:
         return broadcast(core, session, request)
     if type == REQUEST_DIRECT_MESSAGE:
@@ -140,8 +147,6 @@ cdef int handle_request(Core core, Session* session, const Request* request) noe
         presence(core, session, request)
     elif type == REQUEST_HISTORY:
         history(core, session, request)
-    elif type == REQUEST_REFRESH:
-        refresh(core, session, request)
     else:
         core.error(session, request, ERROR_BAD_REQUEST, b"type: already authenticated; Refresh takes a new token",
                    NO_RETRY, NULL)
@@ -157,7 +162,7 @@ cdef void reply(Core core, Session* session, const Request* request, bint in_ord
 # --- authentication
 
 cdef object verify(Core core, Session* session, const Request* request):
-    """The identity of the request's credential, or (code, message)."""
+    """The identity of the request's credential, or (code, message), or a Pending that is not settled."""
     cdef str token = None
     cdef str api_key = None
     try:
@@ -165,7 +170,10 @@ cdef object verify(Core core, Session* session, const Request* request):
             token = (<const char*> request.token.data)[:request.token.size].decode()
         if request.api_key.data != NULL:
             api_key = (<const char*> request.api_key.data)[:request.api_key.size].decode()
-        return core.authenticate(token, api_key, core.peer_of(session))
+        answer = core.authenticate(token, api_key, core.peer_of(session))
+        if isinstance(answer, Pending) and (<Pending> answer).settled:
+            return (<Pending> answer).answer
+        return answer
     except Exception:
         return ("internal", "the credential could not be checked")
 
@@ -177,15 +185,31 @@ cdef void send_failure(Core core, Session* session, const Request* request, obje
     core.error(session, request, number if number else ERROR_UNAUTHORIZED, message, NO_RETRY, NULL)
 
 
-cdef int authenticate(Core core, Session* session, const Request* request) noexcept:
-    if request.type != REQUEST_AUTHENTICATE:
-        core.error(session, request, ERROR_UNAUTHORIZED, b"type: the first message must be Authenticate",
-                   NO_RETRY, NULL)
-        return OUTCOME_UNAUTHORIZED
-    identity = verify(core, session, request)
-    if isinstance(identity, tuple):
-        send_failure(core, session, request, identity)
-        return OUTCOME_UNAUTHORIZED
+cdef int check_credential(Core core, Session* session, const Request* request) noexcept:
+    answer = verify(core, session, request)
+    if isinstance(answer, Pending):
+        try:
+            pending_bind(answer, core, session, request, None)
+            return OUTCOME_PENDING
+        except Exception:
+            answer = ("internal", "the credential could not be checked")
+    return take_credential(core, session, request, answer)
+
+
+cdef int take_credential(Core core, Session* session, const Request* request, object answer) noexcept:
+    if isinstance(answer, tuple):
+        if len(answer) != 2:
+            answer = ("internal", "the credential could not be checked")
+        core.counters.auth_failures += 1
+        send_failure(core, session, request, answer)
+        return OUTCOME_UNAUTHORIZED if session.state == SESSION_ANONYMOUS else OUTCOME_DONE
+    if session.state == SESSION_ANONYMOUS:
+        return authenticate(core, session, request, answer)
+    refresh(core, session, request, answer)
+    return OUTCOME_DONE
+
+
+cdef int authenticate(Core core, Session* session, const Request* request, object identity) noexcept:
     try:
         core.attach(session, identity)
     except Exception:
@@ -206,13 +230,9 @@ cdef void welcome(Core core, Session* session, const Request* request) noexcept:
         outbox_reply(&core.outbox, session, False)
 
 
-cdef void refresh(Core core, Session* session, const Request* request) noexcept:
+cdef void refresh(Core core, Session* session, const Request* request, object identity) noexcept:
     cdef bytes name
     cdef Slice user = user_id(<User*> session.user)
-    identity = verify(core, session, request)
-    if isinstance(identity, tuple):
-        send_failure(core, session, request, identity)
-        return
     try:
         name = (<str> identity.user_id).encode()
         if name != (<const char*> user.data)[:user.size]:
@@ -358,6 +378,8 @@ cdef void presence(Core core, Session* session, const Request* request) noexcept
     cdef uint8_t digits[32]
     cdef uint32_t i, j
     cdef Subscription* subscription
+    cdef Slice info
+    cdef size_t shown = 0
     cdef bint empty = True
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
@@ -373,8 +395,12 @@ cdef void presence(Core core, Session* session, const Request* request) noexcept
             for j in range(topic.groups[i].count):
                 subscription = topic.groups[i].items[j].subscription
                 session_id(subscription.session, digits)
+                info = session_info(subscription.session)
+                shown += info.size
+                if shown > REPLY_BYTES:
+                    info.size = 0    # everybody is named, but not everybody described
                 if write_presence_member(out, encoding, empty, user_id(<User*> subscription.session.user),
-                                         slice_of(digits, 32), subscription.joined_at) < 0:
+                                         slice_of(digits, 32), subscription.joined_at, info) < 0:
                     no_memory(core, session, request)
                     return
                 empty = False

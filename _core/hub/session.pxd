@@ -45,6 +45,7 @@ cdef enum SessionFlag:
     FLAG_READ_OFF = 8192         # the driver does not poll for input
     FLAG_OVERRUN = 32768         # more is told to it than it reads: closed as a slow consumer at the end of the turn
     FLAG_TARDY = 16384           # some of its subscriptions wait to be told of a gap or to be caught up
+    FLAG_PENDING = 65536         # not read until somebody says whether its credential is good, see pending.pxd
 
 
 cdef enum Permission:
@@ -65,6 +66,11 @@ cdef enum SessionEvent:
 cdef struct Patterns:            # topics a token is narrowed to; one block of memory
     uint32_t count
     Slice items[1]               # a trailing '*' matches any rest
+
+
+cdef struct Info:                # what is shown with the user's presence
+    uint32_t size                # bytes
+    uint8_t data[1]              # a JSON object
 
 
 cdef struct Session:
@@ -92,15 +98,17 @@ cdef struct Session:
     TokenBucket bucket
     TokenBucket* custom          # one for each custom limit, made with the first request
     uint32_t strikes             # requests refused by a limit in this window
+    uint32_t subscription_count  # of the client, inboxes not counted
     uint64_t strikes_ms          # when the window began
     int64_t expires_at           # seconds since the epoch, -1 never
     int64_t refresh_at           # seconds since the epoch, -1 unknown
     Patterns* subscribe_patterns  # NULL: all topics
     Patterns* publish_patterns
     char* login                  # the token's session_id, NULL when it has none
+    Info* info                   # NULL: none
     void* user                   # User*, NULL until authenticated
     void* subscriptions          # first Subscription*
-    uint32_t subscription_count  # of the client, inboxes not counted
+    void* pending                # Pending, with a reference, while FLAG_PENDING is set
     Session* next_of_user
     Session* previous_of_user
     Session* next                # in the list of all sessions
@@ -146,3 +154,18 @@ cdef void session_id(const Session* session, uint8_t* out) noexcept nogil
 # Makes Patterns of a sequence of str, NULL for None. Raises MemoryError.
 cdef Patterns* patterns_new(object patterns) except? NULL
 cdef bint patterns_match(const Patterns* patterns, Slice topic) noexcept nogil
+# Whether a topic is the pattern, or begins with it up to its trailing '*'.
+cdef bint pattern_matches(Slice pattern, Slice topic) noexcept nogil
+
+# Makes Info of bytes, NULL for None. Raises MemoryError, and ValueError for more than INFO_BYTES or no JSON object.
+cdef Info* info_new(object info) except? NULL
+
+# Empty when there is none.
+cdef inline Slice session_info(const Session* session) noexcept nogil:
+    cdef Slice out
+    out.data = NULL
+    out.size = 0
+    if session.info != NULL:
+        out.data = session.info.data
+        out.size = session.info.size
+    return out

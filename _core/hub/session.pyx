@@ -14,7 +14,7 @@ from realtime_communication._core.hub.mailbox cimport (
     mailbox_push_last,
     mailbox_push_priority,
 )
-from realtime_communication._core.hub.settings cimport Settings
+from realtime_communication._core.hub.settings cimport INFO_BYTES, Settings
 from realtime_communication._core.wire.compression cimport decompress_message, detect_compression
 from realtime_communication._core.wire.deflate cimport inflate_message
 from realtime_communication._core.wire.envelope cimport (
@@ -36,6 +36,7 @@ from realtime_communication._core.wire.frames cimport (
     frame_parser_free,
     write_close_frame,
 )
+from realtime_communication._core.wire.json_scan cimport json_skip_space, json_validate
 from realtime_communication._core.wire.utf8 cimport utf8_valid
 
 cdef enum:
@@ -74,10 +75,12 @@ cdef void session_free(Session* session) noexcept nogil:
     free(session.subscribe_patterns)
     free(session.publish_patterns)
     free(session.login)
+    free(session.info)
     session.custom = NULL
     session.subscribe_patterns = NULL
     session.publish_patterns = NULL
     session.login = NULL
+    session.info = NULL
 
 
 cdef void session_id(const Session* session, uint8_t* out) noexcept nogil:
@@ -234,15 +237,38 @@ cdef Patterns* patterns_new(object patterns) except? NULL:
 
 cdef bint patterns_match(const Patterns* patterns, Slice topic) noexcept nogil:
     cdef uint32_t i
-    cdef Slice pattern
     if patterns == NULL:
         return True
     for i in range(patterns.count):
-        pattern = patterns.items[i]
-        if pattern.size and pattern.data[pattern.size - 1] == b"*":
-            pattern.size -= 1
-            if topic.size >= pattern.size and memcmp(topic.data, pattern.data, pattern.size) == 0:
-                return True
-        elif topic.size == pattern.size and memcmp(topic.data, pattern.data, pattern.size) == 0:
+        if pattern_matches(patterns.items[i], topic):
             return True
     return False
+
+
+cdef bint pattern_matches(Slice pattern, Slice topic) noexcept nogil:
+    if pattern.size and pattern.data[pattern.size - 1] == b"*":
+        pattern.size -= 1
+        return topic.size >= pattern.size and memcmp(topic.data, pattern.data, pattern.size) == 0
+    return topic.size == pattern.size and memcmp(topic.data, pattern.data, pattern.size) == 0
+
+
+cdef Info* info_new(object info) except? NULL:
+    cdef bytes text = info
+    cdef const uint8_t* data
+    cdef size_t size, at
+    cdef Info* made
+    if text is None:
+        return NULL
+    data = <const uint8_t*> text
+    size = len(text)
+    if size > INFO_BYTES:
+        raise ValueError(f"presence_info: {size} bytes, at most {INFO_BYTES}")
+    at = json_skip_space(data, size, 0)
+    if at == size or data[at] != b"{" or json_validate(data, size) < 0 or not utf8_valid(data, size):
+        raise ValueError("presence_info: not a JSON object")
+    made = <Info*> malloc(sizeof(Info) + size)
+    if made == NULL:
+        raise MemoryError
+    made.size = <uint32_t> size
+    memcpy(&made.data[0], data, size)
+    return made

@@ -32,6 +32,12 @@ cdef class Sessions(Core):
     cdef void close(self, Session* session, int code, const char* reason) noexcept
     cdef void pause(self, Session* session) noexcept
     cdef void unpause(self, Session* session) noexcept
+    # The session waits for the answer it is bound to (pending.pxd): it is not read.
+    cdef void await_answer(self, Session* session) noexcept
+    # It waits no longer: it is read again, unless something else forbids it.
+    cdef void go_on(self, Session* session) noexcept
+    # Nobody has answered for its credential in time.
+    cdef void unanswered(self, Session* session) noexcept
     cdef void wait(self, Session* session) noexcept
     cdef void stop_waiting(self, Session* session) noexcept
     cdef void relieve(self) noexcept

@@ -7,17 +7,20 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from realtime_communication._core.base.memory cimport pool_give, pool_take
+from realtime_communication._core.base.memory cimport buffer_free, pool_give, pool_take
 from realtime_communication._core.base.timer_wheel cimport timer_init, wheel_cancel, wheel_set
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.mailbox cimport mailbox_push_priority
 from realtime_communication._core.hub.outbox cimport outbox_reply, outbox_touch
+from realtime_communication._core.hub.pending cimport Pending, pending_release
 from realtime_communication._core.hub.session cimport (
+    FLAG_BLOCKED,
     FLAG_DIRTY,
     FLAG_EXPIRY_TOLD,
     FLAG_FULL,
     FLAG_PAUSED,
+    FLAG_PENDING,
     FLAG_PINGED,
     FLAG_RESUME,
     FLAG_WAITING,
@@ -34,13 +37,14 @@ from realtime_communication._core.hub.session cimport (
 from realtime_communication._core.hub.settings cimport CLOSE_TIMEOUT_MS
 from realtime_communication._core.hub.users cimport TIMER_SESSION
 from realtime_communication._core.hub.variants cimport variant_encoding
-from realtime_communication._core.wire.envelope cimport ERROR_TOKEN_EXPIRED, ERROR_UNAUTHORIZED
+from realtime_communication._core.wire.envelope cimport ERROR_TOKEN_EXPIRED, ERROR_UNAUTHORIZED, ERROR_UNAVAILABLE
 from realtime_communication._core.wire.frames cimport OP_PING
 from realtime_communication._core.wire.outbound cimport write_token_expiring
 
 cdef enum:
     HEAD_TIMEOUT_MS = 9500       # from accept to the end of the head, so that it is over within 10 s
     LEAST_INTERVAL_MS = 1000     # between looks at a session that was pinged, however short its heartbeats are
+    UNANSWERED_RETRY_MS = 5000   # told to a client whose credential could not be checked in time
     EXPIRY_NOTICE_SECS = 60      # TokenExpiring comes so long before the end when the token has no refresh_at
 
 
@@ -81,6 +85,7 @@ cdef class Sessions(Core):
             return
         self.leave(session)
         self.stop_waiting(session)
+        pending_release(session)
         wheel_cancel(&self.wheel, &session.timer)
         self.counters.closed += 1
         self.bury(session)
@@ -119,6 +124,7 @@ cdef class Sessions(Core):
         self.leave(session)
         session_close(session, code, reason, self.now_ms)
         self.stop_waiting(session)
+        pending_release(session)
         if session.flags & FLAG_PAUSED:
             self.unpause(session)
         self.renew(session)
@@ -130,7 +136,7 @@ cdef class Sessions(Core):
         if (<Driver> session.driver).write(session) < 0:
             self.finish(session)
             return
-        if session.flags & FLAG_PAUSED and not session.flags & FLAG_WAITING and (
+        if session.flags & FLAG_PAUSED and not session.flags & (FLAG_WAITING | FLAG_PENDING) and (
                 session.mailbox.priority.size == 0 and session.mailbox.queue_replies == 0):
             self.unpause(session)
 
@@ -148,6 +154,35 @@ cdef class Sessions(Core):
             session.next_resume = self.resume
             self.resume = session
             self.home.wake()
+
+    cdef void await_answer(self, Session* session) noexcept:
+        self.pause(session)
+        session.received_ms = self.now_ms  # from here on the time runs
+        wheel_set(&self.wheel, &session.timer, self.deadline(session))
+
+    cdef void go_on(self, Session* session) noexcept:
+        if not session.flags & FLAG_PAUSED or session.flags & (FLAG_WAITING | FLAG_PENDING):
+            return
+        if session.flags & FLAG_BLOCKED and (session.mailbox.priority.size or session.mailbox.queue_replies):
+            return               # it does not read its replies: `flush` goes on once it does
+        self.unpause(session)
+
+    cdef void unanswered(self, Session* session) noexcept:
+        cdef Pending pending = pending_release(session)
+        if session.state == SESSION_HEAD:
+            self.counters.timed_out += 1
+            buffer_free(&session.stash)  # what stands behind a refused request is not read
+            self.reject(session, 503, "unavailable", "the credential could not be checked in time",
+                        [("Retry-After", str(UNANSWERED_RETRY_MS // 1000))])
+            self.go_on(session)
+            return
+        self.error(session, &pending.request, ERROR_UNAVAILABLE, b"the credential could not be checked in time",
+                   UNANSWERED_RETRY_MS, NULL)
+        if session.state == SESSION_ANONYMOUS:
+            self.counters.timed_out += 1
+            self.close(session, 4408, b"authentication timed out")
+        else:
+            self.go_on(session)
 
     cdef void wait(self, Session* session) noexcept:
         """Overflow `block`: the publisher is not read until a full consumer has room."""
@@ -194,7 +229,9 @@ cdef class Sessions(Core):
         if session.state >= SESSION_CLOSING:
             return session.since_ms + CLOSE_TIMEOUT_MS
         at = session.received_ms + self.settings.client_timeout_ms
-        if not session.flags & FLAG_PINGED and self.settings.heartbeat_ms < self.settings.client_timeout_ms:
+        if session.flags & FLAG_PENDING:
+            at = session.received_ms + self.settings.auth_timeout_ms
+        elif not session.flags & FLAG_PINGED and self.settings.heartbeat_ms < self.settings.client_timeout_ms:
             at = session.received_ms + self.settings.heartbeat_ms
         elif session.flags & FLAG_PINGED:
             # It may answer and fall silent again: that has to be found out within another interval.
@@ -214,6 +251,9 @@ cdef class Sessions(Core):
         return at
 
     cdef void session_expired(self, Session* session) noexcept:
+        if session.flags & FLAG_PENDING and session.state < SESSION_OPEN:
+            self.unanswered(session)
+            return
         if session.state == SESSION_HEAD:
             self.counters.timed_out += 1
             if session.stash.size:
@@ -249,6 +289,11 @@ cdef class Sessions(Core):
             # Others wait for it, so this comes first: a stuck consumer does not see the pings it should answer, either.
             self.counters.slow_consumers += 1
             self.close(session, 4490, b"slow consumer")
+            return
+        if session.flags & FLAG_PENDING:
+            # It is not read, so its silence says nothing.
+            if self.now_ms - session.received_ms >= self.settings.auth_timeout_ms:
+                self.unanswered(session)
             return
         if self.now_ms - session.received_ms >= self.settings.client_timeout_ms:
             self.counters.timed_out += 1

@@ -23,7 +23,8 @@ cdef enum:
     REPLY_BYTES = 8388608        # most payload bytes in one History or recovery reply
     QUEUE_BYTES = 16777216       # most payload bytes the queue of one slow consumer refers to
     CACHE_BYTES = 268435456      # most payload bytes in the message cache
-    ANONYMOUS_BYTES = 65536      # most a connection may send in one message before it is authenticated
+    ANONYMOUS_BYTES = 65536      # before it is authenticated: most in one message, and behind one that is looked at
+    INFO_BYTES = 4096            # of an identity's presence_info
     IDEMPOTENCY_KEYS = 100000    # keys remembered
     STRIKE_WINDOW_MS = 10000     # refused requests are counted over this long before a connection is abusive
     CLOSE_TIMEOUT_MS = 5000      # wait for the peer's close frame or its end of the stream

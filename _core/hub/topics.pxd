@@ -112,6 +112,10 @@ cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil
 cdef void topic_epoch(const Topic* topic, uint8_t* out) noexcept nogil
 cdef bint topic_epoch_is(const Topic* topic, Slice epoch) noexcept nogil
 
+# Fills `out` with the plain topics that have the most subscribers, most first, equal ones by name; how many, at most
+# `most`. Takes O(topics * log most).
+cdef uint32_t store_largest(const TopicStore* store, Topic** out, uint32_t most) noexcept nogil
+
 cdef Subscription* subscription_find(const TopicStore* store, Session* session, Topic* topic) noexcept nogil
 # A new subscription; the pair must not have one. NULL without memory.
 cdef Subscription* subscription_add(TopicStore* store, Session* session, Topic* topic,

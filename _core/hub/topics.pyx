@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from realtime_communication._core.base.memory cimport Slice, pool_free, pool_init
 from realtime_communication._core.base.table cimport (
@@ -112,6 +112,62 @@ cdef bint topic_epoch_is(const Topic* topic, Slice epoch) noexcept nogil:
         if text[i] != epoch.data[i]:
             return False
     return True
+
+
+cdef bint is_larger(const Topic* one, const Topic* other) noexcept nogil:
+    cdef size_t size = min(one.entry.key_size, other.entry.key_size)
+    cdef int order
+    if one.subscribers != other.subscribers:
+        return one.subscribers > other.subscribers
+    order = memcmp(one.entry.key, other.entry.key, size)
+    return order < 0 if order else one.entry.key_size < other.entry.key_size
+
+
+cdef void sink(Topic** heap, uint32_t count, uint32_t at) noexcept nogil:
+    """Restores a heap with its smallest topic at 0, after the one `at` has changed."""
+    cdef uint32_t child
+    cdef Topic* moved = heap[at]
+    while 2 * at + 1 < count:
+        child = 2 * at + 1
+        if child + 1 < count and is_larger(heap[child], heap[child + 1]):
+            child += 1
+        if not is_larger(moved, heap[child]):
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = moved
+
+
+cdef uint32_t store_largest(const TopicStore* store, Topic** out, uint32_t most) noexcept nogil:
+    cdef TableCursor cursor
+    cdef Topic* topic
+    cdef uint32_t count = 0, i
+    table_start(&cursor)
+    while most:
+        topic = <Topic*> table_next(&store.topics, &cursor)
+        if topic == NULL:
+            break
+        if topic.kind != TOPIC_PLAIN:
+            continue
+        if count < most:
+            out[count] = topic
+            count += 1
+            if count == most:
+                for i in range(count // 2):
+                    sink(out, count, count // 2 - 1 - i)
+        elif is_larger(topic, out[0]):
+            out[0] = topic
+            sink(out, count, 0)
+    if count < most:
+        for i in range(count // 2):
+            sink(out, count, count // 2 - 1 - i)
+    # The smallest goes behind the others until all are in order.
+    for i in range(count):
+        topic = out[0]
+        out[0] = out[count - 1 - i]
+        out[count - 1 - i] = topic
+        sink(out, count - 1 - i, 0)
+    return count
 
 
 cdef Group* group_of(Topic* topic, uint8_t variant) noexcept nogil:

@@ -6,6 +6,7 @@ from libc.string cimport memcpy
 
 from realtime_communication._core.base.memory cimport Slice, slice_of
 from realtime_communication._core.base.table cimport (
+    Table,
     TableCursor,
     TableEntry,
     table_add,
@@ -27,24 +28,21 @@ cdef void users_init(UserStore* store) noexcept nogil:
 
 
 cdef void users_free(UserStore* store) noexcept nogil:
+    free_with_entries(&store.members)
+    free_with_entries(&store.users)
+
+
+cdef void free_with_entries(Table* table) noexcept nogil:
     cdef TableCursor cursor
     cdef TableEntry* entry
     table_start(&cursor)
     while True:
-        entry = table_next(&store.members, &cursor)
+        entry = table_next(table, &cursor)
         if entry == NULL:
             break
-        table_remove(&store.members, entry)
+        table_remove(table, entry)
         free(entry)
-    table_start(&cursor)
-    while True:
-        entry = table_next(&store.users, &cursor)
-        if entry == NULL:
-            break
-        table_remove(&store.users, entry)
-        free(entry)
-    table_free(&store.members)
-    table_free(&store.users)
+    table_free(table)
 
 
 cdef Member* member_of_timer(Timer* timer) noexcept nogil:

@@ -31,7 +31,6 @@ cdef class Reactor(Driver):
     cdef uint64_t asleep_ns      # when the last turn ended
     cdef int busy                # how often in a row, of late, work came right after a turn had ended
     cdef bint running
-    cdef bint accepting
     cdef bint woken              # a turn is asked for already
     cdef bint in_turn
 

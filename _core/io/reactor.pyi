@@ -11,7 +11,7 @@ class Reactor(Driver):
         self,
         hub: Hub,
         loop: asyncio.AbstractEventLoop,
-        authenticate_upgrade: Callable[[list[tuple[bytes, bytes]], bytes, str], Any] | None,
+        authenticate_upgrade: Callable[[list[tuple[bytes, bytes]], bytes, str, bool], Any] | None,
         authenticate_message: Callable[[str | None, str | None, str], Any] | None,
         hand_over: Callable[[int, bytes, str], None],
     ) -> None: ...

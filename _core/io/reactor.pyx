@@ -93,9 +93,9 @@ cdef enum:
     TIMER_EVENT = 1              # event data of the timer; listeners have 2 * index + 3, sessions their address
 
 
-cdef uint64_t clock_ns() noexcept nogil:
+cdef uint64_t clock_ns(int clock) noexcept nogil:
     cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
+    clock_gettime(clock, &now)
     return <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec
 
 
@@ -129,7 +129,6 @@ cdef class Reactor(Driver):
         event.events = EPOLLIN
         event.data.u64 = TIMER_EVENT
         epoll_ctl(self.epoll, EPOLL_CTL_ADD, self.timer, &event)
-        self.accepting = True
         hub.set_callbacks(authenticate_upgrade, authenticate_message)
         hub.home = self
         self.refresh()
@@ -159,7 +158,6 @@ cdef class Reactor(Driver):
 
     def stop_accepting(self):
         """Close the listening sockets; connections go on."""
-        self.accepting = False
         for sock in self.listeners:
             sock.close()
         self.listeners.clear()
@@ -179,7 +177,7 @@ cdef class Reactor(Driver):
         cdef int ready = 0
         cdef bint more = False
         cdef uint64_t until
-        cdef uint64_t now = clock_ns()
+        cdef uint64_t now = clock_ns(CLOCK_MONOTONIC)
         cdef uint64_t share = now + SHARE_NS
         cdef uint64_t spin = 0
         self.woken = False
@@ -200,7 +198,7 @@ cdef class Reactor(Driver):
                 if self.hub.now_ms >= until:
                     break
             self.hub.end_turn()
-            now = clock_ns()
+            now = clock_ns(CLOCK_MONOTONIC)
             if now >= share:
                 break
             if ready or more:
@@ -422,6 +420,8 @@ cdef class Reactor(Driver):
 
     cdef void refresh(self) noexcept:
         self.hub.set_time(clock_ms(CLOCK_MONOTONIC), clock_ms(CLOCK_REALTIME))
+        if self.hub.samples.below:
+            self.hub.wall_ns = clock_ns(CLOCK_REALTIME)
 
     cdef void wake(self) noexcept:
         if self.running and not self.woken and not self.in_turn:

@@ -31,9 +31,9 @@ cdef int write_stored_message(Buffer* out, int encoding, bint first, uint64_t of
 # head, `count` times write_presence_member, write_list_tail. `count` is also the field of that name.
 cdef int write_presence_state_head(Buffer* out, int encoding, const Request* request, Slice topic,
                                    uint32_t count) noexcept nogil
-# `joined_at` is milliseconds since the epoch, like `ts`.
+# `joined_at` is milliseconds since the epoch, like `ts`. `info` is a valid JSON object, or empty: no such key.
 cdef int write_presence_member(Buffer* out, int encoding, bint first, Slice user_id, Slice session_id,
-                               uint64_t joined_at) noexcept nogil
+                               uint64_t joined_at, Slice info) noexcept nogil
 cdef int write_list_tail(Buffer* out, int encoding) noexcept nogil
 cdef int write_unsubscribed(Buffer* out, int encoding, const Request* request, Slice topic) noexcept nogil
 # The Ack of a Broadcast.
@@ -69,9 +69,9 @@ cdef int write_string(Buffer* out, int encoding, Slice text) noexcept nogil
 
 # --- the others that come unasked
 
-# A Join, or with `leave` a Leave.
-cdef int write_join(Buffer* out, int encoding, bint leave, Slice topic, Slice user_id,
-                    Slice session_id) noexcept nogil
+# A Join, or with `leave` a Leave. `info` as above.
+cdef int write_join(Buffer* out, int encoding, bint leave, Slice topic, Slice user_id, Slice session_id,
+                    Slice info) noexcept nogil
 cdef int write_lagged(Buffer* out, int encoding, Slice topic, uint64_t missed, Slice epoch, uint64_t offset,
                       bint recovered) noexcept nogil
 cdef int write_token_expiring(Buffer* out, int encoding, int64_t expires_at) noexcept nogil

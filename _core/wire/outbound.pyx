@@ -134,6 +134,14 @@ cdef int close_map(Writer* writer) noexcept nogil:
     return checked(writer)
 
 
+cdef void field_info(Writer* writer, Slice info) noexcept nogil:
+    if info.size == 0:
+        return
+    put_key(writer, False, b"info")
+    if transcode(info, JSON_TEXT, writer.encoding, writer.out) < 0:
+        writer.failed = True
+
+
 cdef void field_string(Writer* writer, const char* name, Slice text) noexcept nogil:
     put_key(writer, False, name)
     put_string(writer, text)
@@ -249,13 +257,14 @@ cdef int write_presence_state_head(Buffer* out, int encoding, const Request* req
 
 
 cdef int write_presence_member(Buffer* out, int encoding, bint first, Slice user_id, Slice session_id,
-                               uint64_t joined_at) noexcept nogil:
+                               uint64_t joined_at, Slice info) noexcept nogil:
     cdef Writer writer
-    open_item(&writer, out, encoding, first, 3)
+    open_item(&writer, out, encoding, first, 3 + (info.size > 0))
     put_key(&writer, True, b"user_id")
     put_string(&writer, user_id)
     field_string(&writer, b"session_id", session_id)
     field_unsigned(&writer, b"joined_at", joined_at)
+    field_info(&writer, info)
     return close_map(&writer)
 
 
@@ -369,16 +378,17 @@ cdef int write_string(Buffer* out, int encoding, Slice text) noexcept nogil:
 
 # --- the others that come unasked
 
-cdef int write_join(Buffer* out, int encoding, bint leave, Slice topic, Slice user_id,
-                    Slice session_id) noexcept nogil:
+cdef int write_join(Buffer* out, int encoding, bint leave, Slice topic, Slice user_id, Slice session_id,
+                    Slice info) noexcept nogil:
     cdef Writer writer
     cdef const char* type = b"Join"
     if leave:
         type = b"Leave"
-    open_envelope(&writer, out, encoding, type, NULL, 3)
+    open_envelope(&writer, out, encoding, type, NULL, 3 + (info.size > 0))
     field_string(&writer, b"topic", topic)
     field_string(&writer, b"user_id", user_id)
     field_string(&writer, b"session_id", session_id)
+    field_info(&writer, info)
     return close_map(&writer)
 
 
@@ -467,9 +477,9 @@ cdef class OutboundWriter:
     def presence_state_head(self, bytes topic, uint32_t count):
         self.done(write_presence_state_head(&self.out, self.encoding, &self.request, text_of(topic), count))
 
-    def presence_member(self, bint first, bytes user_id, bytes session_id, uint64_t joined_at):
+    def presence_member(self, bint first, bytes user_id, bytes session_id, uint64_t joined_at, bytes info=b""):
         self.done(write_presence_member(&self.out, self.encoding, first, text_of(user_id), text_of(session_id),
-                                        joined_at))
+                                        joined_at, text_of(info)))
 
     def list_tail(self):
         self.done(write_list_tail(&self.out, self.encoding))
@@ -529,8 +539,9 @@ cdef class OutboundWriter:
         finally:
             buffer_free(&name)
 
-    def join(self, bint leave, bytes topic, bytes user_id, bytes session_id):
-        self.done(write_join(&self.out, self.encoding, leave, text_of(topic), text_of(user_id), text_of(session_id)))
+    def join(self, bint leave, bytes topic, bytes user_id, bytes session_id, bytes info=b""):
+        self.done(write_join(&self.out, self.encoding, leave, text_of(topic), text_of(user_id), text_of(session_id),
+                             text_of(info)))
 
     def lagged(self, bytes topic, uint64_t missed, bytes epoch, uint64_t offset, bint recovered):
         self.done(write_lagged(&self.out, self.encoding, text_of(topic), missed, text_of(epoch), offset, recovered))

@@ -28,7 +28,7 @@ def masked_frame(message: dict[str, object]) -> bytes:
     return b"".join((b"\x81", length, MASK, frames.unmasked(payload, MASK)))
 
 
-def identify(_headers: object, _query: bytes, _peer: str) -> Identity:
+def identify(_headers: object, _query: bytes, _peer: str, _secure: bool) -> Identity:
     return Identity(user_id="alice", permissions=ALL_PERMISSIONS)
 
 

@@ -1,5 +1,7 @@
 """`[message_routing]`: what happens between sender and receivers."""
 
+import sys
+
 import pytest
 
 
@@ -55,6 +57,64 @@ def test_enable_message_transformation(hub, transforming):
     assert [message["payload"] for message in text.messages()] == [{"n": [1.5]}]
     assert [message["payload"] for message in packed.messages()] == ([{"n": [1.5]}] if transforming else [])
     assert server.stats()["untranscoded"] == (0 if transforming else 1)
+
+
+MODULE = """
+def shout(topic, payload):
+    return {"topic": topic, "text": payload.upper()}
+
+def refuse(topic, payload):
+    return None
+
+def fail(topic, payload):
+    return payload["no such key"]
+"""
+
+
+@pytest.fixture
+def rules(tmp_path, monkeypatch):
+    """A module of transforms that can be imported; its name."""
+    (tmp_path / "effect_rules.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "effect_rules"
+    sys.modules.pop("effect_rules", None)
+
+
+def transforming(rules, *pairs, **routing):
+    transforms = [{"topic": topic, "callable": f"{rules}:{function}"} for topic, function in pairs]
+    return {"message_routing": {"transforms": transforms, **routing}}
+
+
+@pytest.mark.parametrize("topic, payload", [("room:1", "a"), ("hall", {"topic": "hall", "text": "A"})])
+def test_transforms(hub, rules, topic, payload):
+    server = hub(transforming(rules, ("hall*", "shout"), ("hall", "refuse")))
+    text, packed = server.connect("alice"), server.connect("bob", protocol="rtc.v1.msgpack")
+    for peer in (text, packed):
+        peer.subscribe(topic)
+    assert packed.request({"type": "Broadcast", "id": 1, "topic": topic, "payload": "a", "exclude_self": True})
+    assert [message["payload"] for message in text.messages()] == [payload]
+    text.send({"type": "Broadcast", "topic": topic, "payload": "a"})
+    assert [message["payload"] for message in packed.messages()] == [payload]
+
+
+def test_a_transform_may_refuse(hub, rules):
+    server = hub(transforming(rules, ("secret*", "refuse")))
+    answer = server.connect().request({"type": "Broadcast", "id": 1, "topic": "secret:1", "payload": 1})
+    assert (answer["code"], answer["message"]) == ("forbidden", "payload: refused by a transform")
+
+
+def test_transforms_need_enable_message_transformation(hub, rules):
+    server = hub(transforming(rules, ("*", "refuse"), enable_message_transformation=False))
+    assert server.connect().request({"type": "Broadcast", "id": 1, "topic": "t", "payload": 1})["type"] == "Ack"
+
+
+def test_a_transform_that_fails_in_a_running_server(serve, rules):
+    running = serve(transforming(rules, ("t", "fail"), ("u", "shout")))
+    with running.peer() as peer:
+        answer = peer.request("Broadcast", topic="t", payload={})
+        assert (answer["type"], answer["code"]) == ("Error", "internal")
+        assert peer.request("Broadcast", topic="u", payload="a")["type"] == "Ack"
+    assert running.stats()["transform_errors"] == 1
 
 
 @pytest.mark.parametrize("dropping", [True, False])

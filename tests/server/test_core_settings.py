@@ -35,6 +35,7 @@ def test_defaults() -> None:
         "max_cache_entries": 10_000,
         "max_targets_per_message": 1000,
         "enable_message_transformation": True,
+        "transforms": (),
         "drop_invalid_messages": False,
         "rate_limiting_enabled": True,
         "connection_rps": 100.0,

@@ -162,7 +162,9 @@ class AuthenticationChain:
                 return self._verify(provider, credential)
         return None
 
-    def authenticate_upgrade(self, headers: Headers, query: bytes, peer: str) -> Identity | Refusal | None:
+    def authenticate_upgrade(
+        self, headers: Headers, query: bytes, peer: str, secure: bool = False
+    ) -> Identity | Refusal | None:
         """What the reactor asks before it accepts a WebSocket. Never raises."""
         try:
             return self.identify(headers, query)

@@ -6,13 +6,14 @@ import msgspec
 
 from realtime_communication.config.schema import Config
 from realtime_communication.config.traffic import ConnectionLimit
+from realtime_communication.server.transforms import Transformation, load_transforms
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Attributes that `Hub.configure` reads; names and units are those of the configuration keys.
 
     Rates are in tokens per second and depths in tokens, with the window already applied. `custom_limits` are
-    (name, glob over envelope types, requests per second, burst).
+    (name, glob over envelope types, requests per second, burst), `transforms` (topic or prefix and `*`, function).
     """
 
     heartbeat_interval_secs: float
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_cache_entries: int
     max_targets_per_message: int
     enable_message_transformation: bool
+    transforms: tuple[tuple[str, Transformation], ...]
     drop_invalid_messages: bool
     rate_limiting_enabled: bool
     connection_rps: float
@@ -59,7 +61,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def core_settings(config: Config) -> Settings:
-    """Settings of the compiled core for a configuration. Pure: the same configuration gives equal settings."""
+    """Settings of the compiled core for a configuration; the same configuration gives equal settings.
+
+    Imports the operator's transforms, and raises ConfigurationError when one cannot be used.
+    """
     websocket, actors, messages = config.websocket, config.performance.actors, config.performance.messages
     memory, routing, rates = config.performance.memory, config.message_routing, config.rate_limiting
     return Settings(
@@ -84,6 +89,7 @@ def core_settings(config: Config) -> Settings:
         max_cache_entries=routing.max_cache_entries,
         max_targets_per_message=routing.max_targets_per_message,
         enable_message_transformation=routing.enable_message_transformation,
+        transforms=load_transforms(routing, websocket.max_message_size),
         drop_invalid_messages=routing.drop_invalid_messages,
         rate_limiting_enabled=rates.enabled,
         connection_rps=rates.connection.requests_per_second,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from core.hub.sans_io import make_hub
 from realtime_communication._core.base.counters import counter_names
+from realtime_communication._core.hub.pending import Pending
 
 CONTRACT = Path(__file__).parents[3] / "_core" / "base" / "counters.pxd"
 
@@ -53,3 +54,19 @@ def test_each_event_counts_under_its_own_name() -> None:
         "dropped": 3,
         "duplicates": 1,
     }
+
+
+def test_what_callbacks_say_counts() -> None:
+    server = make_hub(transforms=[("yes", lambda topic, payload: payload), ("no", lambda topic, payload: 1)])
+    alice = server.connect("alice")
+    for topic in ("yes", "no", "other"):
+        alice.send({"type": "Broadcast", "topic": topic, "payload": 1})
+    alice.send({"type": "Refresh", "token": "wrong"})
+    server.connect(None).send({"type": "Authenticate", "token": "wrong"})
+    server.hub.set_callbacks(lambda *_: (401, "unauthorized", "no", []), None)
+    server.connect("alice")
+    server.hub.set_callbacks(lambda *_: Pending(), None)
+    server.connect("alice")
+    stats = server.stats()
+    names = ("auth_failures", "pending", "transformed", "transform_errors")
+    assert [stats[name] for name in names] == [3, 1, 1, 1]

@@ -51,6 +51,7 @@ def settings(**changes: Any) -> types.SimpleNamespace:
         max_cache_entries=10000,
         max_targets_per_message=1000,
         enable_message_transformation=True,
+        transforms=[],
         drop_invalid_messages=False,
         rate_limiting_enabled=False,
         connection_rps=100,
@@ -249,7 +250,7 @@ class Server:
         self.identities: dict[str, types.SimpleNamespace] = {}
         self.keys = itertools.count()
 
-    def authenticate_upgrade(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str) -> Any:
+    def authenticate_upgrade(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str, secure: bool) -> Any:
         return self.identities[query.decode()] if query else None
 
     def authenticate_message(self, token: str | None, api_key: str | None, peer: str) -> Any:

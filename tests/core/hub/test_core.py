@@ -32,6 +32,52 @@ class TestPresence:
         (leave,) = watching.messages()
         assert leave == {"type": "Leave", "topic": "room", "user_id": "alice", "session_id": "0" * 31 + "3"}
 
+    @pytest.mark.parametrize("protocol", ["rtc.v1.json", "rtc.v1.msgpack"])
+    def test_who_joins_is_described(self, protocol: str) -> None:
+        server = make_hub()
+        watching = server.connect("watcher", protocol=protocol)
+        watching.subscribe("room", presence=True)
+        alice = server.connect("alice", presence_info=b' {"name": "\\u0041lice", "n": [1.5, null]}')
+        alice.subscribe("room")
+        (join,) = watching.messages()
+        assert list(join) == ["type", "topic", "user_id", "session_id", "info"]
+        assert join["info"] == {"name": "Alice", "n": [1.5, None]}
+        alice.request({"type": "Unsubscribe", "id": 1, "topic": "room"})
+        (leave,) = watching.messages()
+        assert list(leave) == ["type", "topic", "user_id", "session_id"]
+
+    def test_a_new_token_describes_anew(self) -> None:
+        server = make_hub()
+        watching = watcher(server)
+        alice = server.connect("alice", presence_info=b'{"v":1}')
+        for info in (b'{"v":2}', None):
+            server.identities["new"] = identity("alice", presence_info=info)
+            assert alice.request({"type": "Refresh", "id": 1, "token": "new"})["type"] == "Refreshed"
+            alice.subscribe("room")
+            alice.request({"type": "Unsubscribe", "id": 1, "topic": "room"})
+            assert watching.messages()[0].get("info") == (info and {"v": 2})
+
+    @pytest.mark.parametrize(
+        "info", [b'{"a":"' + b"x" * 4096 + b'"}', b"[]", b"1", b"", b"{", b'{"a":"\xff"}', b"{} {}", "text"]
+    )
+    def test_what_cannot_be_shown_is_refused(self, info: Any) -> None:
+        server = make_hub()
+        peer = server.connect(identity("alice", presence_info=info), welcome=False)
+        peer.frames()
+        assert peer.close == (1011, "internal error")
+        bob = server.connect("bob", presence_info=b"{}")
+        server.identities["new"] = identity("bob", presence_info=info)
+        assert bob.request({"type": "Refresh", "id": 1, "token": "new"})["code"] == "unavailable"
+        assert server.stats()["connections"] == 1
+
+    def test_the_largest_info(self) -> None:
+        info = b'{"a":"' + b"x" * 4088 + b'"}'
+        assert len(info) == 4096
+        server = make_hub()
+        watching = watcher(server)
+        server.connect("alice", presence_info=info).subscribe("room")
+        assert watching.messages()[0]["info"] == {"a": "x" * 4088}
+
     def test_a_watcher_is_not_told_of_itself(self) -> None:
         server = make_hub()
         watching = watcher(server)
@@ -201,13 +247,51 @@ class TestLimits:
         assert len(alice.messages()) == 160
         assert alice.close is None
 
-    def test_new_limits_hold_at_once(self) -> None:
-        server = self.limited(connection_rps=1000, connection_burst=1000)
+    @pytest.mark.parametrize("scope", ["connection", "user", "global"])
+    def test_new_limits_hold_at_once(self, scope: str) -> None:
+        """Live connections are under them, and a full bucket has no more than the new depth."""
+        server = self.limited(**{f"{scope}_rps": 1000, f"{scope}_burst": 1000})
         alice = server.connect("alice")
         assert alice.request(PING)["type"] == "Pong"
-        server.hub.configure(settings(rate_limiting_enabled=True, connection_rps=1, connection_burst=2))
+        server.hub.configure(settings(rate_limiting_enabled=True, **{f"{scope}_rps": 1, f"{scope}_burst": 2}))
         alice.send(PING, PING, PING)
-        assert [m["type"] for m in alice.messages()] == ["Pong", "Pong", "Error"]
+        *pongs, refused = alice.messages()
+        assert [pong["type"] for pong in pongs] == ["Pong", "Pong"]
+        assert refused["scope"] == scope
+        assert 0 < refused["retry_after_ms"] <= 1000
+        server.hub.configure(settings(rate_limiting_enabled=False))
+        assert alice.request(PING)["type"] == "Pong"
+
+    def test_custom_limits_change_in_number_and_keep_what_is_left_in_them(self) -> None:
+        def configure(*limits: tuple[str, str, float, int]) -> None:
+            server.hub.configure(settings(rate_limiting_enabled=True, custom_limits=list(limits)))
+
+        def pings(count: int) -> list[str]:
+            return [alice.request(PING).get("scope", "Pong") for _ in range(count)]
+
+        server = self.limited()
+        alice = server.connect("alice")
+        assert pings(3) == ["Pong"] * 3
+        configure(("slow", "Ping", 0.001, 3))
+        assert pings(2) == ["Pong"] * 2
+        configure(("subs", "Subscribe", 0.001, 1), ("slow", "Ping", 0.001, 3))
+        assert pings(2) == ["Pong", "slow"]
+        alice.subscribe("room")
+        assert alice.request({"type": "Subscribe", "id": 1, "topic": "r"})["scope"] == "subs"
+        configure(("slow", "Ping", 0.001, 2), ("other", "Ping", 0.001, 5), ("subs", "Subscribe", 0.001, 1))
+        assert pings(1) == ["slow"]
+        assert alice.request({"type": "Subscribe", "id": 1, "topic": "r"})["scope"] == "subs"
+        configure(("other", "Ping", 0.001, 1))
+        assert pings(2) == ["Pong", "other"]
+        configure()
+        assert pings(3) == ["Pong"] * 3
+
+    def test_a_smaller_custom_burst_cuts_what_was_saved(self) -> None:
+        server = self.limited(custom_limits=[("slow", "Ping", 0.001, 100)])
+        alice = server.connect("alice")
+        assert alice.request(PING)["type"] == "Pong"
+        server.hub.configure(settings(rate_limiting_enabled=True, custom_limits=[("slow", "Ping", 0.001, 2)]))
+        assert [alice.request(PING)["type"] for _ in range(3)] == ["Pong", "Pong", "Error"]
 
     def test_the_state_of_a_user(self) -> None:
         server = self.limited(user_rps=1, user_burst=4)

@@ -106,8 +106,8 @@ class TestRefusals:
         server = make_hub()
         seen = []
 
-        def admit(headers: list[tuple[bytes, bytes]], query: bytes, peer: str) -> Any:
-            seen.append((dict(headers), query, peer))
+        def admit(headers: list[tuple[bytes, bytes]], query: bytes, peer: str, secure: bool) -> Any:
+            seen.append((dict(headers), query, peer, secure))
             return 401, "unauthorized", "token: expired", [("WWW-Authenticate", "Bearer")]
 
         server.hub.set_callbacks(admit, server.authenticate_message)
@@ -115,12 +115,12 @@ class TestRefusals:
         assert (status, fields["www-authenticate"]) == (401, "bearer")
         assert body == {"error": {"code": "unauthorized", "message": "token: expired"}}
         assert seen[0][0][b"authorization"] == b"Bearer x"
-        assert seen[0][1:] == (b"token=abc", "memory")
+        assert seen[0][1:] == (b"token=abc", "memory", False)
 
     def test_a_check_that_fails(self) -> None:
         server = make_hub()
 
-        def admit(headers: Any, query: Any, peer: Any) -> Any:
+        def admit(headers: Any, query: Any, peer: Any, secure: Any) -> Any:
             raise RuntimeError("secret")
 
         server.hub.set_callbacks(admit, admit)

@@ -63,7 +63,7 @@ class TestConnection:
     def test_the_address_is_the_peers(self) -> None:
         hub = make_hub().hub
         seen = []
-        hub.set_callbacks(lambda headers, query, peer: seen.append(peer), None)
+        hub.set_callbacks(lambda headers, query, peer, secure: seen.append(peer), None)
         driver = MemoryDriver(hub, "192.0.2.1")
         driver.set_time(NOW_MS, NOW_MS)
         driver.connect().feed(

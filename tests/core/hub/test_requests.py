@@ -347,6 +347,30 @@ class TestPresence:
             {"user_id": "bob", "session_id": "0" * 31 + "2", "joined_at": WALL_MS + 5},
         ]
 
+    @pytest.mark.parametrize("protocol", ["rtc.v1.json", "rtc.v1.msgpack"])
+    def test_who_they_are(self, protocol: str) -> None:
+        server = make_hub()
+        alice = server.connect("alice", presence_info=b'{"name": "A", "n": [1.5]}', protocol=protocol)
+        for peer in (alice, server.connect("bob")):
+            peer.subscribe("room")
+        members = alice.request({"type": "Presence", "id": 1, "topic": "room"})["members"]
+        assert [list(member) for member in members] == [
+            ["user_id", "session_id", "joined_at", "info"],
+            ["user_id", "session_id", "joined_at"],
+        ]
+        assert members[0]["info"] == {"name": "A", "n": [1.5]}
+
+    def test_a_reply_has_a_bound_and_still_names_everybody(self) -> None:
+        server = make_hub(max_connections=3000)
+        info = b'{"a":"' + b"x" * 4000 + b'"}'
+        peers = [server.connect(f"user-{number}", presence_info=info) for number in range(2200)]
+        for peer in peers:
+            peer.subscribe("room")
+        answer = peers[0].request({"type": "Presence", "id": 1, "topic": "room"})
+        described = ["info" in member for member in answer["members"]]
+        assert len(described) == answer["count"] == 2200
+        assert described == [True] * (8388608 // len(info)) + [False] * (2200 - 8388608 // len(info))
+
     def test_nobody(self) -> None:
         server = make_hub()
         answer = server.connect().request({"type": "Presence", "id": 1, "topic": "room"})

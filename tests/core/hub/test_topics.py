@@ -342,6 +342,36 @@ class TestSubscriptions:
         assert server.stats()["topics"] == 4096
 
 
+class TestCounts:
+    """The topics with the most subscribers."""
+
+    @thorough
+    @given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 45))
+    def test_against_sorting(self, subscribers: list[int], limit: int) -> None:
+        server = make_hub()
+        peers = [server.connect(f"user-{number}") for number in range(5)]
+        wanted = []
+        for number, count in enumerate(subscribers):
+            topic = f"t{number % 7}" + "x" * (number // 7)
+            for peer in peers[:count]:
+                peer.send({"type": "Subscribe", "topic": topic})
+            for _ in range(number % 3):
+                publish(server, topic)
+            if count or number % 3:
+                wanted.append((topic, count, number % 3))
+            server.flush()
+        wanted.sort(key=lambda row: (-row[1], row[0]))
+        assert server.hub.topic_counts(limit) == wanted[:limit]
+
+    def test_inboxes_and_everybody_are_private(self) -> None:
+        server = make_hub()
+        alice = server.connect("alice", permissions=8)
+        alice.send({"type": "DirectMessage", "to": "alice", "payload": 1})
+        alice.send({"type": "Broadcast", "topic": "*", "payload": 1})
+        assert server.stats()["topics"] == 2
+        assert server.hub.topic_counts(2**32 - 1) == []
+
+
 class TestInboxes:
     """`@user`: made with the first message, there for every session of the user."""
 

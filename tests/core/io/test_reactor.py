@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ import uvloop
 
 from core.hub.sans_io import BINARY, CLOSE, KEY, PING, PONG, Envelope, client_frame, identity, settings, split_frames
 from realtime_communication._core.hub.hub import Hub
+from realtime_communication._core.hub.pending import Pending
 from realtime_communication._core.io.reactor import Reactor
 
 UPGRADE = (
@@ -47,7 +49,7 @@ class Running:
         self.thread.start()
         self.peers: list[socket.socket] = []
 
-    def authenticate(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str) -> Any:
+    def authenticate(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str, secure: bool) -> Any:
         return identity(query.decode()) if query else None
 
     def take_over(self, fd: int, data: bytes, peer: str) -> None:
@@ -542,6 +544,74 @@ def test_without_descriptors_others_are_served_and_those_who_wait_come_in_later(
         [sys.executable, "-c", EXHAUSTED.format(tests=tests)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.returncode) == ("served\n", 0), done.stderr
+
+
+class TestPending:
+    """Credentials that are answered for after the turn in which they came."""
+
+    @pytest.fixture
+    def running(self, serve: Callable[..., Running]) -> Running:
+        return serve()
+
+    @pytest.fixture
+    def answers(self, running: Running) -> list[Pending]:
+        made: list[Pending] = []
+
+        def later(*_: Any) -> Pending:
+            made.append(Pending())
+            return made[-1]
+
+        running.call(lambda: running.hub.set_callbacks(later, later))
+        return made
+
+    def test_it_goes_on_in_a_turn_of_its_own(self, running: Running, answers: list[Pending]) -> None:
+        client = Client(running.socket())
+        client.socket.sendall(UPGRADE % b"alice" + client_frame(b'{"type":"Ping","id":1}'))
+        running.until(lambda: answers)
+        assert running.stats()["pending"] == 1
+        running.call(lambda: answers[0].settle(identity("alice")))
+        assert client.head().startswith(b"HTTP/1.1 101 ")
+        assert [client.message()["type"] for _ in range(2)] == ["Connected", "Pong"]
+        client.send({"type": "Refresh", "id": 2, "token": "x"})
+        client.send({"type": "Ping", "id": 3})
+        running.until(lambda: len(answers) == 2)
+        running.call(lambda: answers[1].settle(("unauthorized", "token: not valid")))
+        assert [client.message()["type"] for _ in range(2)] == ["Error", "Pong"]
+
+    def test_a_refusal(self, running: Running, answers: list[Pending]) -> None:
+        client = Client(running.socket())
+        client.socket.sendall(UPGRADE % b"alice")
+        running.until(lambda: answers)
+        running.call(lambda: answers[0].settle((401, "unauthorized", "no")))
+        assert client.head().startswith(b"HTTP/1.1 401 ")
+        client.socket.close()
+        running.until(lambda: running.hub.stats()["sessions"] == 0)
+
+    def test_a_peer_that_resets_meanwhile(self, running: Running, answers: list[Pending]) -> None:
+        client = Client(running.socket())
+        client.socket.sendall(UPGRADE % b"alice")
+        running.until(lambda: answers)
+        client.reset()
+        running.until(lambda: running.hub.stats()["sessions"] == 0)
+        assert answers[0].cancelled
+        assert not running.call(lambda: answers[0].settle(identity("alice")))
+        assert running.stats()["pending"] == 0
+
+
+def test_samples_have_the_time_of_the_wall_clock(serve: Callable[..., Running]) -> None:
+    running = serve()
+    running.call(lambda: running.hub.observe(1))
+    client = running.connect("alice")
+    before = time.time_ns()
+    client.send({"type": "Broadcast", "id": 1, "topic": "t", "payload": 1})
+    client.message()
+    after = time.time_ns()
+    ((kind, topic, start, duration),) = running.call(running.hub.take_samples)
+    assert (kind, topic) == ("Broadcast", "t")
+    # A turn that polls on may have begun before the request came, but not before its last look at the clock.
+    assert before - 1_000_000_000 < start <= after
+    assert start % 1_000_000 or duration % 1_000_000
+    assert 0 <= duration < 20_000_000_000
 
 
 def test_many_connect_and_go() -> None:

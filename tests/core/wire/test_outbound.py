@@ -64,6 +64,10 @@ UNASKED: list[tuple[Callable[[OutboundWriter], None], dict[str, Any]]] = [
     (lambda to: to.join(False, b"t", b"u", b"s"), {"type": "Join", "topic": "t", "user_id": "u", "session_id": "s"}),
     (lambda to: to.join(True, b"t", b"u", b"s"), {"type": "Leave", "topic": "t", "user_id": "u", "session_id": "s"}),
     (
+        lambda to: to.join(False, b"t", b"u", b"s", '{"a":[1.5,"é"]}'.encode()),
+        {"type": "Join", "topic": "t", "user_id": "u", "session_id": "s", "info": {"a": [1.5, "é"]}},
+    ),
+    (
         lambda to: to.lagged(b"t", 12, b"e", 18, True),
         {"type": "Lagged", "topic": "t", "missed": 12, "epoch": "e", "offset": 18, "recovered": True},
     ),
@@ -124,7 +128,7 @@ def test_lists(encoding: int, count: int) -> None:
     def members(to: OutboundWriter) -> None:
         to.presence_state_head(b"t", count)
         for number in range(count):
-            to.presence_member(number == 0, f"u{number}".encode(), b"s", TS)
+            to.presence_member(number == 0, f"u{number}".encode(), b"s", TS, b'{"n":1}' if number % 2 else b"")
         to.list_tail()
 
     def page(to: OutboundWriter) -> None:
@@ -146,7 +150,9 @@ def test_lists(encoding: int, count: int) -> None:
     assert list(out) == ["type", "topic", "count", "members"]
     assert (out["type"], out["count"]) == ("PresenceState", count)
     assert [list(member.items()) for member in out["members"]] == [
-        [("user_id", f"u{number}"), ("session_id", "s"), ("joined_at", TS)] for number in range(count)
+        [("user_id", f"u{number}"), ("session_id", "s"), ("joined_at", TS)]
+        + ([("info", {"n": 1})] if number % 2 else [])
+        for number in range(count)
     ]
 
 

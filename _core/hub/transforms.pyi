@@ -1,0 +1,3 @@
+from collections.abc import Callable, Iterable
+
+def read(pairs: Iterable[tuple[str, Callable[[str, bytes], bytes | None]]]) -> list[bytes]: ...
