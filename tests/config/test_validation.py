@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -247,3 +248,44 @@ def test_testing_is_refused_outside_the_test_profile(name: str, profile: str, re
 def test_testing_keys_need_the_master_switch(refused: Refuse) -> None:
     problems = refused("--profile=test", "--testing.enable_test_mode=false", "--testing.bypass_auth", "--port=1")
     assert [problem.key for problem in problems] == ["testing.bypass_auth"]
+
+
+class TestCustomMetrics:
+    @staticmethod
+    def _table(**changes: object) -> str:
+        fields = {"name": "message_latency", "type": "histogram", **changes}
+        inner = ", ".join(f"{name} = {json.dumps(value)}" for name, value in fields.items())
+        return f"{{ {inner} }}"
+
+    def test_those_of_the_guide(self, load_config: Load) -> None:
+        tables = [
+            self._table(labels=["message_type", "topic"], help="Message delivery latency in seconds"),
+            self._table(name="active_subscriptions", type="gauge", labels=["topic"]),
+        ]
+        loaded = load_config(f"--monitoring.custom_metrics=[{', '.join(tables)}]")
+        assert [metric.name for metric in loaded.config.monitoring.custom_metrics] == [
+            "message_latency",
+            "active_subscriptions",
+        ]
+
+    @pytest.mark.parametrize(
+        ("changes", "key", "allowed"),
+        [
+            ({"name": "message_latncy"}, "name", "did you mean"),
+            ({"name": "nothing_like_it"}, "name", "active_subscriptions"),
+            ({"type": "gauge"}, "type", "histogram"),
+            ({"labels": ["user"]}, "labels", "message_type, topic"),
+            ({"labels": ["topic", "topic"]}, "labels", "each once"),
+            ({"name": "connected_users", "type": "gauge", "labels": ["topic"]}, "labels", "empty"),
+            ({"help": "two\nlines"}, "help", "one line"),
+        ],
+    )
+    def test_bad(self, changes: dict[str, object], key: str, allowed: str, refused: Refuse) -> None:
+        problem = _one(refused(f"--monitoring.custom_metrics=[{self._table(**changes)}]"))
+        assert problem.key == f"monitoring.custom_metrics[0].{key}"
+        assert allowed in problem.message
+
+    def test_each_only_once(self, refused: Refuse) -> None:
+        table = self._table()
+        problem = _one(refused(f"--monitoring.custom_metrics=[{table}, {table}]"))
+        assert problem.key == "monitoring.custom_metrics[1].name"

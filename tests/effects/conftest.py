@@ -13,6 +13,7 @@ from core.hub.sans_io import make_hub
 from realtime_communication.config import load
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.listening import open_listeners
+from realtime_communication.server.metrics_server import open_metrics_listeners
 from realtime_communication.server.worker import Worker
 from serving.peer import Peer
 from serving.processes import merged, toml
@@ -41,7 +42,9 @@ class Running:
         self.loaded = loaded
         self.status = None
         self._listeners = open_listeners(loaded.config.server.host, loaded.config.server.port)
+        self._metrics_listeners = open_metrics_listeners(loaded)
         self.port = self._listeners[0].port
+        self.metrics_port = self._metrics_listeners[0].port if self._metrics_listeners else None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -49,7 +52,7 @@ class Running:
 
     async def _serve(self):
         self._loop = asyncio.get_running_loop()
-        self.worker = Worker(self.loaded, self._listeners)
+        self.worker = Worker(self.loaded, self._listeners, self._metrics_listeners)
         self.worker._install_signals = lambda loop: self._ready.set()  # signals belong to the main thread
         self.status = await self.worker.serve()
 
@@ -80,7 +83,7 @@ class Running:
                 self._loop.call_soon_threadsafe(self.worker._at_once.set)
             self._loop.call_soon_threadsafe(self.worker._stopping.set)
             self._thread.join(30)
-        for listener in self._listeners:
+        for listener in (*self._listeners, *self._metrics_listeners):
             listener.close()
 
 

@@ -22,6 +22,7 @@ def test_the_report(server):
         "profile": "test",
         "node_id": "node-1",
         "port": server.port,
+        "metrics_port": None,
         "connections": 3,
         "workers": 1,
         "dependencies": {},

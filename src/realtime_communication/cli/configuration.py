@@ -1,4 +1,4 @@
-"""`config check | show | schema | reference`: look into the configuration without running a server."""
+"""`config check | show | schema | reference | metrics`: look into the configuration without running a server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from realtime_communication.cli.serve import PASS_ON, WithKeys
 from realtime_communication.config import load, reference
+from realtime_communication.observability import metrics_reference
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,3 +59,9 @@ def schema() -> None:
 def print_reference() -> None:
     """Print the reference of all keys as Markdown; docs/configuration.md is made with it."""
     click.echo(reference.markdown(), nl=False)
+
+
+@config.command("metrics")
+def print_metrics() -> None:
+    """Print the reference of all metrics as Markdown; docs/metrics.md is made with it."""
+    click.echo(metrics_reference.markdown(), nl=False)

@@ -16,9 +16,11 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from realtime_communication.config.log_filter import parse_filter
+from realtime_communication.config.metric_names import CUSTOM_METRICS, CustomMetricSpec
 from realtime_communication.config.schema import AuthProvider, Config
 from realtime_communication.config.services import BREAKER_NAMES
 from realtime_communication.config.values import did_you_mean
+from realtime_communication.config.watching import CustomMetric
 
 Complaint = tuple[str, str]
 Rule = Callable[["Subject"], Iterator[Complaint]]
@@ -377,6 +379,31 @@ def _prometheus(subject: Subject) -> Iterator[Complaint]:
         yield "monitoring.prometheus.buckets", f"must be 1 to {MAX_BUCKETS} numbers above 0, rising"
 
 
+def _custom_metrics(subject: Subject) -> Iterator[Complaint]:
+    seen: set[str] = set()
+    for index, metric in enumerate(subject.config.monitoring.custom_metrics):
+        place = f"monitoring.custom_metrics[{index}]"
+        spec = CUSTOM_METRICS.get(metric.name)
+        if spec is None:
+            hint = did_you_mean(metric.name, CUSTOM_METRICS)
+            yield f"{place}.name", f"must be one of {', '.join(CUSTOM_METRICS)}{hint}"
+            continue
+        if metric.name in seen:
+            yield f"{place}.name", "must be unique: the metric is listed before"
+        seen.add(metric.name)
+        yield from _custom_metric(place, metric, spec)
+
+
+def _custom_metric(place: str, metric: CustomMetric, spec: CustomMetricSpec) -> Iterator[Complaint]:
+    if metric.type != spec.type:
+        yield f"{place}.type", f"must be {spec.type}: that is what {spec.name} is"
+    if not set(metric.labels) <= set(spec.labels) or len(set(metric.labels)) < len(metric.labels):
+        offered = f"a list of {', '.join(spec.labels)}, each once" if spec.labels else "empty"
+        yield f"{place}.labels", f"must be {offered}: {spec.name} offers no others"
+    if not metric.help.isprintable():
+        yield f"{place}.help", "must be one line without control characters"
+
+
 def _tracing(subject: Subject) -> Iterator[Complaint]:
     url = _url(subject.config.tracing.endpoint)
     if url is None or url.scheme not in ("http", "https"):
@@ -430,6 +457,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("security.trusted_proxies",), _trusted_proxies),
     (("security.content_security_policy",), _policy),
     (("monitoring.prometheus", "server.port", "server.host"), _prometheus),
+    (("monitoring.custom_metrics",), _custom_metrics),
     (("tracing.endpoint",), _tracing),
     (("message_routing.transforms",), _transforms),
     (("development",), _development),

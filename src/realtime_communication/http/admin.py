@@ -24,10 +24,10 @@ from realtime_communication.config.values import INVALID, convert
 from realtime_communication.errors import ConfigurationError, RequestRefused
 from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import require_permission
-from realtime_communication.http.debug import resident_bytes
 from realtime_communication.http.fields import query_of, read_object
 from realtime_communication.http.services import SERVICES, ConfigControl
 from realtime_communication.observability.logs import get_logger
+from realtime_communication.observability.process import resident_bytes
 
 _log = get_logger(__name__)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from realtime_communication.http import admin, api, auth, debug, demo, directory, health, mock_issuer, profile
 from realtime_communication.http.answers import error_response
+from realtime_communication.http.metrics import measuring
 from realtime_communication.http.security import answer_errors, guard, on_prepare
 from realtime_communication.http.services import SERVICES, Services
 from realtime_communication.http.tracing import name_trace, trace_requests
@@ -13,9 +15,10 @@ from realtime_communication.http.tracing import name_trace, trace_requests
 
 def make_application(services: Services) -> web.Application:
     """The application of one worker. Its bodies are bounded by `websocket.max_message_size`, as messages are."""
+    # Outermost, so that what is measured is what the peer waited for.
+    measured: list[Middleware] = [measuring(services.metrics)] if services.metrics is not None else []
     application = web.Application(
-        # Outermost is the span, which sees what is sent.
-        middlewares=[trace_requests, answer_errors, guard],
+        middlewares=[*measured, trace_requests, answer_errors, guard],
         client_max_size=0,  # the guard of each connection bounds bodies
     )
     application[SERVICES] = services

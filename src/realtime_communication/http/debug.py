@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 from typing import Final
 
 from aiohttp import web
 
 from realtime_communication.http.answers import json_response
 from realtime_communication.http.services import SERVICES
+from realtime_communication.observability.process import resident_bytes
 
 MAX_ROWS: Final = 1000
 
@@ -72,15 +72,6 @@ async def memory(request: web.Request) -> web.Response:
             "hub": request.app[SERVICES].hub.stats(),
         }
     )
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM (proc(5), statm); where there is no /proc, the highest it ever was."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _limit(request: web.Request) -> int:

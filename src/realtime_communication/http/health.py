@@ -49,6 +49,7 @@ async def report(request: web.Request) -> web.Response:
             "profile": services.profile,
             "node_id": services.node_id,
             "port": services.port,
+            "metrics_port": services.metrics_port,
             "connections": services.hub.connection_count(),
             "uptime_secs": round(services.uptime_secs, 3),
             "workers": services.workers,

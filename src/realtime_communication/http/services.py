@@ -18,6 +18,7 @@ from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
 from realtime_communication.observability.spans import NO_TRACER, Tracer
+from realtime_communication.observability.metrics import Metrics
 from realtime_communication.resilience.breaker import Breakers
 
 
@@ -68,6 +69,8 @@ class Services:
     authority: TokenAuthority | None = None  # issues, refreshes and revokes tokens: /auth/*
     mock_issuer: MockIssuer | None = None  # only with development.mock_external_services
     port: int | None = None  # the real one; None on a Unix socket
+    metrics: Metrics | None = None  # None while they are off
+    metrics_port: int | None = None
     workers: int = 1
     draining: bool = False
     tracer: Tracer = NO_TRACER

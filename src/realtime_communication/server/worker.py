@@ -9,7 +9,7 @@ import resource
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from realtime_communication import __version__
@@ -20,23 +20,29 @@ from realtime_communication.auth.identity import Identity
 from realtime_communication.config import LoadedConfig
 from realtime_communication.http.app import make_application, max_body
 from realtime_communication.http.connection import HttpServer
-from realtime_communication.http.debug import resident_bytes
 from realtime_communication.http.forwarding import client_of, trusted_proxies
 from realtime_communication.http.security import refuse_upgrade
 from realtime_communication.http.services import Check, Services
 from realtime_communication.observability.logs import dropped_lines, get_logger
 from realtime_communication.observability.tracing import tracer_of
 from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, Supervisor
+from realtime_communication.observability.metrics import Metrics
+from realtime_communication.observability.process import resident_bytes
+from realtime_communication.observability.sources import Sources
+from realtime_communication.resilience.breaker import BreakerStatus
+from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, ServiceState, Supervisor
 from realtime_communication.server.affinity import pin_to_core
 from realtime_communication.server.collector import Collector
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.listening import Listener, open_listeners
+from realtime_communication.server.metrics_server import MetricsServer, open_metrics_listeners
 from realtime_communication.server.shutdown import shut_down
 from realtime_communication.server.traced import traced_upgrade
 from realtime_communication.server.tls import FailureLog, server_context
 
 DEMO_USER: Final = "demo"
 HTTP_SHUTDOWN_SECS: Final = 1.0
+LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
 SPARE_FILES: Final = 64  # descriptors beside those of connections: logs, epoll, listeners, HTTP
 
 _log = get_logger(__name__)
@@ -50,30 +56,35 @@ def run(loaded: LoadedConfig) -> int:
     """
     server = loaded.config.server
     listeners = open_listeners(server.host, server.port)
+    metrics_listeners: list[Listener] = []
     try:
+        metrics_listeners = open_metrics_listeners(loaded)
         _raise_file_limit(loaded.config.websocket.max_connections)
         if loaded.config.performance.actors.pin_actors_to_cores:
             _log.info("bound to a core", core=pin_to_core(0))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            status = runner.run(Worker(loaded, listeners).serve())
+            status = runner.run(Worker(loaded, listeners, metrics_listeners).serve())
             # The closing loop takes its handlers away: a signal from here on would kill a process that ends well.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
             return status
     finally:
-        for listener in listeners:
+        for listener in (*listeners, *metrics_listeners):
             listener.close()
 
 
 class Worker:
     """The parts of a worker, and their life from the first connection to the last."""
 
-    def __init__(self, loaded: LoadedConfig, listeners: list[Listener]) -> None:
+    def __init__(
+        self, loaded: LoadedConfig, listeners: list[Listener], metrics_listeners: Sequence[Listener] = ()
+    ) -> None:
         config = loaded.config
         self._listeners = listeners
         self._tls_context = server_context(config.security.tls)
         self._tls_failures = FailureLog()
         for listener in listeners:
             listener.secure = self._tls_context is not None
+        self._metrics_listeners = metrics_listeners
         self._production = config.production
         node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
         self._hub = Hub(node_id)
@@ -93,12 +104,20 @@ class Worker:
             checks={"services": self._check_services, "log": _check_log},
             tracer=self._tracer,
         )
+        self._authenticate_upgrade, self._authenticate_message = chain.authenticate_upgrade, chain.authenticate_message
+        services = [Service("HTTP", self._serve_http)]
+        if metrics_listeners:
+            metrics = self._services.metrics = self._make_metrics()
+            self._services.metrics_port = metrics_listeners[0].port
+            services.append(Service("metrics", MetricsServer(metrics, metrics_listeners, self._services).run))
+            self._authenticate_upgrade = metrics.timed_authentication(self._authenticate_upgrade)
+            self._authenticate_message = metrics.timed_authentication(self._authenticate_message)
         self._http = HttpServer(make_application(self._services), functools.partial(max_body, self._services))
         memory = config.performance.memory
         self._collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
         actors = config.actor_system
         self._supervisor = Supervisor(
-            [Service("HTTP", self._serve_http), Service("garbage collector", self._collector.run)],
+            [*services, Service("garbage collector", self._collector.run)],
             RestartPolicy(actors.supervision_strategy, actors.max_restarts, actors.restart_window_secs),
             _report_crash,
         )
@@ -128,6 +147,7 @@ class Worker:
             self._tls_failures.failed,
         )
         self._reactor = reactor
+        reactor = Reactor(self._hub, loop, self._admit, self._authenticate_message, self._http.adopt)
         for listener in self._listeners:
             reactor.listen(listener.sock, self._tls_context)
         self._install_signals(loop)
@@ -145,6 +165,32 @@ class Worker:
             await supervising
         return 0
 
+    def _make_metrics(self) -> Metrics:
+        services, hub = self._services, self._hub
+        sources = Sources(
+            stats=hub.stats,
+            build={"version": __version__, "node_id": services.node_id, "profile": services.profile},
+            max_connections=lambda: services.config.websocket.max_connections,
+            draining=lambda: services.draining,
+            queued=hub.queued,
+            topic_counts=getattr(hub, "topic_counts", None),
+            take_samples=getattr(hub, "take_samples", None),
+            services=self._service_states,
+            breakers=self._breaker_statuses,
+            dropped_log_lines=dropped_lines,
+        )
+        metrics = Metrics(services.config.monitoring, sources)
+        observe = getattr(hub, "observe", None)
+        if metrics.wants_samples and observe is not None:
+            observe(LATENCY_SAMPLES)
+        return metrics
+
+    def _breaker_statuses(self) -> list[BreakerStatus]:
+        breakers = self._services.breakers
+        if breakers is None or not self._services.config.circuit_breaker.events.emit_metrics:
+            return []
+        return breakers.statuses()
+
     def _admit(self, headers: Headers, query: bytes, peer: str) -> Identity | Refusal | None:
         """What the reactor asks before it accepts a WebSocket. Never raises."""
         services = self._services
@@ -152,7 +198,7 @@ class Worker:
         refusal = refuse_upgrade(services, client)
         if refusal is not None:
             return refusal
-        answer = services.chain.authenticate_upgrade(headers, query, peer)
+        answer = self._authenticate_upgrade(headers, query, peer)
         if isinstance(answer, tuple) and answer[0] == 401:
             services.attempts.fail(client.address)
         return answer
@@ -172,8 +218,11 @@ class Worker:
         self._http_ready.set()
         self._stopping.set()
 
+    def _service_states(self) -> list[ServiceState]:
+        return self._supervisor.states()
+
     async def _check_services(self) -> Check:
-        states = self._supervisor.states()
+        states = self._service_states()
         return Check(
             ok=all(state.running for state in states),
             detail={state.name: {"running": state.running, "restarts": state.restarts} for state in states},
@@ -208,6 +257,9 @@ class Worker:
     def _announce(self) -> None:
         for listener in self._listeners:
             _log.info("listening", url=listener.url, port=listener.port, version=__version__)
+        path = self._services.config.monitoring.prometheus.path
+        for listener in self._metrics_listeners:
+            _log.info("metrics listening", url=f"{listener.url}{path}", port=listener.port)
         url = self._listeners[0].url
         lines = [f"realtime_communication {__version__} listening on {url}"]
         issuer = self._services.issuer

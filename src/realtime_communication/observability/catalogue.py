@@ -1,0 +1,196 @@
+"""The table of all metrics: what each is called, what kind it is, what it means.
+
+Nothing is served that has no row here, and `docs/metrics.md` is made from it. The names stand here without namespace,
+subsystem and the `_total` of counters; the standard names of processes and of Python are whole, as every Prometheus
+client has them. The metrics that have to be asked for are in `config/metric_names.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from realtime_communication.config.metric_names import MetricType
+
+
+class MetricRow(msgspec.Struct, frozen=True):
+    """One metric.
+
+    - `stat`: the entry of `Hub.stats()` it shows, read at each scrape
+    - `taken`: costs something, so it is taken every `update_interval_secs` and served from memory
+    - `standard`: has no namespace and subsystem before its name
+    - `where`: what must be there for it to be served, for people
+    """
+
+    name: str
+    type: MetricType
+    help: str
+    labels: tuple[str, ...] = ()
+    stat: str = ""
+    taken: bool = False
+    standard: bool = False
+    where: str = ""
+
+
+def _gauge(name: str, stat: str, text: str) -> MetricRow:
+    return MetricRow(name, "gauge", text, stat=stat)
+
+
+def _counter(name: str, stat: str, text: str) -> MetricRow:
+    return MetricRow(name, "counter", text, stat=stat)
+
+
+CONNECTIONS: Final = (
+    _gauge("connections", "connections", "WebSocket connections"),
+    MetricRow("max_connections", "gauge", "The bound websocket.max_connections"),
+    _gauge("pending_authentications", "pending", "Connections that wait for the check of their credentials"),
+    _counter("sockets_accepted", "accepted", "Sockets taken from the listeners"),
+    _counter("accept_failures", "accept_failures", "Sockets the system refused to give, mostly for want of files"),
+    _counter("upgrades", "upgraded", "Requests that became WebSocket connections"),
+    _counter("upgrades_refused", "refused", "Requests for a WebSocket that were answered with an error"),
+    _counter("authentication_failures", "auth_failures", "Credentials that were refused"),
+    _counter("connections_closed", "closed", "Connections that ended, for whatever reason"),
+    MetricRow("connections_cut", "counter", "Connections the server closed for a reason of its own", ("reason",)),
+    _counter("http_connections", "handed_over", "Connections given to the HTTP application"),
+)
+
+MESSAGES: Final = (
+    _counter("requests", "requests", "Messages received from clients"),
+    _counter("requests_invalid", "invalid", "Messages from clients that were no valid request"),
+    _counter("requests_rate_limited", "rate_limited", "Requests refused by a rate limit"),
+    _counter("requests_backpressure", "backpressure", "Requests refused because their receivers are behind"),
+    _counter("requests_duplicate", "duplicates", "Requests answered again by their idempotency key"),
+    _counter("publications", "publications", "Messages that got an offset"),
+    _counter("publications_transformed", "transformed", "Publications a transform was called for"),
+    _counter("transform_errors", "transform_errors", "Transforms that failed"),
+    _counter("deliveries", "deliveries", "Messages put into the mailboxes of connections"),
+    _counter("messages_dropped", "dropped", "Messages dropped because a mailbox was full"),
+    _counter("messages_lagged", "lagged", "Messages skipped for a slow consumer, to be caught up from the cache"),
+    _counter("messages_caught_up", "caught_up", "Messages given from the cache to a consumer that had lagged"),
+    _counter("messages_untranscoded", "untranscoded", "Deliveries left out because the encodings differ"),
+    MetricRow("queued_messages", "gauge", "Messages that wait in the mailboxes of all connections", taken=True),
+    _counter("received_bytes", "bytes_received", "Bytes read from clients"),
+    _counter("sent_bytes", "bytes_sent", "Bytes written to clients"),
+    _counter("writes", "writes", "System calls that sent something"),
+    _counter("writes_blocked", "blocked_writes", "Writes that found a full socket"),
+)
+
+TOPICS: Final = (
+    _gauge("subscriptions", "subscriptions", "Subscriptions of clients, inboxes not counted"),
+    _gauge("topics", "topics", "Topics in memory, inboxes included"),
+    _gauge("cached_messages", "cached_messages", "Messages in the message cache"),
+)
+
+HTTP: Final = (
+    MetricRow(
+        "http_request_duration_seconds",
+        "histogram",
+        "Time to answer an HTTP request",
+        ("method", "route", "status"),
+    ),
+    MetricRow("authentication_duration_seconds", "histogram", "Time to check credentials", ("outcome",)),
+)
+
+DEPENDENCIES: Final = (
+    MetricRow(
+        "circuit_breaker_state",
+        "gauge",
+        "0 closed, 1 half-open, 2 open",
+        ("service",),
+        where="`circuit_breaker.events.emit_metrics`",
+    ),
+    MetricRow(
+        "circuit_breaker_failures",
+        "gauge",
+        "Failures in a row",
+        ("service",),
+        where="`circuit_breaker.events.emit_metrics`",
+    ),
+    MetricRow(
+        "circuit_breaker_rejected",
+        "counter",
+        "Calls a breaker refused",
+        ("service",),
+        where="`circuit_breaker.events.emit_metrics`",
+    ),
+    MetricRow(
+        "circuit_breaker_transitions",
+        "counter",
+        "Changes into a state",
+        ("service", "state"),
+        where="`circuit_breaker.events.emit_metrics`",
+    ),
+    MetricRow("redis_up", "gauge", "1 while the link to Redis works", where="Redis in use"),
+    MetricRow("redis_latency_seconds", "gauge", "Time of the last probe of Redis", where="Redis in use"),
+    MetricRow("redis_buffered_events", "gauge", "Events that wait for Redis to be back", where="Redis in use"),
+    MetricRow("redis_dropped_events", "counter", "Events that found no room to wait", where="Redis in use"),
+    MetricRow(
+        "tls_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When the certificate in use expires, in seconds since the epoch",
+        where="`security.tls.enabled`",
+    ),
+)
+
+SERVER: Final = (
+    MetricRow("build_info", "gauge", "Always 1; the labels tell what runs", ("version", "node_id", "profile")),
+    MetricRow("draining", "gauge", "1 from the signal to stop on"),
+    MetricRow("service_up", "gauge", "1 while a service of the server runs", ("service",)),
+    MetricRow("service_restarts", "counter", "Starts of a service after a crash", ("service",)),
+    MetricRow("event_loop_lag_seconds", "gauge", "Longest delay of the event loop in the last interval", taken=True),
+    MetricRow("log_lines_dropped", "gauge", "Lines of the log that found no reader, until one could be written again"),
+    MetricRow(
+        "config_last_reload_successful", "gauge", "1 when the last reload was taken over", where="after a reload"
+    ),
+    MetricRow(
+        "config_last_reload_timestamp_seconds",
+        "gauge",
+        "When the configuration was last read anew, in seconds since the epoch",
+        where="after a reload",
+    ),
+)
+
+PROCESS: Final = (
+    MetricRow("process_resident_memory_bytes", "gauge", "Memory in RAM", taken=True, standard=True),
+    MetricRow("process_virtual_memory_bytes", "gauge", "Size of the address space", taken=True, standard=True),
+    MetricRow("process_cpu_seconds", "counter", "Processor time used, user and system", taken=True, standard=True),
+    MetricRow("process_open_fds", "gauge", "Open files and sockets", taken=True, standard=True),
+    MetricRow("process_max_fds", "gauge", "Most files and sockets that can be open", taken=True, standard=True),
+    MetricRow("process_threads", "gauge", "Threads", taken=True, standard=True),
+    MetricRow(
+        "process_start_time_seconds", "gauge", "When the process began, in seconds since the epoch", standard=True
+    ),
+    MetricRow(
+        "python_gc_objects_collected", "counter", "Objects freed by the collector", ("generation",), standard=True
+    ),
+    MetricRow("python_gc_collections", "counter", "Runs of the collector", ("generation",), standard=True),
+)
+
+GROUPS: Final[Mapping[str, tuple[MetricRow, ...]]] = MappingProxyType(
+    {
+        "Connections": CONNECTIONS,
+        "Messages": MESSAGES,
+        "Topics": TOPICS,
+        "HTTP and authentication": HTTP,
+        "Dependencies": DEPENDENCIES,
+        "Server": SERVER,
+        "Process": PROCESS,
+    }
+)
+
+ROWS: Final[Mapping[str, MetricRow]] = MappingProxyType({row.name: row for rows in GROUPS.values() for row in rows})
+"""Every row by its name."""
+
+CUT_REASONS: Final = MappingProxyType(
+    {
+        "protocol_errors": "protocol_error",
+        "timed_out": "timeout",
+        "abusive": "rate_limit_abuse",
+        "slow_consumers": "slow_consumer",
+        "expired": "token_expired",
+    }
+)
+"""Entries of `Hub.stats()` that are reasons of `connections_cut`."""
