@@ -10,7 +10,8 @@ The tree answers first *whose* mistake it was, because that decides what the cal
     │   ├── RequestRefused              code from ERROR_CODES   one request failed, the connection goes on
     │   │   ├── AuthenticationFailed    code "unauthorized"     the credentials were refused
     │   │   └── RateLimited             code "rate_limited"     wait `retry_after_ms`, then send again
-    │   └── ConnectionClosed            code "closed"           the connection ended with a code from CLOSE_CODES
+    │   ├── ConnectionClosed            code "closed"           the connection ended with a code from CLOSE_CODES
+    │   └── CircuitOpen                 code "unavailable"      a service that kept failing is left alone for a while
     └── InternalError                   code "internal"         our bug: report it; peers only learn that it happened
         └── RestartLimitReached         code "restart_limit"    services crashed too often; exit status 70
 
@@ -216,6 +217,20 @@ class ConnectionClosed(PeerError):
         """What to do next. An unknown code counts as a lost connection: `RECONNECT`."""
         row = CLOSE_CODE_BY_NUMBER.get(self.close_code)
         return row.retry if row is not None else Retry.RECONNECT
+
+
+class CircuitOpen(PeerError):
+    """The call was not made: `service` kept failing, and its circuit breaker leaves it alone for a while.
+
+    `retry_after_secs` is how long until a call may be let through, never under 0.
+    """
+
+    code = "unavailable"
+
+    def __init__(self, service: str, retry_after_secs: float) -> None:
+        super().__init__(f"{service} is left alone after its failures; next trial in {retry_after_secs:.1f} s")
+        self.service = service
+        self.retry_after_secs = retry_after_secs
 
 
 class InternalError(RealtimeError):
