@@ -66,16 +66,12 @@ class BoundedPool(ConnectionPool):
                 await self._places.acquire()
         except TimeoutError:
             raise NotSentError from None
-        connection = self._take()
         try:
-            await self.ensure_connection(connection)
-        except (RedisError, OSError) as error:
-            self._discard(connection)
-            raise NotSentError from error
+            connection = await self._take()
         except BaseException:
-            self._discard(connection)
+            self._places.release()
             raise
-        self._born.setdefault(connection, self._clock())
+        await self._connect(connection)
         return connection
 
     async def release(self, connection: AbstractConnection) -> None:
@@ -88,7 +84,7 @@ class BoundedPool(ConnectionPool):
             self._idle_since[connection] = self._clock()
             self._places.release()
         else:
-            self._discard(connection)
+            await self._discard(connection)
 
     async def maintain(self) -> None:
         """Close what is old, idle for too long or closed by Redis; open what `min_idle` lacks.
@@ -99,30 +95,33 @@ class BoundedPool(ConnectionPool):
             spare = len(self._idle_since) > self._bounds.min_idle
             idle_too_long = spare and self._clock() - since > self._bounds.idle_secs
             if idle_too_long or self._is_old(connection) or await _is_dead(connection):
-                self._close_idle(connection)
-        while len(self._idle_since) < self._bounds.min_idle and not self._places.locked():
-            await self._places.acquire()  # at once: there is a free place
+                await self._close_idle(connection)
+        while len(self._idle_since) < self._bounds.min_idle and self._count() < self._bounds.max_size:
+            await self._places.acquire()  # at once: a place is free
             fresh = self._make()
-            try:
-                await fresh.connect()
-            except (RedisError, OSError) as error:
-                self._discard(fresh)
-                raise NotSentError from error
-            except BaseException:
-                self._discard(fresh)
-                raise
-            self._born[fresh] = self._clock()
+            await self._connect(fresh)
             await self.release(fresh)
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the idle connections, and cut those in use: their commands fail."""
         for connection in list(self._idle_since):
-            self._close_idle(connection)
+            await self._close_idle(connection)
         if inuse_connections:
             for connection in list(self._in_use_connections):
-                _close(connection)
+                await _close(connection)
 
-    def _take(self) -> AbstractConnection:
+    async def _connect(self, connection: AbstractConnection) -> None:
+        """Make sure that a connection in use is open; it is discarded where that fails. Raises NotSentError."""
+        try:
+            await self.ensure_connection(connection)
+        except BaseException as error:
+            await self._discard(connection)
+            if isinstance(error, (RedisError, OSError)):
+                raise NotSentError from error
+            raise
+        self._born.setdefault(connection, self._clock())
+
+    async def _take(self) -> AbstractConnection:
         """The idle connection used last that is young enough, or a new one. It counts as in use."""
         while self._idle_since:
             connection = next(reversed(self._idle_since))
@@ -130,28 +129,30 @@ class BoundedPool(ConnectionPool):
                 del self._idle_since[connection]
                 self._in_use_connections.add(connection)
                 return connection
-            self._close_idle(connection)
+            await self._close_idle(connection)
         return self._make()
 
     def _make(self) -> AbstractConnection:
-        """A new connection. An idle one gives way where both together would be too many."""
-        while self._idle_since and len(self._idle_since) + len(self._in_use_connections) >= self._bounds.max_size:
-            self._close_idle(next(iter(self._idle_since)))
         connection: AbstractConnection = self.make_connection()
         self._in_use_connections.add(connection)
         return connection
 
-    def _discard(self, connection: AbstractConnection) -> None:
+    # The books are put right before anything is awaited: whoever is cancelled here leaves them in order.
+
+    async def _discard(self, connection: AbstractConnection) -> None:
         """Close a connection that was in use, and free its place."""
-        self._in_use_connections.discard(connection)
+        self._in_use_connections.remove(connection)
         self._born.pop(connection, None)
         self._places.release()
-        _close(connection)
+        await _close(connection)
 
-    def _close_idle(self, connection: AbstractConnection) -> None:
+    async def _close_idle(self, connection: AbstractConnection) -> None:
         self._idle_since.pop(connection, None)
         self._born.pop(connection, None)
-        _close(connection)
+        await _close(connection)
+
+    def _count(self) -> int:
+        return len(self._idle_since) + len(self._in_use_connections)
 
     def _is_old(self, connection: AbstractConnection) -> bool:
         born = self._born.get(connection)
@@ -182,9 +183,7 @@ async def _is_dead(connection: AbstractConnection) -> bool:
         return True
 
 
-def _close(connection: AbstractConnection) -> None:
+async def _close(connection: AbstractConnection) -> None:
     """Close without waiting for the other side."""
     with contextlib.suppress(RedisError, OSError):
-        connection._parser.on_disconnect()
-        connection.reset_should_reconnect()
-        connection._close()
+        await connection.disconnect(nowait=True)
