@@ -70,12 +70,14 @@ class RedisServer:
         lines = [f"{name.replace('_', '-')} {value}" for name, value in self._options.items()]
         path = self.folder / "redis.conf"
         if not path.exists():  # a Sentinel keeps its state there
-            path.write_text("\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", *lines, *self.more()]))
+            path.write_text(
+                "\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", *lines, *self.more()])
+            )
         with (self.folder / "log").open("ab") as log:
             command = ["redis-server", str(path), *self.mode]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if ready:
-            until(lambda: self.client.ping())
+            until(self.client.ping)
 
     def more(self) -> list[str]:
         """Further lines of the configuration."""

@@ -270,7 +270,7 @@ class RedisLink:
         raise failed
 
     def _delay(self, attempt: int) -> float:
-        """Seconds before the attempt after the `attempt`-th: twice as long each time, and somewhere in its upper half."""
+        """Seconds to wait after the `attempt`-th attempt: twice as long each time, somewhere in the upper half of it."""
         longest = self._config.retry_delay_ms / 1000 * 2 ** min(attempt, 16)
         return self._uniform(longest / 2, longest)
 

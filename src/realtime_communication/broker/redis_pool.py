@@ -21,7 +21,12 @@ from typing import Any
 
 import msgspec
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 from redis.exceptions import RedisError
 
 from realtime_communication.broker.redis_errors import NotSentError
@@ -132,8 +137,13 @@ class BoundedPool(ConnectionPool):
             await self._close_idle(connection)
         return self._make()
 
+    def make_connection(self) -> AbstractConnection:
+        """A connection that is neither open nor in the pool's books."""
+        connection: AbstractConnection = super().make_connection()
+        return connection
+
     def _make(self) -> AbstractConnection:
-        connection: AbstractConnection = self.make_connection()
+        connection = self.make_connection()
         self._in_use_connections.add(connection)
         return connection
 
@@ -173,6 +183,9 @@ class MasterTlsConnection(MasterConnection, SentinelManagedSSLConnection):
 
 class MasterPool(SentinelConnectionPool, BoundedPool):
     """A bounded pool whose connections go to the master that the Sentinels name when they are opened."""
+
+    def __init__(self, master_name: str, sentinel: Sentinel, **options: Any) -> None:
+        super().__init__(master_name, sentinel, **options)
 
 
 async def _is_dead(connection: AbstractConnection) -> bool:
