@@ -139,7 +139,7 @@ class BoundedPool(ConnectionPool):
 
     def make_connection(self) -> AbstractConnection:
         """A connection that is neither open nor in the pool's books."""
-        connection: AbstractConnection = super().make_connection()
+        connection: AbstractConnection = super().make_connection()  # type: ignore[no-untyped-call]
         return connection
 
     def _make(self) -> AbstractConnection:
@@ -185,7 +185,7 @@ class MasterPool(SentinelConnectionPool, BoundedPool):
     """A bounded pool whose connections go to the master that the Sentinels name when they are opened."""
 
     def __init__(self, master_name: str, sentinel: Sentinel, **options: Any) -> None:
-        super().__init__(master_name, sentinel, **options)
+        super().__init__(master_name, sentinel, **options)  # type: ignore[no-untyped-call]
 
 
 async def _is_dead(connection: AbstractConnection) -> bool:
