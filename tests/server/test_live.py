@@ -1,5 +1,6 @@
 """Changing the configuration of a server that runs: all or nothing, and told in the log."""
 
+import asyncio
 import json
 
 import pytest
@@ -48,22 +49,22 @@ def told(caplog):
 
 def test_a_reload_puts_live_keys_into_force_and_names_the_others(live, file, recorder, caplog):
     file.write_text("websocket.max_connections = 6\nserver.port = 9000\n")
-    assert live.reload()
+    assert asyncio.run(live.reload())
     assert recorder.in_force == [live.config]
     assert (live.config.websocket.max_connections, live.config.server.port) == (6, 8081)
     fields = {"key": "server.port", "before": "8081", "after": "9000"}
     assert ("this setting needs a restart", fields) in told(caplog)
     fields = {"key": "websocket.max_connections", "before": "5", "after": "6"}
     assert ("setting changed", fields) in told(caplog)
-    assert (live.reloads, live.problems) == (1, 0)
+    assert live.last_reload[0]
 
 
 @pytest.mark.parametrize("text", ["websocket.max_connections = ", "websocket.max_connections = 0", "no.such = 1"])
 def test_a_broken_file_changes_nothing(text, live, file, recorder, caplog):
     before = live.config
     file.write_text("logging.level = 'debug'\n" + text)
-    assert not live.reload()
-    assert (live.config, recorder.in_force, live.problems) == (before, [], 1)
+    assert not asyncio.run(live.reload())
+    assert (live.config, recorder.in_force, live.last_reload[0]) == (before, [], False)
     ((event, fields),) = told(caplog)
     assert event == "the configuration was not reloaded: all stays as it was"
     assert str(file) in fields["problem"]
@@ -74,10 +75,10 @@ def test_a_part_that_cannot_follow_stops_all(live, file, recorder):
     live.add(later)
     later.fault = ValueError("the key does not match the certificate")
     file.write_text("websocket.max_connections = 6\n")
-    assert not live.reload()
+    assert not asyncio.run(live.reload())
     assert (live.config.websocket.max_connections, recorder.in_force) == (5, [])
     later.fault = None
-    assert live.reload()
+    assert asyncio.run(live.reload())
     assert recorder.in_force == later.in_force == [live.config]
 
 
@@ -85,7 +86,7 @@ def test_a_change_lasts_until_the_next_reload(live):
     live.change({"websocket.max_connections": 9}, "alice")
     assert live.config.websocket.max_connections == 9
     assert live.effective()["keys"]["websocket.max_connections"] == {"value": 9, "origin": "changed by alice"}
-    assert live.reload()
+    assert asyncio.run(live.reload())
     assert live.config.websocket.max_connections == 5
 
 
@@ -99,10 +100,10 @@ def test_the_secret_made_for_this_run_is_kept(tmp_path, monkeypatch):
     monkeypatch.delenv("JWT_SECRET", raising=False)
     live = LiveConfiguration(load(["--profile=dev"], directory=tmp_path))
     secret = live.config.auth.jwt_secret
-    assert live.reload() and live.config.auth.jwt_secret == secret
+    assert asyncio.run(live.reload()) and live.config.auth.jwt_secret == secret
 
 
 def test_secrets_are_neither_logged_nor_shown(live, monkeypatch, caplog):
     monkeypatch.setenv("JWT_SECRET", "hush-hush-hush-hush-hush-hush-hush")
-    assert live.reload() and live.config.auth.jwt_secret.startswith("hush")
+    assert asyncio.run(live.reload()) and live.config.auth.jwt_secret.startswith("hush")
     assert "hush" not in json.dumps(live.effective()) and "hush" not in repr(told(caplog))

@@ -57,7 +57,8 @@ class Families:
     async def rotate(self, family: str, generation: int, until: float, now: float) -> Rotation:
         """As `FamilyStore.rotate`."""
         newest = self._newest.get(family, now)
-        if newest is not None and generation != newest:
+        # A newer one than is known was made by another node, or before a restart.
+        if newest is not None and generation < newest:
             return Rotation.REUSED
         self._newest.put(family, generation + 1, max(until, self._newest.until(family)), now)
         return Rotation.DONE

@@ -9,40 +9,30 @@ import resource
 import signal
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from realtime_communication import __version__
 from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.io.reactor import Reactor
-from realtime_communication.auth.chain import Headers, Refusal, chain_of, issuer_of
-from realtime_communication.auth.identity import Identity
+from realtime_communication.auth.chain import chain_of, issuer_of
+from realtime_communication.broker.broker import broker_of
 from realtime_communication.config import LoadedConfig
 from realtime_communication.http.app import make_application, max_body
 from realtime_communication.http.connection import HttpServer
-from realtime_communication.http.forwarding import client_of, trusted_proxies
-from realtime_communication.http.security import refuse_upgrade
+from realtime_communication.http.debug import resident_bytes
 from realtime_communication.http.services import Check, Services
 from realtime_communication.observability.logs import dropped_lines, get_logger
-from realtime_communication.observability.tracing import tracer_of
+from realtime_communication.resilience.breaker import Breakers
 from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, Supervisor
-from realtime_communication.observability.metrics import Metrics
-from realtime_communication.observability.process import resident_bytes
-from realtime_communication.observability.sources import Sources
-from realtime_communication.resilience.breaker import BreakerStatus
-from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, ServiceState, Supervisor
 from realtime_communication.server.affinity import pin_to_core
 from realtime_communication.server.collector import Collector
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.listening import Listener, open_listeners
-from realtime_communication.server.metrics_server import MetricsServer, open_metrics_listeners
 from realtime_communication.server.shutdown import shut_down
-from realtime_communication.server.traced import traced_upgrade
-from realtime_communication.server.tls import FailureLog, server_context
 
 DEMO_USER: Final = "demo"
 HTTP_SHUTDOWN_SECS: Final = 1.0
-LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
 SPARE_FILES: Final = 64  # descriptors beside those of connections: logs, epoll, listeners, HTTP
 
 _log = get_logger(__name__)
@@ -56,43 +46,33 @@ def run(loaded: LoadedConfig) -> int:
     """
     server = loaded.config.server
     listeners = open_listeners(server.host, server.port)
-    metrics_listeners: list[Listener] = []
     try:
-        metrics_listeners = open_metrics_listeners(loaded)
         _raise_file_limit(loaded.config.websocket.max_connections)
         if loaded.config.performance.actors.pin_actors_to_cores:
             _log.info("bound to a core", core=pin_to_core(0))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            status = runner.run(Worker(loaded, listeners, metrics_listeners).serve())
+            status = runner.run(Worker(loaded, listeners).serve())
             # The closing loop takes its handlers away: a signal from here on would kill a process that ends well.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
             return status
     finally:
-        for listener in (*listeners, *metrics_listeners):
+        for listener in listeners:
             listener.close()
 
 
 class Worker:
     """The parts of a worker, and their life from the first connection to the last."""
 
-    def __init__(
-        self, loaded: LoadedConfig, listeners: list[Listener], metrics_listeners: Sequence[Listener] = ()
-    ) -> None:
+    def __init__(self, loaded: LoadedConfig, listeners: list[Listener]) -> None:
         config = loaded.config
         self._listeners = listeners
-        self._tls_context = server_context(config.security.tls)
-        self._tls_failures = FailureLog()
-        for listener in listeners:
-            listener.secure = self._tls_context is not None
-        self._metrics_listeners = metrics_listeners
         self._production = config.production
         node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
         self._hub = Hub(node_id)
         self._hub.configure(core_settings(config))
+        breakers = Breakers(config.circuit_breaker)
+        self._broker = broker_of(config, node_id, breakers)
         chain = chain_of(config.auth, bypass=config.testing.bypass_auth)
-        self._tracer = tracer_of(
-            config.tracing, telemetry=config.logging.enable_telemetry, node_id=node_id, version=__version__
-        )
         self._services = Services(
             hub=self._hub,
             chain=chain,
@@ -101,27 +81,23 @@ class Worker:
             node_id=node_id,
             issuer=issuer_of(config.auth) if loaded.profile == "dev" else None,
             port=listeners[0].port,
-            checks={"services": self._check_services, "log": _check_log},
-            tracer=self._tracer,
+            breakers=breakers,
+            checks={"services": self._check_services, "log": _check_log}
+            | ({"redis": self._check_redis} if self._broker.link is not None else {}),
         )
-        self._authenticate_upgrade, self._authenticate_message = chain.authenticate_upgrade, chain.authenticate_message
-        services = [Service("HTTP", self._serve_http)]
-        if metrics_listeners:
-            metrics = self._services.metrics = self._make_metrics()
-            self._services.metrics_port = metrics_listeners[0].port
-            services.append(Service("metrics", MetricsServer(metrics, metrics_listeners, self._services).run))
-            self._authenticate_upgrade = metrics.timed_authentication(self._authenticate_upgrade)
-            self._authenticate_message = metrics.timed_authentication(self._authenticate_message)
         self._http = HttpServer(make_application(self._services), functools.partial(max_body, self._services))
         memory = config.performance.memory
         self._collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
         actors = config.actor_system
         self._supervisor = Supervisor(
-            [*services, Service("garbage collector", self._collector.run)],
+            [
+                Service("HTTP", self._serve_http),
+                Service("garbage collector", self._collector.run),
+                *self._broker.services,
+            ],
             RestartPolicy(actors.supervision_strategy, actors.max_restarts, actors.restart_window_secs),
             _report_crash,
         )
-        self._reactor: Reactor | None = None
         self._http_ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -136,20 +112,9 @@ class Worker:
         if supervising.done():
             await supervising
         chain = self._services.chain
-        admit = traced_upgrade(self._tracer, self._admit)
-        reactor = Reactor(self._hub, loop, admit, chain.authenticate_message, self._http.adopt)
-        reactor = Reactor(
-            self._hub,
-            loop,
-            chain.authenticate_upgrade,
-            chain.authenticate_message,
-            self._http.adopt,
-            self._tls_failures.failed,
-        )
-        self._reactor = reactor
-        reactor = Reactor(self._hub, loop, self._admit, self._authenticate_message, self._http.adopt)
+        reactor = Reactor(self._hub, loop, chain.authenticate_upgrade, chain.authenticate_message, self._http.adopt)
         for listener in self._listeners:
-            reactor.listen(listener.sock, self._tls_context)
+            reactor.listen(listener.sock)
         self._install_signals(loop)
         reactor.start()
         try:
@@ -158,50 +123,10 @@ class Worker:
             await self._shut_down(reactor, supervising)
         finally:
             reactor.stop()
-            if self._tracer.enabled:
-                await asyncio.to_thread(self._tracer.shutdown)
         _log.info("stopped", uptime_secs=round(self._services.uptime_secs, 1))
         with contextlib.suppress(asyncio.CancelledError):
             await supervising
         return 0
-
-    def _make_metrics(self) -> Metrics:
-        services, hub = self._services, self._hub
-        sources = Sources(
-            stats=hub.stats,
-            build={"version": __version__, "node_id": services.node_id, "profile": services.profile},
-            max_connections=lambda: services.config.websocket.max_connections,
-            draining=lambda: services.draining,
-            queued=hub.queued,
-            topic_counts=getattr(hub, "topic_counts", None),
-            take_samples=getattr(hub, "take_samples", None),
-            services=self._service_states,
-            breakers=self._breaker_statuses,
-            dropped_log_lines=dropped_lines,
-        )
-        metrics = Metrics(services.config.monitoring, sources)
-        observe = getattr(hub, "observe", None)
-        if metrics.wants_samples and observe is not None:
-            observe(LATENCY_SAMPLES)
-        return metrics
-
-    def _breaker_statuses(self) -> list[BreakerStatus]:
-        breakers = self._services.breakers
-        if breakers is None or not self._services.config.circuit_breaker.events.emit_metrics:
-            return []
-        return breakers.statuses()
-
-    def _admit(self, headers: Headers, query: bytes, peer: str) -> Identity | Refusal | None:
-        """What the reactor asks before it accepts a WebSocket. Never raises."""
-        services = self._services
-        client = client_of(peer, headers, False, trusted_proxies(services.config.security.trusted_proxies))
-        refusal = refuse_upgrade(services, client)
-        if refusal is not None:
-            return refusal
-        answer = self._authenticate_upgrade(headers, query, peer)
-        if isinstance(answer, tuple) and answer[0] == 401:
-            services.attempts.fail(client.address)
-        return answer
 
     async def _serve_http(self) -> None:
         """The HTTP application; connections that come while it is not running are answered 503."""
@@ -218,15 +143,18 @@ class Worker:
         self._http_ready.set()
         self._stopping.set()
 
-    def _service_states(self) -> list[ServiceState]:
-        return self._supervisor.states()
-
     async def _check_services(self) -> Check:
-        states = self._service_states()
+        states = self._supervisor.states()
         return Check(
             ok=all(state.running for state in states),
             detail={state.name: {"running": state.running, "restarts": state.restarts} for state in states},
         )
+
+    async def _check_redis(self) -> Check:
+        link = self._broker.link
+        assert link is not None, "without Redis it is not asked"
+        ok, detail = link.health()
+        return Check(ok=ok, detail=detail, required=self._services.config.redis.required)
 
     async def _shut_down(self, reactor: Reactor, supervising: asyncio.Task[None]) -> None:
         self._services.draining = True
@@ -257,9 +185,6 @@ class Worker:
     def _announce(self) -> None:
         for listener in self._listeners:
             _log.info("listening", url=listener.url, port=listener.port, version=__version__)
-        path = self._services.config.monitoring.prometheus.path
-        for listener in self._metrics_listeners:
-            _log.info("metrics listening", url=f"{listener.url}{path}", port=listener.port)
         url = self._listeners[0].url
         lines = [f"realtime_communication {__version__} listening on {url}"]
         issuer = self._services.issuer

@@ -1,0 +1,225 @@
+"""The parts of one worker, made from the configuration and joined to each other. Nothing runs yet.
+
+Order: what is below others is made first. `Parts.services` are the tasks that `worker.py` supervises, in the order in
+which they start; `Parts.live` tells every part of a configuration that changes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from realtime_communication import __version__
+from realtime_communication._core.hub.hub import Hub
+from realtime_communication._core.hub.settings import describe
+from realtime_communication._core.io.reactor import Reactor
+from realtime_communication.auth.authority import issuer_of
+from realtime_communication.broker.broker import broker_of
+from realtime_communication.config import Config, LoadedConfig
+from realtime_communication.http.services import Check, Services
+from realtime_communication.observability import logs
+from realtime_communication.observability.metrics import Metrics
+from realtime_communication.observability.process import resident_bytes
+from realtime_communication.observability.sources import RedisReading, ReloadReading, Sources
+from realtime_communication.observability.tracing import tracer_of
+from realtime_communication.resilience.breaker import Breakers, BreakerStatus
+from realtime_communication.resilience.breaker_events import BreakerEvents
+from realtime_communication.resilience.supervision import Service, ServiceState
+from realtime_communication.resilience.webhooks import Webhooks, secret_of
+from realtime_communication.server.admission import Admission
+from realtime_communication.server.collector import Collector
+from realtime_communication.server.core_settings import core_settings
+from realtime_communication.server.credentials import Credentials
+from realtime_communication.server.listening import Listener
+from realtime_communication.server.live import LiveConfiguration
+from realtime_communication.server.metrics_server import MetricsServer
+from realtime_communication.server.samples import SampleFeed
+from realtime_communication.server.tls import FailureLog, certificate_expiry, server_context
+
+LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
+
+_log = logs.get_logger(__name__)
+
+
+class Parts:
+    """See the head of this module. `states` tells how the supervised services are.
+
+    Raises ConfigurationError and EnvironmentFault for what only shows now, such as a transform that cannot be imported
+    or a certificate that has changed since the configuration was checked.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        listeners: Sequence[Listener],
+        metrics_listeners: Sequence[Listener],
+        states: Callable[[], list[ServiceState]],
+    ) -> None:
+        config = loaded.config
+        self._states = states
+        self.live = LiveConfiguration(loaded)
+        self.node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
+        self.tls_context = server_context(config.security.tls)
+        self.tls_failures = FailureLog()
+        self.hub = Hub(self.node_id)
+        self.hub.configure(core_settings(config))
+        self.breakers = Breakers(config.circuit_breaker)
+        events = config.circuit_breaker.events
+        secret = secret_of(events, config.auth.jwt_secret)
+        self.webhooks = Webhooks(events.webhook_url, secret, self.breakers["webhooks"], _log)
+        self.breaker_events = BreakerEvents(self.breakers, events, _log, self.webhooks, self.node_id)
+        self.broker = broker_of(config, self.node_id, self.breakers)
+        self.credentials = Credentials(config, self.hub, self.broker, self.breakers["auth_service"])
+        self.tracer = tracer_of(
+            config.tracing, telemetry=config.logging.enable_telemetry, node_id=self.node_id, version=__version__
+        )
+        self.services = Services(
+            hub=self.hub,
+            chain=self.credentials.chain,
+            config=config,
+            profile=loaded.profile,
+            node_id=self.node_id,
+            issuer=issuer_of(config.auth) if loaded.profile == "dev" else None,
+            authority=self.credentials.authority,
+            mock_issuer=self.credentials.mock,
+            port=listeners[0].port,
+            metrics_port=metrics_listeners[0].port if metrics_listeners else None,
+            tracer=self.tracer,
+            checks=self._checks(),
+            breakers=self.breakers,
+            control=self.live,
+        )
+        wants_samples = bool(metrics_listeners) and Metrics.asks_for_samples(config.monitoring)
+        self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=LATENCY_SAMPLES if wants_samples else 0.0)
+        if metrics_listeners:
+            self.services.metrics = Metrics(config.monitoring, self._sources())
+        self.admission = Admission(self.services)
+        memory = config.performance.memory
+        collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
+        self.tasks = [
+            *self.broker.services,
+            Service("revocations", self.credentials.shared.run),
+            Service("issuer keys", self.credentials.run_keys),
+            Service("webhooks", self.webhooks.run),
+            Service("garbage collector", collector.run),
+        ]
+        if self.samples.wanted:
+            self.tasks.append(Service("samples", self.samples.run))
+        if self.services.metrics is not None:
+            server = MetricsServer(self.services.metrics, metrics_listeners, self.services)
+            self.tasks.append(Service("metrics", server.run))
+        self._follow_changes()
+
+    def follow(self, reactor: Reactor) -> None:
+        """Let the certificates of `reactor` be read again with the configuration."""
+
+        def certificates(config: Config) -> Callable[[], None]:
+            tls = config.security.tls
+            context = server_context(tls) if self.tls_context is not None else None
+            return lambda: reactor.set_context(context) if context is not None else None
+
+        self.live.add(certificates, only_at_reload=True)
+
+    # What a changed configuration changes
+
+    def _follow_changes(self) -> None:
+        for part in (self._change_core, self._change_credentials, self._change_breakers, self._change_services):
+            self.live.add(part)
+
+    def _change_core(self, config: Config) -> Callable[[], None]:
+        settings = core_settings(config)
+        describe(settings)  # complains about what is out of range, and changes nothing
+        return lambda: self.hub.configure(settings)
+
+    def _change_credentials(self, config: Config) -> Callable[[], None]:
+        commit = self.credentials.prepare(config)
+
+        def put_into_force() -> None:
+            commit()
+            self.services.chain, self.services.authority = self.credentials.chain, self.credentials.authority
+            if self.services.issuer is not None:
+                self.services.issuer = issuer_of(config.auth)
+
+        return put_into_force
+
+    def _change_breakers(self, config: Config) -> Callable[[], None]:
+        def put_into_force() -> None:
+            self.breakers.configure(config.circuit_breaker)
+            self.breaker_events.configure(config.circuit_breaker.events, config.auth.jwt_secret)
+
+        return put_into_force
+
+    def _change_services(self, config: Config) -> Callable[[], None]:
+        def put_into_force() -> None:
+            before, self.services.config = self.services.config.logging, config
+            if before.level != config.logging.level:
+                logs.set_level(config.logging.level)
+            if before.format != config.logging.format:
+                logs.set_format(config.logging.format)
+
+        return put_into_force
+
+    # What the parts tell of themselves
+
+    def _checks(self) -> dict[str, Callable[[], object]]:
+        checks = {"services": self._check_services, "log": _check_log}
+        return checks if self.broker.link is None else {**checks, "redis": self._check_redis}
+
+    async def _check_services(self) -> Check:
+        states = self._states()
+        return Check(
+            ok=all(state.running for state in states),
+            detail={state.name: {"running": state.running, "restarts": state.restarts} for state in states},
+        )
+
+    async def _check_redis(self) -> Check:
+        assert self.broker.link is not None
+        ok, detail = self.broker.link.health()
+        return Check(ok=ok, detail=detail, required=self.services.config.redis.required)
+
+    def _sources(self) -> Sources:
+        services, hub = self.services, self.hub
+        return Sources(
+            stats=hub.stats,
+            build={"version": __version__, "node_id": self.node_id, "profile": services.profile},
+            max_connections=lambda: services.config.websocket.max_connections,
+            draining=lambda: services.draining,
+            queued=hub.queued,
+            topic_counts=hub.topic_counts,
+            take_samples=self.samples.take,
+            services=self._states,
+            breakers=self._breaker_statuses,
+            breaker_transitions=self._breaker_transitions,
+            dropped_log_lines=logs.dropped_lines,
+            last_reload=self._last_reload,
+            certificate_expiry=lambda: certificate_expiry(services.config.security.tls),
+            redis=self._redis_reading if self.broker.link is not None else None,
+        )
+
+    def _breaker_statuses(self) -> list[BreakerStatus]:
+        return self.breakers.statuses() if self.services.config.circuit_breaker.events.emit_metrics else []
+
+    def _breaker_transitions(self) -> dict[tuple[str, str], int]:
+        shown = self.services.config.circuit_breaker.events.emit_metrics
+        return self.breaker_events.transitions if shown else {}
+
+    def _last_reload(self) -> ReloadReading | None:
+        last = self.live.last_reload
+        return None if last is None else ReloadReading(*last)
+
+    def _redis_reading(self) -> RedisReading:
+        link, events = self.broker.link, self.broker.events
+        assert link is not None
+        ok, _ = link.health()
+        return RedisReading(
+            up=ok,
+            latency_secs=None if link.latency_ms is None else link.latency_ms / 1000,
+            buffered_events=link.buffered(),
+            dropped_events=getattr(events, "dropped", 0),
+        )
+
+
+async def _check_log() -> Check:
+    dropped = logs.dropped_lines()
+    return Check(ok=dropped == 0, detail={"dropped_lines": dropped})

@@ -1,0 +1,176 @@
+"""Redis in all its forms, as processes of the test: each on a free port of the loopback, in a folder of its own."""
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+
+from serving.processes import free_port
+
+START_SECS = 20.0
+STOP_SECS = 10.0
+
+
+def until(reached: Callable[[], Any], secs: float = START_SECS) -> Any:
+    """What `reached` returns once it is true; a lost connection counts as not yet."""
+    deadline = time.monotonic() + secs
+    while True:
+        with contextlib.suppress(redis.RedisError, OSError):
+            if found := reached():
+                return found
+        assert time.monotonic() < deadline, f"not reached within {secs} s"
+        time.sleep(0.02)
+
+
+class RedisServer:
+    """One `redis-server`. ``with`` starts and stops it; the options are those of its configuration file."""
+
+    mode: tuple[str, ...] = ()
+
+    def __init__(self, port: int | None = None, **options: Any) -> None:
+        self.port = port or free_port()
+        self.password = options.get("requirepass")
+        self.folder = Path(tempfile.mkdtemp(prefix="rtc-redis-"))
+        self.socket = self.folder / "redis.sock"
+        self._options = {"unixsocket": self.socket, "save": '""', "appendonly": "no"} | options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client: redis.Redis | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.dispose()
+
+    @property
+    def url(self) -> str:
+        user = f":{self.password}@" if self.password else ""
+        return f"redis://{user}127.0.0.1:{self.port}"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> redis.Redis:
+        """The test's own access to it."""
+        if self._client is None:
+            self._client = redis.Redis(port=self.port, password=self.password, socket_timeout=5)
+        return self._client
+
+    def start(self, *, ready: bool = True) -> None:
+        """Start, and wait until it answers; with ``ready=False`` until it listens is not waited for either."""
+        lines = [f"{name.replace('_', '-')} {value}" for name, value in self._options.items()]
+        path = self.folder / "redis.conf"
+        if not path.exists():  # a Sentinel keeps its state there
+            path.write_text(
+                "\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", *lines, *self.more()])
+            )
+        with (self.folder / "log").open("ab") as log:
+            command = ["redis-server", str(path), *self.mode]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if ready:
+            until(self.client.ping)
+
+    def more(self) -> list[str]:
+        """Further lines of the configuration."""
+        return []
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(STOP_SECS)
+            self._process = None
+
+    def dispose(self) -> None:
+        """End it and remove its files."""
+        if self._client is not None:
+            self._client.close()
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def connections(self, command: str = "") -> int:
+        """How many clients it has beside this one; with ``command``, those whose last command begins so."""
+        rows = [row for row in self.client.client_list(_type="normal") if "client" not in row["cmd"]]
+        rows += self.client.client_list(_type="pubsub")
+        return sum(row["cmd"].startswith(command) for row in rows)
+
+
+class SentinelServer(RedisServer):
+    """One Sentinel that watches ``master`` as ``mymaster``."""
+
+    mode = ("--sentinel",)
+
+    def __init__(self, master: RedisServer, quorum: int) -> None:
+        super().__init__()
+        self._options = {}
+        self._master, self._quorum = master, quorum
+
+    def more(self) -> list[str]:
+        lines = [
+            f"sentinel monitor mymaster 127.0.0.1 {self._master.port} {self._quorum}",
+            "sentinel down-after-milliseconds mymaster 500",
+            "sentinel failover-timeout mymaster 2000",
+        ]
+        if self._master.password:
+            lines.append(f"sentinel auth-pass mymaster {self._master.password}")
+        return lines
+
+
+@contextlib.contextmanager
+def sentinel_trio(password: str = "sesame") -> Iterator[tuple[RedisServer, RedisServer, list[SentinelServer]]]:
+    """A master, its replica, and three Sentinels that know each other."""
+    with contextlib.ExitStack() as stack:
+        options = {"requirepass": password, "masterauth": password, "repl_diskless_sync_delay": 0}
+        master = stack.enter_context(RedisServer(**options))
+        replica = stack.enter_context(RedisServer(replicaof=f"127.0.0.1 {master.port}", **options))
+        sentinels = [stack.enter_context(SentinelServer(master, 2)) for _ in range(3)]
+        until(lambda: replica.client.info("replication")["master_link_status"] == "up")
+        for sentinel in sentinels:
+            until(lambda each=sentinel: _knows_all(each.client))
+        yield master, replica, sentinels
+
+
+def _knows_all(sentinel: redis.Redis) -> bool:
+    state = sentinel.sentinel_master("mymaster")
+    return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == 1)
+
+
+@contextlib.contextmanager
+def cluster(masters: int = 3, replicas: int = 1) -> Iterator[list[RedisServer]]:
+    """A cluster that has all its slots; the first ``masters`` nodes are its masters."""
+    with contextlib.ExitStack() as stack:
+        nodes = [
+            stack.enter_context(
+                RedisServer(cluster_enabled="yes", cluster_node_timeout=1000, repl_diskless_sync_delay=0, **_bus())
+            )
+            for _ in range(masters * (1 + replicas))
+        ]
+        addresses = [node.address for node in nodes]
+        command = ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes"]
+        subprocess.run(command, check=True, capture_output=True, timeout=START_SECS)
+        for node in nodes:
+            until(lambda each=node: b"cluster_state:ok" in _raw(each.client, "CLUSTER INFO"))
+        yield nodes
+
+
+def _bus() -> dict[str, int]:
+    return {"cluster_port": free_port()}
+
+
+def _raw(client: redis.Redis, command: str) -> bytes:
+    connection = client.connection_pool.get_connection()
+    try:
+        connection.send_command(*command.split())
+        reply = connection.read_response()
+        return reply if isinstance(reply, bytes) else str(reply).encode()
+    finally:
+        client.connection_pool.release(connection)
