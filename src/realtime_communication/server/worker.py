@@ -146,16 +146,15 @@ class Worker:
             max_connections=lambda: services.config.websocket.max_connections,
             draining=lambda: services.draining,
             queued=hub.queued,
-            topic_counts=getattr(hub, "topic_counts", None),
-            take_samples=getattr(hub, "take_samples", None),
+            topic_counts=hub.topic_counts,
+            take_samples=hub.take_samples,
             services=self._service_states,
             breakers=self._breaker_statuses,
             dropped_log_lines=dropped_lines,
         )
         metrics = Metrics(services.config.monitoring, sources)
-        observe = getattr(hub, "observe", None)
-        if metrics.wants_samples and observe is not None:
-            observe(LATENCY_SAMPLES)
+        if metrics.wants_samples:
+            hub.observe(LATENCY_SAMPLES)
         return metrics
 
     def _breaker_statuses(self) -> list[BreakerStatus]:
@@ -164,14 +163,14 @@ class Worker:
             return []
         return breakers.statuses()
 
-    def _admit(self, headers: Headers, query: bytes, peer: str) -> Identity | Refusal | None:
+    def _admit(self, headers: Headers, query: bytes, peer: str, secure: bool) -> Identity | Refusal | None:
         """What the reactor asks before it accepts a WebSocket. Never raises."""
         services = self._services
-        client = client_of(peer, headers, False, trusted_proxies(services.config.security.trusted_proxies))
+        client = client_of(peer, headers, secure, trusted_proxies(services.config.security.trusted_proxies))
         refusal = refuse_upgrade(services, client)
         if refusal is not None:
             return refusal
-        answer = self._authenticate_upgrade(headers, query, peer)
+        answer = self._authenticate_upgrade(headers, query, peer, secure)
         if isinstance(answer, tuple) and answer[0] == 401:
             services.attempts.fail(client.address)
         return answer
