@@ -1,4 +1,4 @@
-"""`config check | show | schema | reference`."""
+"""`config check | show | schema | reference | metrics`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from realtime_communication.cli.configuration import config
 from realtime_communication.config.reference import json_schema, markdown
 from realtime_communication.errors import ConfigurationError
+from realtime_communication.observability import metrics_reference
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -51,6 +52,10 @@ def test_show_json_among_keys(runner: CliRunner) -> None:
 def test_schema(runner: CliRunner) -> None:
     done = runner.invoke(config, ["schema"], catch_exceptions=False)
     assert json.loads(done.stdout) == json.loads(json.dumps(json_schema()))
+
+
+def test_metrics(runner: CliRunner) -> None:
+    assert runner.invoke(config, ["metrics"], catch_exceptions=False).stdout == metrics_reference.markdown()
 
 
 def test_reference(runner: CliRunner) -> None:

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from realtime_communication._core.hub.pending import Pending
 from realtime_communication.config.metric_names import CUSTOM_METRICS
 from realtime_communication.config.watching import CustomMetric, Monitoring, Prometheus
 from realtime_communication.observability.catalogue import ROWS
@@ -31,7 +32,7 @@ def full(**changes: object) -> Metrics:
 def samples(metrics: Metrics) -> dict[str, dict[tuple[str, ...], float]]:
     """Numbers by the names of samples and the values of labels in alphabetic order of their names."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
-    for family in parse(metrics.expose().decode()):
+    for family in parse(metrics.snapshot().text().decode()):
         for each in family.samples:
             labels = tuple(value for _, value in sorted(each.labels.items()))
             assert labels not in found.setdefault(each.name, {}), "a series twice"
@@ -40,7 +41,7 @@ def samples(metrics: Metrics) -> dict[str, dict[tuple[str, ...], float]]:
 
 
 def test_every_row_of_the_catalogue_is_served_with_its_type_and_text() -> None:
-    served = {family.name: family for family in parse_openmetrics(full().expose(openmetrics=True).decode())}
+    served = {family.name: family for family in parse_openmetrics(full().snapshot().text(openmetrics=True).decode())}
     for name, row in ROWS.items():
         assert (served[name].type, served[name].documentation) == (row.type, row.help)
         assert all(set(each.labels) - {"le"} == set(row.labels) for each in served[name].samples)
@@ -50,8 +51,8 @@ def test_every_row_of_the_catalogue_is_served_with_its_type_and_text() -> None:
 
 
 def test_both_forms_say_the_same() -> None:
-    metrics = full()
-    old, new = metrics.expose().decode(), metrics.expose(openmetrics=True).decode()
+    snapshot = full().snapshot()
+    old, new = snapshot.text().decode(), snapshot.text(openmetrics=True).decode()
     assert new.endswith("# EOF\n")
     assert [line for line in old.splitlines() if line[0] != "#"] == [
         line for line in new.splitlines() if line[0] != "#"
@@ -68,6 +69,14 @@ def test_numbers_come_from_the_sources() -> None:
     assert found["circuit_breaker_transitions_total"] == {("redis", "open"): 3}
     assert found["service_restarts_total"] == {("HTTP",): 2}
     assert found["redis_latency_seconds"] == {(): 0.001}
+
+
+def test_a_snapshot_is_of_one_moment() -> None:
+    metrics = full()
+    snapshot = metrics.snapshot()
+    before = snapshot.text()
+    metrics.observe_http("GET", "/health", 200, 0.1)
+    assert snapshot.text() == before != metrics.snapshot().text()
 
 
 def test_counters_are_read_at_each_scrape_and_the_rest_is_taken() -> None:
@@ -125,6 +134,7 @@ def test_an_answer_that_comes_later_is_counted_by_who_waits_for_it() -> None:
         return object()
 
     assert asyncio.run(metrics.timed_authentication(later)())
+    assert metrics.timed_authentication(Pending)()
     assert samples(metrics)["authentication_duration_seconds_count"]["accepted",] == 0
     metrics.observe_authentication(True, 0.7)
     assert samples(metrics)["authentication_duration_seconds_bucket"]["1.0", "accepted"] == 1
@@ -150,7 +160,8 @@ def test_samples_can_come_from_somebody_else() -> None:
 @pytest.mark.parametrize("topic", ['quote"', "back\\slash", "line\nend", "täglich", "x" * 255, "{}", "# HELP"])
 def test_names_of_topics_cannot_break_the_text(topic: str) -> None:
     metrics = full(topic_counts=lambda limit: [(topic, 3, 4)])
-    for text, read in ((metrics.expose(), parse), (metrics.expose(openmetrics=True), parse_openmetrics)):
+    snapshot = metrics.snapshot()
+    for text, read in ((snapshot.text(), parse), (snapshot.text(openmetrics=True), parse_openmetrics)):
         served = {family.name: family for family in read(text.decode())}
         assert topic[:128] in {each.labels["topic"] for each in served["active_subscriptions"].samples}
 

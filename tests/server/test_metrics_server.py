@@ -22,7 +22,7 @@ from realtime_communication.config.schema import Config
 from realtime_communication.config.watching import CustomMetric, Monitoring
 from realtime_communication.errors import EnvironmentFault
 from realtime_communication.http.services import Services
-from realtime_communication.observability.metrics import Metrics
+from realtime_communication.observability.metrics import Metrics, Snapshot
 from realtime_communication.server import metrics_server
 from realtime_communication.server.listening import open_listeners
 from realtime_communication.server.metrics_server import MetricsServer, accepts_gzip, open_metrics_listeners
@@ -189,7 +189,7 @@ class TestBounds:
     def test_who_does_not_read_is_cut_off_and_holds_up_nobody(self, run, monkeypatch):
         monkeypatch.setattr(metrics_server, "MAX_SCRAPE_SECS", 0.5)
         huge = 32 << 20  # more than the buffers of a socket take
-        monkeypatch.setattr(Metrics, "expose", lambda self, **_: b"x" * huge)
+        monkeypatch.setattr(Snapshot, "text", lambda self, **_: b"x" * huge)
         port = run().port
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -242,6 +242,14 @@ class TestUpdates:
         running = run(queued=lambda: next(asked))
         running.reload(update_interval_secs=0.05)
         assert scrape_until(running.port, lambda found: found.value("queued_messages") >= 2)
+
+    def test_a_figure_that_cannot_be_had_stops_nothing(self, run, caplog):
+        running = run(interval=0.05, queued=lambda: 1 // 0)
+        deadline = time.monotonic() + 10
+        while len(caplog.records) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert {record.exc_info[0] for record in caplog.records} == {ZeroDivisionError}
+        assert scrape(running.port).value("connections") == 1
 
     def test_the_lag_of_the_loop(self, run, monkeypatch):
         noted = []

@@ -71,6 +71,7 @@ MESSAGES: Final = (
     _counter("messages_lagged", "lagged", "Messages skipped for a slow consumer, to be caught up from the cache"),
     _counter("messages_caught_up", "caught_up", "Messages given from the cache to a consumer that had lagged"),
     _counter("messages_untranscoded", "untranscoded", "Deliveries left out because the encodings differ"),
+    _counter("samples_lost", "samples_lost", "Publications whose latency nobody took before newer ones came"),
     MetricRow("queued_messages", "gauge", "Messages that wait in the mailboxes of all connections", taken=True),
     _counter("received_bytes", "bytes_received", "Bytes read from clients"),
     _counter("sent_bytes", "bytes_sent", "Bytes written to clients"),
@@ -137,7 +138,7 @@ DEPENDENCIES: Final = (
 
 SERVER: Final = (
     MetricRow("build_info", "gauge", "Always 1; the labels tell what runs", ("version", "node_id", "profile")),
-    MetricRow("draining", "gauge", "1 from the signal to stop on"),
+    MetricRow("draining", "gauge", "1 while the server takes no new connections because it is about to end"),
     MetricRow("service_up", "gauge", "1 while a service of the server runs", ("service",)),
     MetricRow("service_restarts", "counter", "Starts of a service after a crash", ("service",)),
     MetricRow("event_loop_lag_seconds", "gauge", "Longest delay of the event loop in the last interval", taken=True),

@@ -23,6 +23,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+from realtime_communication._core.hub.pending import Pending
 from realtime_communication.config.watching import Monitoring
 from realtime_communication.observability.catalogue import CUT_REASONS, ROWS
 from realtime_communication.observability.custom_metrics import CustomMetrics
@@ -45,8 +46,26 @@ _HTTP, _AUTHENTICATION = "http_request_duration_seconds", "authentication_durati
 _Call = TypeVar("_Call", bound=Callable[..., object])
 
 
+class Snapshot:
+    """The metrics of one moment, in a registry of their own: the default one of the library belongs to the process."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def collect(self) -> Sequence[Metric]:
+        """What `prometheus_client` asks its collectors."""
+        return self._families
+
+    def text(self, *, openmetrics: bool = False) -> bytes:
+        """OpenMetrics 1.0, or the older form of Prometheus."""
+        encode = generate_openmetrics if openmetrics else generate_latest
+        return encode(self._registry)
+
+
 class Metrics:
-    """Every metric of this process. Registers itself as a collector of a registry of its own."""
+    """Every metric of this process."""
 
     def __init__(self, monitoring: Monitoring, sources: Sources) -> None:
         prometheus = monitoring.prometheus
@@ -61,8 +80,6 @@ class Metrics:
         self._process: ProcessReading | None = None
         self._queued = 0
         self._lag = self._longest_lag = 0.0
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
     @property
     def wants_samples(self) -> bool:
@@ -81,13 +98,13 @@ class Metrics:
     def timed_authentication(self, check: _Call) -> _Call:
         """`check`, which answers with an identity, a refusal (a tuple) or None for no credentials, and its time taken.
 
-        An answer that comes later (an awaitable) is left to whoever waits for it.
+        An answer that comes later (a Pending, an awaitable) is for `observe_authentication`, by whoever waits for it.
         """
 
         def timed(*arguments: object) -> object:
             started = time.perf_counter()
             answer = check(*arguments)
-            if answer is not None and not inspect.isawaitable(answer):
+            if answer is not None and not isinstance(answer, Pending) and not inspect.isawaitable(answer):
                 self.observe_authentication(not isinstance(answer, tuple), time.perf_counter() - started)
             return answer
 
@@ -109,13 +126,12 @@ class Metrics:
         self._lag, self._longest_lag = self._longest_lag, 0.0
         self._custom.update(sources)
 
-    def expose(self, *, openmetrics: bool = False) -> bytes:
-        """All metrics as text: OpenMetrics 1.0, or the older form of Prometheus."""
-        encode = generate_openmetrics if openmetrics else generate_latest
-        return encode(self._registry)
+    def snapshot(self) -> Snapshot:
+        """All metrics as they are now. Their text can be made in another thread, which takes longer than this."""
+        return Snapshot(list(self.collect()))
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric that has something to tell, as `prometheus_client` asks its collectors."""
+        """Every metric that has something to tell."""
         stats = self._sources.stats()
         for row in _STAT_ROWS:
             if row.stat in stats:

@@ -2,7 +2,7 @@
 
 Rules: nothing here touches the main port, and nobody who is slow or many can hold up the loop or take memory. A
 connection carries one scrape and lives at most MAX_SCRAPE_SECS, there are at most MAX_SCRAPERS of them, and the answer
-is made in one piece from what is in memory.
+is made from what is in memory, its text in a thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from realtime_communication.http.answers import SERVER_NAME, response_of
 from realtime_communication.http.connection import HttpConnection
 from realtime_communication.http.services import Services
 from realtime_communication.observability.logs import get_logger
-from realtime_communication.observability.metrics import OPENMETRICS, TEXT, Metrics
+from realtime_communication.observability.metrics import OPENMETRICS, TEXT, Metrics, Snapshot
 from realtime_communication.server.listening import UNIX_PREFIX, Listener, open_listeners
 
 LOCAL_HOST: Final = "127.0.0.1"  # where the metrics are when the server itself has no network address
@@ -131,11 +131,12 @@ class MetricsServer:
 
     async def _scrape(self, request: web.Request) -> web.Response:
         openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "").lower()
-        body = self._metrics.expose(openmetrics=openmetrics)
+        packed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
         headers = {"Content-Type": OPENMETRICS if openmetrics else TEXT, "Vary": "Accept, Accept-Encoding"}
-        if accepts_gzip(request.headers.get("Accept-Encoding", "")):
-            body = gzip.compress(body, GZIP_LEVEL, mtime=0)
+        if packed:
             headers["Content-Encoding"] = "gzip"
+        # With every label there can be, the text is half a megabyte, which no message should wait for.
+        body = await asyncio.to_thread(_encode, self._metrics.snapshot(), openmetrics=openmetrics, packed=packed)
         return web.Response(body=body, headers=headers)
 
 
@@ -178,6 +179,11 @@ def accepts_gzip(accepted: str) -> bool:
         if coding.strip() in ("gzip", "x-gzip"):
             return parameters.strip().removeprefix("q=").strip("0. ") != "" or not parameters.strip()
     return False
+
+
+def _encode(snapshot: Snapshot, *, openmetrics: bool, packed: bool) -> bytes:
+    text = snapshot.text(openmetrics=openmetrics)
+    return gzip.compress(text, GZIP_LEVEL, mtime=0) if packed else text
 
 
 @web.middleware
