@@ -41,6 +41,7 @@ cdef class TlsConnection(Driver):
     cdef bytes unsent            # one record, or what the handshake says, that the socket did not take yet; None
     cdef Py_ssize_t unsent_at    # bytes of it that have left
     cdef uint32_t shaken         # bytes received for the handshake
+    cdef uint32_t replied        # bytes that TLS said by itself after it
     cdef uint8_t state           # TlsState
     cdef bint notified           # our close_notify is sealed
 
@@ -49,7 +50,8 @@ cdef class TlsConnection(Driver):
 
     cdef int take(self, Session* session, size_t size) except -1
     cdef int begin(self) except -1
-    cdef bint shake(self, Session* session) except -1
+    cdef int shake(self) except -1
+    cdef int limit_replies(self, uint32_t size) except -1
     cdef bint decrypt(self, size_t* filled, size_t most) except -1
     cdef void end(self, Session* session) noexcept
     cdef void fail(self, Session* session, object error) noexcept

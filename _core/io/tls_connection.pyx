@@ -21,7 +21,7 @@ from realtime_communication._core.hub.session cimport (
     SESSION_LINGER,
     Session,
 )
-from realtime_communication._core.io.socket_driver cimport RECEIVE_BYTES, WRITES, SocketDriver
+from realtime_communication._core.io.socket_driver cimport WRITES, SocketDriver
 
 cdef extern from "<sys/socket.h>" nogil:
     enum: MSG_NOSIGNAL
@@ -30,12 +30,17 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     RECORD_BYTES = 16384         # most that one TLS record carries (RFC 8446 section 5.1)
+    # Received at a time. It bounds how long one peer can hold up the others: new keys (RFC 8446 section 4.6.3) are
+    # asked for in 27 bytes and cost some 14 µs.
+    TAKE_BYTES = 16384
     PIECE_BYTES = 8192           # fed to the incoming BIO at a time: a BIO never gives back what it once grew to
     # Bytes are received behind so much room and decrypted to the buffer's start. More than a record that had been
     # received in part before, so the one never reaches the other.
     ROOM_BYTES = 20480
     HANDSHAKE_BYTES = 65536      # most that a peer may send before it is through
-    BACKLOG_BYTES = 16384        # answers to key updates that may wait for a peer that reads nothing
+    # Most that TLS says by itself after the handshake: answers to some 150 updates of keys. One is due after millions
+    # of records; a peer that asks for so many wants to keep the server busy.
+    REPLY_BYTES = 4096
 
 cdef object MemoryBIO = ssl.MemoryBIO
 cdef object SSLWantReadError = ssl.SSLWantReadError
@@ -76,7 +81,7 @@ cdef class TlsConnection(Driver):
         cdef ssize_t size
         if session.flags & FLAG_RESUME:
             return               # its older input comes first, in this turn still
-        size = recv(session.fd, self.sockets.buffer + ROOM_BYTES, RECEIVE_BYTES - ROOM_BYTES, 0)
+        size = recv(session.fd, self.sockets.buffer + ROOM_BYTES, TAKE_BYTES, 0)
         if size > 0:
             try:
                 self.take(session, <size_t> size)
@@ -92,7 +97,7 @@ cdef class TlsConnection(Driver):
         cdef Hub hub = self.sockets.hub
         cdef uint8_t* buffer = self.sockets.buffer
         cdef size_t at = 0, piece, filled = 0
-        cdef bint ended = False
+        cdef bint ended = False, open = False
         if self.state == TLS_FRESH:
             # A TLS record starts with its type, 22 for a handshake (RFC 8446 section 5.1); HTTP with a letter.
             if 65 <= buffer[ROOM_BYTES] & 0xDF <= 90:
@@ -107,17 +112,19 @@ cdef class TlsConnection(Driver):
             piece = min(size - at, <size_t> PIECE_BYTES)
             self.incoming.write(PyMemoryView_FromMemory(<char*> buffer + ROOM_BYTES + at, piece, PyBUF_READ))
             at += piece
-            if self.state == TLS_HANDSHAKE:
+            open = self.state == TLS_OPEN
+            if not open:
                 self.shaken += <uint32_t> piece
-                if not self.shake(session):
-                    continue
-            ended = self.decrypt(&filled, ROOM_BYTES + at)
-        if self.outgoing.pending and session.state != SESSION_DEAD:
-            if self.unsent is not None and self.outgoing.pending > BACKLOG_BYTES:
-                hub.finish(session)
-                return 0
-            hub.flush(session)
-        if filled and session.state != SESSION_DEAD:
+                self.shake()
+            if self.state == TLS_OPEN:
+                ended = self.decrypt(&filled, ROOM_BYTES + at)
+            if self.outgoing.pending:
+                if open:
+                    self.limit_replies(self.outgoing.pending)
+                hub.flush(session)
+                if session.state == SESSION_DEAD:
+                    return 0
+        if filled:
             hub.receive(session, buffer, filled)
         if ended and session.state != SESSION_DEAD:
             self.end(session)
@@ -132,16 +139,23 @@ cdef class TlsConnection(Driver):
         self.state = TLS_HANDSHAKE
         return 0
 
-    cdef bint shake(self, Session* session) except -1:
-        """Goes on with the handshake; whether it is through. Raises ssl.SSLError when it failed."""
+    cdef int shake(self) except -1:
+        """Goes on with the handshake, until TLS_OPEN. Raises ssl.SSLError when it failed."""
         try:
             self.raw.do_handshake()
         except SSLWantReadError:
             if self.shaken > HANDSHAKE_BYTES:
                 raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"a handshake of more than {HANDSHAKE_BYTES} bytes")
-            return False
+            return 0
         self.state = TLS_OPEN
-        return True
+        return 0
+
+    cdef int limit_replies(self, uint32_t size) except -1:
+        """TLS has so many bytes to say by itself: raises ssl.SSLError when it has been asked for too many."""
+        self.replied += size
+        if self.replied > REPLY_BYTES:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "too many updates of keys")
+        return 0
 
     cdef bint decrypt(self, size_t* filled, size_t most) except -1:
         """Appends all there is to the `filled` bytes of the shared buffer; whether the peer has ended its stream."""

@@ -95,6 +95,22 @@ class TestSealed:
         with pytest.raises(ssl.SSLError):
             Sealed(handshake(version)[0]).receive(b"\x17\x03\x03\x00\x20" + bytes(32))
 
+    def test_a_peer_that_asks_for_new_keys_without_end(self):
+        stream, *_ = handshake()
+
+        class Asked:
+            """Answers whatever comes, as OpenSSL answers a KeyUpdate."""
+
+            def read(self, size):
+                stream.outgoing.write(bytes(1000))
+                raise ssl.SSLWantReadError
+
+        sealed = Sealed(TlsStream(Asked(), stream.incoming, stream.outgoing))
+        for _ in range(4):
+            assert sealed.receive(b"x") == b""
+        with pytest.raises(ssl.SSLError, match="too many updates of keys"):
+            sealed.receive(b"x")
+
     def test_what_the_reactor_could_not_send_goes_first(self):
         stream, client, client_in, _ = handshake()
         stream.ssl_object.write(b"first")

@@ -15,10 +15,12 @@ import socket
 import ssl
 from typing import Any, Final, Protocol
 
-RECEIVE_BYTES: Final = 65_536
+RECEIVE_BYTES: Final = 16_384  # at a time: it bounds what the peer can make OpenSSL do in one go
 RECORD_BYTES: Final = 16_384  # most that one TLS record carries (RFC 8446 section 5.1)
 HIGH_WATER: Final = 65_536  # waiting bytes from which on the protocol shall pause, as asyncio's transports have it
-PENDING_BYTES: Final = 65_536  # sealed bytes that may wait; a record is not sealed before the last one has left
+REPLY_BYTES: Final = (
+    4096  # most that TLS says by itself: answers to some 150 updates of keys, which are rare
+)
 SENDS: Final = 64  # records in a row; then the event loop gets its share
 
 
@@ -46,12 +48,13 @@ def last_words(stream: Stream, data: bytes) -> bytes:
 class Sealed:
     """The TLS of one connection, without its socket."""
 
-    __slots__ = ("_incoming", "_outgoing", "ended", "notified", "ssl_object", "unsent")
+    __slots__ = ("_incoming", "_outgoing", "_replied", "ended", "notified", "ssl_object", "unsent")
 
     def __init__(self, stream: Stream) -> None:
         self.ssl_object = stream.ssl_object
         self._incoming = stream.incoming
         self._outgoing = stream.outgoing
+        self._replied = 0  # bytes that TLS said by itself
         self.unsent = memoryview(stream.unsent)  # sealed, and not taken by the socket yet
         self.ended = False  # the peer's close_notify has come
         self.notified = False  # ours is sealed
@@ -61,6 +64,7 @@ class Sealed:
         if self.ended:
             return b""
         self._incoming.write(data)
+        before = self._outgoing.pending
         pieces = []
         try:
             while piece := self.ssl_object.read(RECORD_BYTES):
@@ -70,6 +74,9 @@ class Sealed:
             pass
         except ssl.SSLZeroReturnError:
             self.ended = True
+        self._replied += self._outgoing.pending - before
+        if self._replied > REPLY_BYTES:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "too many updates of keys")
         return b"".join(pieces)
 
     @property
@@ -204,9 +211,7 @@ class TlsTransport(asyncio.Transport):
             return
         if data:
             self._receive(data)
-            if self._writing and self._sealed.pending > PENDING_BYTES:
-                self._lose(None)  # it asks for key updates and reads none of the answers
-            self._flush()
+            self._flush()  # an answer to an update of keys
         else:
             self._end_of_input()
 

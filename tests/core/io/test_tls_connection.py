@@ -316,6 +316,41 @@ class TestRecords:
         assert len(answered) < 9_000
 
 
+class AskedForKeys:
+    """Stands for an ssl.SSLContext whose peers are through; answers all they send as OpenSSL does an update of keys."""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server_side: bool) -> AskedForKeys:
+        self._sslobj = self
+        self.outgoing = outgoing
+        return self
+
+    def do_handshake(self) -> None:
+        pass
+
+    def read(self, size: int, buffer: memoryview) -> int:
+        self.outgoing.write(bytes(1000))
+        raise ssl.SSLWantReadError
+
+    def shutdown(self) -> None:
+        raise ssl.SSLWantReadError
+
+
+def test_a_peer_that_asks_for_new_keys_without_end_is_ended(serve_13: Serve) -> None:
+    running = serve_13(context=AskedForKeys())
+    sock = running.tcp()
+    for number in range(1, 6):  # the first is still of the handshake
+        sock.sendall(b"\x16")
+        answer = b""
+        while len(answer) < 1000:
+            answer += sock.recv(1000)
+        assert running.stats()["sessions"] == 1, number
+    sock.sendall(b"\x16")
+    assert len(rest_of(sock)) == 1000
+    sock.close()
+    running.idle()
+    assert [reason for _, reason in running.tls_failures] == ["too many updates of keys"]
+
+
 class TestEnd:
     def test_close_notify_of_the_peer_is_answered(self, serve: Serve) -> None:
         running = serve()
