@@ -69,6 +69,11 @@ def _problems(tls: Tls, now: datetime.datetime) -> Iterator[tuple[str, str]]:
     yield from _ciphers(tls)
 
 
+def expires_at(tls: Tls) -> float:
+    """When the first certificate of the chain expires, in seconds since the epoch. Raises ValueError."""
+    return _certificates(_read(tls.cert_file))[0].not_valid_after_utc.timestamp()
+
+
 def make_context(tls: Tls) -> ssl.SSLContext:
     """The server's TLS context. Raises ValueError or OSError for settings in which `problems` finds something."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

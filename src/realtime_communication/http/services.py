@@ -17,8 +17,8 @@ from realtime_communication.auth.mock_issuer import MockIssuer
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
-from realtime_communication.observability.spans import NO_TRACER, Tracer
 from realtime_communication.observability.metrics import Metrics
+from realtime_communication.observability.spans import NO_TRACER, Tracer
 from realtime_communication.resilience.breaker import Breakers
 
 

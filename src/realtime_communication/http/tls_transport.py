@@ -18,9 +18,7 @@ from typing import Any, Final, Protocol
 RECEIVE_BYTES: Final = 16_384  # at a time: it bounds what the peer can make OpenSSL do in one go
 RECORD_BYTES: Final = 16_384  # most that one TLS record carries (RFC 8446 section 5.1)
 HIGH_WATER: Final = 65_536  # waiting bytes from which on the protocol shall pause, as asyncio's transports have it
-REPLY_BYTES: Final = (
-    4096  # most that TLS says by itself: answers to some 150 updates of keys, which are rare
-)
+REPLY_BYTES: Final = 4096  # most that TLS says by itself: answers to some 150 updates of keys, which are rare
 SENDS: Final = 64  # records in a row; then the event loop gets its share
 
 

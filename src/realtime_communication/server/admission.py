@@ -7,6 +7,7 @@ there yet, the data plane gets a `Pending`, and a task settles it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -35,7 +36,10 @@ class Admission:
             # The chain is looked up for each request: a reload makes another one.
             return services.chain.authenticate_upgrade(headers, query, peer, secure)
 
-        self._authenticate = traced_upgrade(services.tracer, authenticate)
+        metrics = services.metrics
+        self._metrics = metrics
+        timed = authenticate if metrics is None else metrics.timed_authentication(authenticate)
+        self._authenticate = traced_upgrade(services.tracer, timed)
 
     def upgrade(self, headers: Headers, query: bytes, peer: str, secure: bool) -> Any:
         """Whether an upgrade is let in: an Identity, None for one that authenticates later, a refusal, Pending.
@@ -72,18 +76,21 @@ class Admission:
 
     def _later(self, waiting: Awaitable[Any], failed: Any, then: Callable[[Any], None] = lambda found: None) -> Pending:
         pending = Pending()
-        task = asyncio.get_running_loop().create_task(_settle(pending, waiting, failed, then), name="credentials")
+        task = asyncio.get_running_loop().create_task(self._settle(pending, waiting, failed, then), name="credentials")
         self._checking.add(task)
         task.add_done_callback(self._checking.discard)
         return pending
 
-
-async def _settle(pending: Pending, waiting: Awaitable[Any], failed: Any, then: Callable[[Any], None]) -> None:
-    answer = failed
-    try:
-        answer = await waiting
-        then(answer)
-    except Exception:
-        _log.exception("authentication failed by an error of its own")
-    finally:
-        pending.settle(answer)
+    async def _settle(
+        self, pending: Pending, waiting: Awaitable[Any], failed: Any, then: Callable[[Any], None]
+    ) -> None:
+        answer, started = failed, time.perf_counter()
+        try:
+            answer = await waiting
+            then(answer)
+        except Exception:
+            _log.exception("authentication failed by an error of its own")
+        finally:
+            pending.settle(answer)
+        if self._metrics is not None:
+            self._metrics.observe_authentication(isinstance(answer, Identity), time.perf_counter() - started)

@@ -25,8 +25,8 @@ from realtime_communication.broker.broker import Broker
 from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_link import LinkState
 from realtime_communication.broker.shared_revocations import SharedRevocations
-from realtime_communication.broker.shared_state import SharedState
 from realtime_communication.broker.shared_state import Rotation as SharedRotation
+from realtime_communication.broker.shared_state import SharedState
 from realtime_communication.config.schema import Auth, Config
 from realtime_communication.errors import AuthenticationUnavailable, CircuitOpen
 from realtime_communication.resilience.breaker import CircuitBreaker
@@ -113,7 +113,9 @@ class Credentials:
         )
 
     def _apply(self, revocation: shared_revocations.Revocation) -> None:
-        self._revoked.apply(msgspec.to_builtins(revocation) | {"at": int(revocation.at), "until": int(revocation.until)})
+        self._revoked.apply(
+            msgspec.to_builtins(revocation) | {"at": int(revocation.at), "until": int(revocation.until)}
+        )
 
 
 class SharedFamilies:
@@ -163,5 +165,3 @@ async def _until(changed: asyncio.Event, sources: tuple[IssuerKeys, ...]) -> Non
         for task in (*running, waiting):
             task.cancel()
         await asyncio.gather(*running, waiting, return_exceptions=True)
-
-

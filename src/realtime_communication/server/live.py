@@ -63,9 +63,7 @@ class LiveConfiguration:
         secret = current.config.auth.jwt_secret if current.secret_made else None
         try:
             # Files may lie on a disk that takes its time.
-            fresh = await asyncio.to_thread(
-                load, current.words, None, current.directory or Path(), made_secret=secret
-            )
+            fresh = await asyncio.to_thread(load, current.words, None, current.directory or Path(), made_secret=secret)
             merged = merge(self.loaded, fresh)
             self._apply(merged, [*self._parts, *self._at_reload])
         except ConfigurationError as error:

@@ -7,7 +7,7 @@ which they start; `Parts.live` tells every part of a configuration that changes.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from realtime_communication import __version__
@@ -35,7 +35,7 @@ from realtime_communication.server.listening import Listener
 from realtime_communication.server.live import LiveConfiguration
 from realtime_communication.server.metrics_server import MetricsServer
 from realtime_communication.server.samples import SampleFeed
-from realtime_communication.server.tls import FailureLog, certificate_expiry, server_context
+from realtime_communication.server.tls import FailureLog, certificate_end, server_context
 
 LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
 
@@ -61,6 +61,7 @@ class Parts:
         self.live = LiveConfiguration(loaded)
         self.node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
         self.tls_context = server_context(config.security.tls)
+        self.certificate_end = certificate_end(config.security.tls)
         self.tls_failures = FailureLog()
         self.hub = Hub(self.node_id)
         self.hub.configure(core_settings(config))
@@ -90,10 +91,9 @@ class Parts:
             breakers=self.breakers,
             control=self.live,
         )
-        wants_samples = bool(metrics_listeners) and Metrics.asks_for_samples(config.monitoring)
-        self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=LATENCY_SAMPLES if wants_samples else 0.0)
-        if metrics_listeners:
-            self.services.metrics = Metrics(config.monitoring, self._sources())
+        metrics = self.services.metrics = Metrics(config.monitoring, self._sources()) if metrics_listeners else None
+        wanted = LATENCY_SAMPLES if metrics is not None and metrics.wants_samples else 0.0
+        self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted)
         self.admission = Admission(self.services)
         memory = config.performance.memory
         collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
@@ -106,9 +106,8 @@ class Parts:
         ]
         if self.samples.wanted:
             self.tasks.append(Service("samples", self.samples.run))
-        if self.services.metrics is not None:
-            server = MetricsServer(self.services.metrics, metrics_listeners, self.services)
-            self.tasks.append(Service("metrics", server.run))
+        if metrics is not None:
+            self.tasks.append(Service("metrics", MetricsServer(metrics, metrics_listeners, self.services).run))
         self._follow_changes()
 
     def follow(self, reactor: Reactor) -> None:
@@ -117,9 +116,21 @@ class Parts:
         def certificates(config: Config) -> Callable[[], None]:
             tls = config.security.tls
             context = server_context(tls) if self.tls_context is not None else None
-            return lambda: reactor.set_context(context) if context is not None else None
+
+            def renew() -> None:
+                if context is not None:
+                    reactor.set_context(context)
+                    self.certificate_end = certificate_end(tls)
+
+            return renew
 
         self.live.add(certificates, only_at_reload=True)
+
+    def forget_secrets(self) -> None:
+        """Put out of use the earlier signing secrets whose tokens have expired."""
+        end = self.credentials.earliest_end
+        if end is not None and end <= self.services.clock():
+            self._change_credentials(self.live.config)()
 
     # What a changed configuration changes
 
@@ -162,7 +173,7 @@ class Parts:
 
     # What the parts tell of themselves
 
-    def _checks(self) -> dict[str, Callable[[], object]]:
+    def _checks(self) -> dict[str, Callable[[], Awaitable[Check]]]:
         checks = {"services": self._check_services, "log": _check_log}
         return checks if self.broker.link is None else {**checks, "redis": self._check_redis}
 
@@ -187,13 +198,13 @@ class Parts:
             draining=lambda: services.draining,
             queued=hub.queued,
             topic_counts=hub.topic_counts,
-            take_samples=self.samples.take,
+            take_samples=lambda: self.samples.take(),
             services=self._states,
             breakers=self._breaker_statuses,
             breaker_transitions=self._breaker_transitions,
             dropped_log_lines=logs.dropped_lines,
             last_reload=self._last_reload,
-            certificate_expiry=lambda: certificate_expiry(services.config.security.tls),
+            certificate_expiry=lambda: self.certificate_end,
             redis=self._redis_reading if self.broker.link is not None else None,
         )
 

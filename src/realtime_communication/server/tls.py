@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from realtime_communication._core.io.reactor import Reactor
-from realtime_communication.config.certificates import make_context, problems
+from realtime_communication.config.certificates import expires_at, make_context, problems
 from realtime_communication.config.protection import Tls
 from realtime_communication.errors import EnvironmentFault
 from realtime_communication.observability.logs import get_logger
@@ -38,14 +37,9 @@ def server_context(tls: Tls) -> ssl.SSLContext | None:
         raise EnvironmentFault(f"security.tls: the certificate cannot be used: {_reason(error)}") from None
 
 
-def renew_certificates(reactor: Reactor, tls: Tls) -> None:
-    """Let new connections of `reactor` use what the files of `tls` hold now; live ones keep what they have.
-
-    Raises EnvironmentFault as `server_context` does; nothing has changed then. TLS is neither switched on nor off.
-    """
-    context = server_context(tls)
-    if context is not None:
-        reactor.set_context(context)
+def certificate_end(tls: Tls) -> float | None:
+    """When the certificate that `server_context` loads expires (seconds since the epoch), None when TLS is off."""
+    return expires_at(tls) if tls.enabled else None
 
 
 class FailureLog:
