@@ -327,9 +327,9 @@ cdef class Reactor(SocketDriver):
         if connection.state >= TLS_OPEN:
             connection.receive(session)
         elif self.shaken_ns < HANDSHAKES_NS:
-            began = clock_ns()
+            began = clock_ns(CLOCK_MONOTONIC)
             connection.receive(session)
-            self.shaken_ns += clock_ns() - began
+            self.shaken_ns += clock_ns(CLOCK_MONOTONIC) - began
 
     # --- writing
 

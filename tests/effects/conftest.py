@@ -75,8 +75,14 @@ class Running:
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(10)
 
+    def reload(self, settings=None):
+        """Read the configuration again, with `settings` in place of the ones so far; whether that worked."""
+        if settings is not None:
+            self.loaded.files[0].write_text(toml(merged(BASE, settings)))
+        return asyncio.run_coroutine_threadsafe(self.worker.parts.live.reload(), self._loop).result(10)
+
     def stats(self):
-        return self.ask(self.worker._hub.stats)
+        return self.ask(self.worker.parts.hub.stats)
 
     def stop(self, *, at_once=True):
         if self._thread.is_alive():

@@ -132,7 +132,7 @@ class TestCustomClaims:
 
 def test_revoking_closes_live_connections(serve):
     running = serve()
-    hub = running.worker._hub
+    hub = running.worker.parts.hub
     now = int(time.time())
     phone, desk, other = (
         running.raw(authorization="Bearer " + token(user, session_id=login))

@@ -56,7 +56,7 @@ class TestOnAndOff:
             pass
         assert health(running)["metrics_port"] is None
         assert "metrics" not in [state.name for state in services(running)]
-        assert running.worker._services.metrics is None, "no middleware without it"
+        assert running.worker.parts.services.metrics is None, "no middleware without it"
 
     def test_on(self, metrics):
         running = metrics({"enabled": True}, logging={"enable_metrics": True})
@@ -174,7 +174,7 @@ def test_what_happens_is_counted(metrics):
     assert found.value("requests_total") == 4
     assert found.value("authentication_duration_seconds_count", outcome="accepted") == 2
     assert found.value("http_request_duration_seconds_count", route="/health", status="2xx") == 1
-    assert found.value("build_info", profile="test", node_id=running.worker._services.node_id) == 1
+    assert found.value("build_info", profile="test", node_id=running.worker.parts.services.node_id) == 1
 
 
 def test_no_secret_and_no_user_is_told(metrics):
@@ -238,14 +238,14 @@ class TestCustomMetrics:
             running = metrics({"update_interval_secs": 3600}, custom)
             with running.peer() as peer:
                 peer.ok("Broadcast", topic="room", payload=1)
-            assert len(running.ask(running.worker._hub.take_samples)) == taken
+            assert len(running.ask(running.worker.parts.hub.take_samples)) == taken
 
     def test_many_topics_have_few_labels(self, metrics):
         running = metrics(OFTEN, [{"name": "active_subscriptions", "type": "gauge", "labels": ["topic"]}])
         with running.peer() as peer:
             for number in range(300):
                 peer.ok("Subscribe", topic=f"room:{number}")
-            running.ask(running.worker._services.metrics.update)
+            running.ask(running.worker.parts.services.metrics.update)
             counts = scrape(running.metrics_port).values("active_subscriptions", "topic")
         assert len(counts) == 100 + 1
         assert sum(counts.values()) == 300 and counts["other"] == 200

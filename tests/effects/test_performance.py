@@ -154,7 +154,7 @@ def test_gc_interval(serve, collections):
     often = collections(2)  # one at the start
     serve({"performance": {"memory": {"gc_interval_secs": 1}}})
     assert often.reached.wait(20)
-    assert not serve({}).worker._collector.is_due(collector.time.monotonic())
+    assert not serve({}).worker.parts.collector.is_due(collector.time.monotonic())
 
 
 def test_gc_threshold(serve, collections, monkeypatch):

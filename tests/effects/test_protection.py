@@ -234,7 +234,7 @@ class TestWrongCredentials:
     def test_too_many_of_one_client(self, serve):
         # Faster than they come back, on any machine: five times what is allowed.
         running = serve({"security": PROXIED, "rate_limiting": {"enabled": True}})
-        running.worker._services.attempts._rate = 0.001
+        running.worker.parts.services.attempts._rate = 0.001
         client = {"X-Forwarded-For": "203.0.113.1"}
         statuses = [upgraded(running, client, authorization="Bearer wrong").status for _ in range(30)]
         statuses += [ask(running, "GET", "/api/topics", client | {"X-API-Key": "wrong"})[0] for _ in range(12)]

@@ -5,11 +5,9 @@ import json
 import socket
 import ssl
 
-import msgspec
 import pytest
 
-from realtime_communication.errors import ConfigurationError, EnvironmentFault
-from realtime_communication.server.tls import renew_certificates
+from realtime_communication.errors import ConfigurationError
 from serving.certificates import DAY, Authority, shared_authority, shared_server
 from serving.peer import Peer
 from serving.processes import free_port
@@ -177,7 +175,7 @@ class TestRenewal:
             renewed = authority.issue("second")
             for old, new in zip(pair, renewed, strict=True):
                 old.write_bytes(new.read_bytes())
-            running.ask(lambda: renew_certificates(running.worker._reactor, running.loaded.config.security.tls))
+            assert running.reload()
             sock = connect(running, authority.client_context())
             assert sock.tls.getpeercert()["subject"] == ((("commonName", "second"),),)
             sock.close()
@@ -187,15 +185,14 @@ class TestRenewal:
         pair = authority.issue("broken")
         running = serve_tls(pair)
         pair.key_file.write_text("nonsense")
-        tls = running.loaded.config.security.tls
-        with pytest.raises(EnvironmentFault, match="key_file"):
-            running.ask(lambda: renew_certificates(running.worker._reactor, tls))
+        assert not running.reload()
         connect(running, authority.client_context()).close()
 
     def test_other_rules_for_new_connections(self, serve_tls, authority):
         running = serve_tls()
-        tls = msgspec.structs.replace(running.loaded.config.security.tls, min_version="1.3")
-        running.ask(lambda: renew_certificates(running.worker._reactor, tls))
+        tls = running.loaded.config.security.tls
+        files = {"cert_file": tls.cert_file, "key_file": tls.key_file}
+        assert running.reload({"security": {"tls": files | {"enabled": True, "min_version": "1.3"}}})
         context = authority.client_context()
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         assert refused(running, context) == "tlsv1 alert protocol version"

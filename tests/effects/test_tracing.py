@@ -84,7 +84,7 @@ class TestEnabled:
         with running.peer("alice"):
             pass
         running.stop()
-        assert not running.worker._tracer.enabled
+        assert not running.worker.parts.tracer.enabled
         assert collector.spans == []
 
 
@@ -103,7 +103,7 @@ def test_service_name(serve, collector):
     (span,) = collector.named("GET /health")
     assert span.resource["service.name"] == "chat of the tests"
     assert span.resource["service.version"] == __version__
-    assert span.resource["service.instance.id"] == running.worker._services.node_id
+    assert span.resource["service.instance.id"] == running.worker.parts.services.node_id
 
 
 class TestSamplingRate:
@@ -133,8 +133,8 @@ class TestSamplingRate:
         running = serve(traced(collector.endpoint, sampling_rate=0.5))
         now = time.time_ns()
         samples = [("Broadcast", "room:42", now, 1_000_000)] * 400
-        running.ask(lambda: running.worker._tracer.record_samples(samples, 1.0))
-        running.ask(lambda: running.worker._tracer.record_samples([("DirectMessage", "@bob", now, 5)], 0.5))
+        running.ask(lambda: running.worker.parts.tracer.record_samples(samples, 1.0))
+        running.ask(lambda: running.worker.parts.tracer.record_samples([("DirectMessage", "@bob", now, 5)], 0.5))
         running.stop()
         published = collector.named("publish")
         direct = [span for span in published if span.attributes["rtc.message.type"] == "DirectMessage"]
@@ -221,7 +221,7 @@ class TestCollectorAway:
         collector.stuck.clear()
         running = serve(traced(collector.endpoint))
         now = time.time_ns()
-        running.ask(lambda: running.worker._tracer.record_samples([("Broadcast", "t", now, 1)] * 50_000, 1.0))
+        running.ask(lambda: running.worker.parts.tracer.record_samples([("Broadcast", "t", now, 1)] * 50_000, 1.0))
         assert get(running.port).status == 200
         collector.stuck.set()
         running.stop()
@@ -277,7 +277,7 @@ def test_log_lines_carry_the_trace_and_so_does_the_answer():
 
 def test_work_within_a_request_joins_its_trace(serve, collector):
     running = serve(traced(collector.endpoint))
-    tracer = running.worker._tracer
+    tracer = running.worker.parts.tracer
 
     async def work():
         with tracer.request_span("outer", None):

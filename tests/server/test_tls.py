@@ -3,20 +3,13 @@
 import ssl
 
 import pytest
+from cryptography import x509
 
 from realtime_communication.config.protection import Tls
 from realtime_communication.errors import EnvironmentFault
 from realtime_communication.server import tls as tls_module
-from realtime_communication.server.tls import LOGGED_EACH_SECOND, FailureLog, renew_certificates, server_context
+from realtime_communication.server.tls import LOGGED_EACH_SECOND, FailureLog, certificate_end, server_context
 from serving.certificates import Authority
-
-
-class RecordingReactor:
-    def __init__(self):
-        self.contexts = []
-
-    def set_context(self, context):
-        self.contexts.append(context)
 
 
 @pytest.fixture
@@ -58,20 +51,11 @@ def test_what_openssl_refuses_is_a_fault_of_the_environment(authority, monkeypat
         server_context(section(authority.issue()))
 
 
-def test_renewal(authority):
-    reactor = RecordingReactor()
-    renew_certificates(reactor, section(authority.issue()))
-    assert [type(context) for context in reactor.contexts] == [ssl.SSLContext]
-
-
-def test_a_renewal_that_fails_changes_nothing(authority):
-    reactor = RecordingReactor()
+def test_when_the_certificate_ends(authority):
     pair = authority.issue()
-    pair.cert_file.write_text("nonsense")
-    with pytest.raises(EnvironmentFault, match=r"security\.tls\.cert_file must hold a certificate"):
-        renew_certificates(reactor, section(pair))
-    renew_certificates(reactor, Tls())
-    assert reactor.contexts == []
+    leaf = x509.load_pem_x509_certificates(pair.cert_file.read_bytes())[0]
+    assert certificate_end(section(pair)) == leaf.not_valid_after_utc.timestamp()
+    assert certificate_end(Tls()) is None
 
 
 class TestFailureLog:

@@ -21,7 +21,7 @@ from realtime_communication.http.services import Check, Services
 from realtime_communication.observability import logs
 from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.process import resident_bytes
-from realtime_communication.observability.sources import RedisReading, ReloadReading, Sources
+from realtime_communication.observability.sources import RedisReading, ReloadReading, Sample, Sources
 from realtime_communication.observability.tracing import tracer_of
 from realtime_communication.resilience.breaker import Breakers, BreakerStatus
 from realtime_communication.resilience.breaker_events import BreakerEvents
@@ -96,13 +96,13 @@ class Parts:
         self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted)
         self.admission = Admission(self.services)
         memory = config.performance.memory
-        collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
+        self.collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
         self.tasks = [
             *self.broker.services,
             Service("revocations", self.credentials.shared.run),
             Service("issuer keys", self.credentials.run_keys),
             Service("webhooks", self.webhooks.run),
-            Service("garbage collector", collector.run),
+            Service("garbage collector", self.collector.run),
         ]
         if self.samples.wanted:
             self.tasks.append(Service("samples", self.samples.run))
@@ -174,7 +174,7 @@ class Parts:
     # What the parts tell of themselves
 
     def _checks(self) -> dict[str, Callable[[], Awaitable[Check]]]:
-        checks = {"services": self._check_services, "log": _check_log}
+        checks: dict[str, Callable[[], Awaitable[Check]]] = {"services": self._check_services, "log": _check_log}
         return checks if self.broker.link is None else {**checks, "redis": self._check_redis}
 
     async def _check_services(self) -> Check:
@@ -198,7 +198,7 @@ class Parts:
             draining=lambda: services.draining,
             queued=hub.queued,
             topic_counts=hub.topic_counts,
-            take_samples=lambda: self.samples.take(),
+            take_samples=self._take_samples,
             services=self._states,
             breakers=self._breaker_statuses,
             breaker_transitions=self._breaker_transitions,
@@ -207,6 +207,9 @@ class Parts:
             certificate_expiry=lambda: self.certificate_end,
             redis=self._redis_reading if self.broker.link is not None else None,
         )
+
+    def _take_samples(self) -> list[Sample]:
+        return self.samples.take()
 
     def _breaker_statuses(self) -> list[BreakerStatus]:
         return self.breakers.statuses() if self.services.config.circuit_breaker.events.emit_metrics else []
