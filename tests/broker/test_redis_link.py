@@ -6,12 +6,14 @@ import pytest
 
 from broker.conftest import down, running, until
 from realtime_communication.broker.redis_errors import RedisFailed
-from realtime_communication.broker.redis_link import LinkState, RedisLink, Script
+from realtime_communication.broker.redis_link import LinkState, Script
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.resilience.breaker import Breakers, BreakerState
 from serving.processes import free_port
 from serving.proxy import Proxy, scenario
 from serving.redis import RedisServer
+
+COUNT = Script("return redis.call('INCR', KEYS[1])")
 
 
 @pytest.fixture
@@ -20,13 +22,351 @@ def own_server():
         yield server
 
 
+async def refused(command):
+    """The code with which a command fails."""
+    with pytest.raises(RedisFailed) as caught:
+        await command
+    return caught.value.reply
+
+
 @scenario
 async def test_up_and_commands(redis_server, link_to):
     link = link_to(url=redis_server.url)
-    assert link.health()[1]["state"] == "connecting"
+    assert link.health() == (
+        False,
+        {
+            "state": "connecting",
+            "topology": "single",
+            "latency_ms": None,
+            "last_error": None,
+            "buffered_events": 0,
+        },
+    )
     async with running(link):
         assert await link.joined() == 1
         assert await link.execute("SET", link.key("a"), "b") is True
         assert await link.execute("GET", "rtc:a") == b"b"
         ok, detail = link.health()
         assert (ok, detail["state"], detail["topology"], detail["last_error"]) == (True, "up", "single", None)
+
+
+@scenario
+async def test_a_socket_and_a_password(link_to):
+    with RedisServer(requirepass="hush hush") as server:
+        link = link_to(url=f"unix://{server.socket}?password=hush%20hush")
+        async with running(link):
+            await link.joined()
+            assert await link.execute("PING") is True
+
+
+@scenario
+async def test_what_is_published_is_handed_on(redis_server, link_to):
+    link, got = link_to(url=redis_server.url), []
+    link.listen(link.key("news"), got.append)
+    async with running(link):
+        await link.joined()
+        assert redis_server.client.publish("rtc:news", b"\x00one") == 1
+        redis_server.client.publish("rtc:other", b"no")
+        await link.publish_once(link.key("news"), b"two")
+        await until(lambda: len(got) == 2)
+        assert got == [b"\x00one", b"two"]
+
+
+@scenario
+async def test_a_flood_of_messages_lets_others_have_their_turn(redis_server, link_to):
+    link, got = link_to(url=redis_server.url), []
+    link.listen(link.key("news"), got.append)
+    async with running(link):
+        await link.joined()
+        with redis_server.client.pipeline(transaction=False) as pipeline:
+            for number in range(5000):
+                pipeline.publish("rtc:news", b"%d" % number)
+            pipeline.execute()
+        turns = 0
+        while len(got) < 5000:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 10
+        assert got == [b"%d" % number for number in range(5000)]
+
+
+@scenario
+async def test_down_at_start_and_then_there(link_to, caplog):
+    port = free_port()
+    link = link_to(url=f"redis://alice:hush@127.0.0.1:{port}")
+    async with running(link):
+        await down(link)
+        assert link.health()[1]["last_error"] == "CONNECT"
+        assert await refused(link.execute("PING")) == "CONNECT"
+        await until(lambda: link.errors["CONNECT"] > 3)
+        with RedisServer(port=port) as server:
+            server.client.acl_setuser("alice", enabled=True, passwords=["+hush"], categories=["+@all"], keys=["*"])
+            server.client.acl_setuser("alice", channels=["*"])
+            await link.joined()
+    lines = [record.getMessage() for record in caplog.records if "Redis link is" in record.getMessage()]
+    assert lines == ["Redis link is down", "Redis link is up"]
+    assert "hush" not in str([vars(record) for record in caplog.records])
+
+
+@scenario
+async def test_dies_and_is_back(own_server, link_to):
+    link, got = link_to(url=own_server.url), []
+    link.listen(link.key("news"), got.append)
+    async with running(link):
+        await link.joined()
+        own_server.kill()
+        await down(link)
+        assert link.health()[0] is False
+        own_server.start(ready=False)
+        assert await link.joined(1) == 2
+        await link.publish_once(link.key("news"), b"again")
+        await until(lambda: got == [b"again"])
+
+
+@scenario
+async def test_a_stalled_link_is_found_out_and_made_anew(redis_server, link_to):
+    async with Proxy(redis_server.port) as proxy:
+        link = link_to(url=f"redis://127.0.0.1:{proxy.port}", response_timeout_ms=100, times={"probe_secs": 0.05})
+        async with running(link):
+            await link.joined()
+            proxy.stall()
+            await down(link)
+            assert link.last_error == "TIMEOUT"
+            proxy.flow()
+            assert await link.joined(1) == 2
+
+
+class DeafProxy(Proxy):
+    """What Redis sends on a connection that subscribes gets lost, once `deaf` is set."""
+
+    deaf = False
+
+    async def _pipe(self, reader, writer):
+        subscribes = False
+        while data := await reader.read(65536):
+            subscribes = subscribes or b"SUBSCRIBE" in data or b"subscribe" in data
+            if subscribes and self.deaf:
+                continue
+            writer.write(data)
+            await writer.drain()
+        writer.transport.abort()
+
+
+@scenario
+async def test_a_subscription_that_only_looks_alive_is_found_out(redis_server, link_to):
+    async with DeafProxy(redis_server.port) as proxy:
+        link = link_to(url=f"redis://127.0.0.1:{proxy.port}", times={"probe_secs": 0.02, "probe_back_secs": 0.2})
+        async with running(link):
+            await link.joined()
+            proxy.deaf = True
+            await down(link)
+            proxy.deaf = False
+            assert await link.joined(1) == 2
+            await link.execute("PING")
+
+
+@scenario
+async def test_a_demoted_master_is_left(own_server, link_to):
+    link = link_to(url=own_server.url, times={"probe_secs": 0.05}, retry_attempts=0)
+    async with running(link):
+        await link.joined()
+        own_server.client.replicaof("127.0.0.1", free_port())
+        await down(link)
+        assert link.last_error == "READONLY"
+        assert await refused(link.execute("SET", "a", "b")) == "READONLY"
+        own_server.client.replicaof("NO", "ONE")
+        await link.joined(1)
+
+
+@scenario
+async def test_a_write_refused_by_a_demoted_master_tears_the_link_at_once(own_server, link_to):
+    link = link_to(url=own_server.url, times={"probe_secs": 3600}, retry_attempts=100, retry_delay_ms=20)
+    async with running(link):
+        await link.joined()
+        own_server.client.replicaof("127.0.0.1", free_port())
+        writing = asyncio.create_task(link.execute("SET", "a", "b"))
+        await down(link)
+        own_server.client.replicaof("NO", "ONE")
+        assert await writing is True
+        await link.joined(1)
+
+
+@scenario
+async def test_loading(link_to):
+    with RedisServer(
+        key_load_delay=2000, loading_process_events_interval_bytes=1024, enable_debug_command="yes"
+    ) as server:
+        for number in range(2000):
+            server.client.set(f"key:{number}", "x" * 100)
+        server.client.save()
+        server.kill()
+        server.start(ready=False)
+        link = link_to(url=server.url)
+        async with running(link):
+            await until(lambda: link.last_error == "LOADING")
+            assert link.state is LinkState.DOWN
+            server.client.config_set("key-load-delay", 0)
+            await link.joined()
+
+
+@scenario
+async def test_no_memory_left(own_server, link_to, caplog):
+    link = link_to(url=own_server.url)
+    async with running(link):
+        await link.joined()
+        own_server.client.config_set("maxmemory", 1)
+        for _ in range(3):
+            assert await refused(link.execute("SET", "a", "b", idempotent=True)) == "OOM"
+        assert link.errors["OOM"] == 3  # no repeats
+        assert link.state is LinkState.UP
+        assert [record.getMessage() for record in caplog.records].count("a Redis command failed") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "reply"), [("redis://127.0.0.1:{}", "NOAUTH"), ("redis://:wrong@127.0.0.1:{}", "WRONGPASS")]
+)
+def test_passwords_that_are_refused(link_to, url, reply, caplog):
+    @scenario
+    async def play():
+        with RedisServer(requirepass="hush") as server:
+            link = link_to(url=url.format(server.port))
+            async with running(link):
+                await down(link)
+                assert link.last_error == reply
+                assert await refused(link.execute("PING")) == reply
+                assert "wrong" not in str([vars(record) for record in caplog.records])
+                server.client.config_set("requirepass", "wrong" if "wrong" in url else "")
+                await link.joined()
+
+    play()
+
+
+@scenario
+async def test_a_script_that_redis_has_forgotten(redis_server, link_to):
+    link = link_to(url=redis_server.url)
+    async with running(link):
+        await link.joined()
+        redis_server.client.script_flush()
+        redis_server.client.delete("rtc:counter")
+        assert [await link.run_script(COUNT, [link.key("counter")], []) for _ in range(2)] == [1, 2]
+        redis_server.client.script_flush()
+        assert await link.run_script(COUNT, [link.key("counter")], []) == 3
+
+
+@scenario
+async def test_busy_with_a_script(own_server, link_to):
+    own_server.client.config_set("busy-reply-threshold", 1)
+    link = link_to(url=own_server.url, retry_attempts=100, response_timeout_ms=2000)
+    async with running(link):
+        await link.joined()
+        forever = asyncio.create_task(asyncio.to_thread(spin, own_server))
+        await until(lambda: link.errors["BUSY"] > 0 or link.state is LinkState.DOWN)
+        setting = asyncio.create_task(link.execute("SET", "a", "b"))
+        await until(lambda: link.errors["BUSY"] > 2)
+        own_server.client.script_kill()
+        assert await setting is True
+        await forever
+
+
+def spin(server):
+    with pytest.raises(Exception, match="killed"):
+        server.client.eval("while true do end", 0)
+
+
+@scenario
+async def test_the_breaker_opens_and_the_link_joins_again_all_the_same(own_server, link_to, redis_config):
+    config = redis_config()
+    breakers = Breakers(config.circuit_breaker)
+    link = link_to(breakers=breakers, url=own_server.url, times={"probe_secs": 0.02})
+    async with running(link):
+        await link.joined()
+        own_server.kill()
+        await until(lambda: breakers["redis"].state is BreakerState.OPEN)
+        with pytest.raises(CircuitOpen):
+            await link.execute("PING")
+        own_server.start(ready=False)
+        await link.joined(1)
+        assert breakers["redis"].state is BreakerState.OPEN
+        with pytest.raises(CircuitOpen):
+            await link.execute("PING")
+
+
+@scenario
+async def test_probes_close_the_breaker_again(own_server, link_to, redis_config):
+    now = [0.0]
+    breakers = Breakers(redis_config().circuit_breaker, clock=lambda: now[0])
+    link = link_to(breakers=breakers, url=own_server.url, times={"probe_secs": 0.02})
+    async with running(link):
+        await link.joined()
+        own_server.kill()
+        await until(lambda: breakers["redis"].state is BreakerState.OPEN)
+        own_server.start(ready=False)
+        await link.joined(1)
+        now[0] += 60
+        await until(lambda: breakers["redis"].state is BreakerState.CLOSED)
+
+
+@scenario
+async def test_mistakes_of_a_command_do_not_open_the_breaker(redis_server, link_to, redis_config):
+    breakers = Breakers(redis_config().circuit_breaker)
+    link = link_to(breakers=breakers, url=redis_server.url)
+    async with running(link):
+        await link.joined()
+        for _ in range(20):
+            assert await refused(link.execute("NO-SUCH-COMMAND", "hush")) == "ERR"
+        assert breakers["redis"].state is BreakerState.CLOSED
+
+
+@scenario
+async def test_a_cancelled_command_takes_its_connection_with_it(redis_server, link_to):
+    async with Proxy(redis_server.port) as proxy:
+        pool = {"max_size": 1}
+        link = link_to(url=f"redis://127.0.0.1:{proxy.port}", pool_size=1, pool=pool, times={"probe_secs": 3600})
+        async with running(link):
+            await link.joined()
+            await link.execute("SET", "mine", "old")
+            proxy.stall()
+            asking = asyncio.create_task(link.execute("GET", "mine"))
+            await until(lambda: redis_server.client.info("commandstats") and asking)
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+            assert asking.cancelled()
+            proxy.flow()
+            for number in range(20):
+                assert await link.execute("ECHO", f"{number}") == b"%d" % number
+
+
+@scenario
+async def test_what_may_have_been_done_is_only_repeated_where_that_is_harmless(redis_server, link_to):
+    async with Proxy(redis_server.port) as proxy:
+        link = link_to(url=f"redis://127.0.0.1:{proxy.port}", response_timeout_ms=100, times={"probe_secs": 3600})
+        async with running(link):
+            await link.joined()
+            redis_server.client.delete("counter")
+            redis_server.client.client_pause(300)
+            assert await refused(link.execute("INCR", "counter")) == "TIMEOUT"
+            redis_server.client.client_unpause()
+            await until(lambda: redis_server.client.get("counter") is not None)
+            assert await link.execute("INCR", "counter") == 2
+            redis_server.client.client_pause(250)
+            assert await link.execute("SET", "counter", "7", idempotent=True) is True
+            assert link.errors["TIMEOUT"] > 1
+
+
+@scenario
+async def test_garbage_for_replies(link_to):
+    async def answer(reader, writer):
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read(100)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    link = link_to(url=f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with running(link):
+        await until(lambda: sum(link.errors.values()) > 3)
+        assert link.state is LinkState.DOWN
+        assert set(link.errors) <= {"GARBAGE", "CONNECT", "LOST"}
+    server.close()
+    await server.wait_closed()

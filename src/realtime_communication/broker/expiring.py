@@ -29,14 +29,14 @@ class ExpiringTable(Generic[K, V]):
     def put(self, key: K, value: V, expires_at: float, now: float) -> None:
         """Add or replace an entry."""
         self._entries[key] = (expires_at, value)
-        heapq.heappush(self._times, (expires_at, key))  # type: ignore[misc]
+        heapq.heappush(self._times, (expires_at, key))
         while self._times and (self._times[0][0] <= now or len(self._entries) > self._max_entries):
             time, first = heapq.heappop(self._times)
             if first in self._entries and self._entries[first][0] == time:
                 del self._entries[first]
         if len(self._times) > 2 * len(self._entries) + _SPARE_TIMES:
             self._times = [(expires, key) for key, (expires, _) in self._entries.items()]
-            heapq.heapify(self._times)  # type: ignore[misc]
+            heapq.heapify(self._times)
 
     def get(self, key: K, now: float) -> V | None:
         """The value of an entry that has not expired."""

@@ -98,7 +98,7 @@ class RedisLink:
         self._topology: Topology = topology_of(config)
         self._listeners: dict[bytes, Callable[[bytes], None]] = {}
         self._stale = asyncio.Event()  # a command found out that the topology is
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: set[asyncio.Future[None]] = set()
         self._logged: dict[str, float] = {}
         # Of this link and no other: two nodes may have one id by mistake, and must not take each other's probes.
         self._probe_channel = self.key(f"probe:{uuid.uuid4().hex}")
@@ -117,8 +117,11 @@ class RedisLink:
         """Wait until the link is up, and has come up more than `after` times; how often it has."""
         while self.state is not LinkState.UP or self.generation <= after:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
         return self.generation
 
     def health(self) -> tuple[bool, dict[str, object]]:
@@ -210,7 +213,7 @@ class RedisLink:
                     raise
                 return subscription
         except Exception as error:
-            raise explain(error) from None
+            raise explain(error) from error
 
     async def _hand_on(self, subscription: AbstractConnection) -> None:
         count = 0
@@ -218,7 +221,7 @@ class RedisLink:
             try:
                 reply = await subscription.read_response(timeout=math.inf)
             except Exception as error:
-                raise explain(error) from None
+                raise explain(error) from error
             if isinstance(reply, list) and len(reply) == 3 and reply[0] == b"message":
                 receive = self._listeners.get(reply[1])
                 if receive is not None:
@@ -243,7 +246,7 @@ class RedisLink:
             await topology.check()
             await topology.maintain()
         except Exception as error:
-            raise explain(error) from None
+            raise explain(error) from error
 
     def _on_probe(self, message: bytes) -> None:
         self._probe_back_at = self._clock()
@@ -264,13 +267,13 @@ class RedisLink:
             return await self._topology.execute(*command)
         except Exception as error:
             failed = explain(error)
-        self._note(failed)
-        if failed.remedy is Remedy.REBUILD:
-            self._stale.set()
-        raise failed
+            self._note(failed)
+            if failed.remedy is Remedy.REBUILD:
+                self._stale.set()
+            raise failed from error
 
     def _delay(self, attempt: int) -> float:
-        """Seconds to wait after the `attempt`-th attempt: twice as long each time, somewhere in the upper half of it."""
+        """Seconds to wait after an attempt, counted from 0: twice as long each time, the last half of it by chance."""
         longest = self._config.retry_delay_ms / 1000 * 2 ** min(attempt, 16)
         return self._uniform(longest / 2, longest)
 
@@ -290,7 +293,6 @@ class RedisLink:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        self._waiters.clear()
 
     def _went_down(self, error: BaseException) -> None:
         failed = explain(error)
@@ -300,8 +302,11 @@ class RedisLink:
             return
         self.state = LinkState.DOWN
         self.latency_ms = None
+        cause = type(failed.__cause__ or error).__name__
         topology = self._topology
-        _log.warning("Redis link is down", topology=topology.kind, address=topology.address, reason=str(failed))
+        _log.warning(
+            "Redis link is down", topology=topology.kind, address=topology.address, reason=str(failed), cause=cause
+        )
 
     async def _renew(self) -> None:
         """A new topology in place of the one that failed."""

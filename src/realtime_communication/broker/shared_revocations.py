@@ -106,18 +106,22 @@ class SharedRevocations:
                 _log.debug("revocations could not be shared yet", reason=str(error))
                 await asyncio.sleep(RETRY_SECS)
                 continue
-            await self._wait(synced_at + self._resync_secs)
+            await self._wait(generation, synced_at + self._resync_secs)
 
-    async def _wait(self, until: float) -> None:
+    async def _wait(self, generation: int, until: float) -> None:
         """Until there is something to save, the link came up anew, or it is time to read the whole set."""
         if self._unsaved:
             return
         self._something.clear()
+        joining = asyncio.ensure_future(self._joined(generation))
+        joining.add_done_callback(lambda done: None if done.cancelled() else self._something.set())
         try:
             async with asyncio.timeout_at(until):
                 await self._something.wait()
         except TimeoutError:
             return
+        finally:
+            joining.cancel()
 
     async def _synchronize(self, *, everything: bool) -> None:
         await self._save(self.known() if everything else list(self._unsaved.values()))
