@@ -36,6 +36,7 @@ class Proxy:
         self.refusing = False
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -54,7 +55,8 @@ class Proxy:
         self._flowing.set()
         self.cut()
         await self._server.wait_closed()
-        await asyncio.sleep(0)
+        while self._serving:
+            await asyncio.wait(self._serving)
 
     def cut(self) -> None:
         """Reset every connection, both sides."""
@@ -71,6 +73,10 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
         self._writers.add(writer)
         up: asyncio.StreamWriter | None = None
         try:

@@ -125,7 +125,7 @@ class SentinelTopology(_PooledTopology):
         settings = config.sentinel
         self.address = f"{settings.master_name} of {', '.join(settings.sentinels)}"
         target = _target(config.url, "redis.url")
-        for name in ("host", "port", "path"):
+        for name in ("host", "port", "path"):  # the Sentinels name them
             target.pop(name, None)
         secure = target.pop("connection_class", None) is SSLConnection
         if settings.password:
@@ -218,7 +218,6 @@ def _options(config: Redis) -> dict[str, Any]:
     return {
         "socket_connect_timeout": config.timeout_secs,
         "socket_timeout": config.response_timeout_ms / 1000,
-        "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,  # in RESP3 redis-py hands what is published to callbacks of its own
     }
@@ -235,8 +234,7 @@ def _target(url: str, key: str) -> dict[str, Any]:
         message = str(error) if unknown else "must have parameters of the right type"
         raise ConfigurationError([ConfigurationProblem(key, "", "", message)]) from None
     if "path" not in target:
-        target.setdefault("host", "localhost")
-        target.setdefault("port", 6379)
+        target = {"host": "localhost", "port": 6379, "socket_keepalive": True} | target
     return target
 
 
