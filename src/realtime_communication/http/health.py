@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from realtime_communication import __version__
 from realtime_communication.http.answers import RETRY_AFTER_SECS, json_response
-from realtime_communication.http.services import SERVICES, Check
+from realtime_communication.http.services import SERVICES, Check, Services
 from realtime_communication.observability.logs import get_logger
+from realtime_communication.resilience.breaker import BreakerState, BreakerStatus
+
+REDIS: Final = "redis"
+"""Name of the check that `check_redis` switches off."""
 
 _log = get_logger(__name__)
 
@@ -29,11 +35,12 @@ async def report(request: web.Request) -> web.Response:
     """The state of the server. 200 as long as it serves, while draining too: `ready` is for load balancers."""
     services = request.app[SERVICES]
     check = services.config.monitoring.health_check
-    parts: dict[str, dict[str, object]] = {}
-    if check.check_dependencies:
-        parts = await _ask_all(services.checks, check.timeout_secs)
-    healthy = all(part["status"] == "ok" for part in parts.values())
-    status: dict[str, object] = {"status": "draining" if services.draining else "ok" if healthy else "degraded"}
+    found = await _ask_all(services)
+    breakers = services.breakers.statuses() if services.breakers is not None else []
+    well = all(part.status == "ok" for part in found.values()) and not any(
+        breaker.state is BreakerState.OPEN for breaker in breakers
+    )
+    status: dict[str, object] = {"status": "draining" if services.draining else "ok" if well else "degraded"}
     if check.detailed:
         status |= {
             "version": __version__,
@@ -45,34 +52,72 @@ async def report(request: web.Request) -> web.Response:
             "workers": services.workers,
         }
         if check.check_dependencies:
-            status["dependencies"] = parts
+            status["dependencies"] = {name: {"status": part.status, **part.detail} for name, part in found.items()}
+        if services.breakers is not None:
+            status["circuit_breakers"] = {breaker.name: _shown(breaker) for breaker in breakers}
     return json_response(status)
 
 
-async def _ask_all(
-    checks: Mapping[str, Callable[[], Awaitable[Check]]], timeout_secs: float
-) -> dict[str, dict[str, object]]:
-    """Every part's answer; those that have not answered after `timeout_secs`, or that fail, are named as such."""
-    tasks = {name: asyncio.ensure_future(_ask(name, check)) for name, check in checks.items()}
-    if tasks:
-        await asyncio.wait(tasks.values(), timeout=timeout_secs)
-    parts: dict[str, dict[str, object]] = {}
-    for name, task in tasks.items():
-        if task.done():
-            parts[name] = task.result()
-        else:
+class _Part(msgspec.Struct, frozen=True):
+    """What a check found: `status` is ok, degraded, failed (it raised) or timeout."""
+
+    status: str
+    required: bool
+    detail: dict[str, object] = {}
+
+
+async def _ask_all(services: Services) -> dict[str, _Part]:
+    """Every part's answer, at the latest after `timeout_secs`; nothing of those that are not to be asked."""
+    check = services.config.monitoring.health_check
+    if not check.check_dependencies:
+        return {}
+    tasks = {
+        name: asyncio.ensure_future(_ask(services, name, ask))
+        for name, ask in services.checks.items()
+        if check.check_redis or name != REDIS
+    }
+    try:
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=check.timeout_secs)
+        return {name: _answer(services, name, task) for name, task in tasks.items()}
+    finally:  # the late ones, and all of them when the client has gone
+        for task in tasks.values():
             task.cancel()
-            parts[name] = {"status": "timeout"}
-    return parts
 
 
-async def _ask(name: str, check: Callable[[], Awaitable[Check]]) -> dict[str, object]:
+async def _ask(services: Services, name: str, check: Callable[[], Awaitable[Check]]) -> _Part:
     try:
         found = await check()
     except Exception:
         _log.exception("a health check failed", part=name)
-        return {"status": "failed"}
-    return {"status": "ok" if found.ok else "degraded", **found.detail}
+        return _silent(services, name, "failed")
+    (services.required.add if found.required else services.required.discard)(name)
+    return _Part("ok" if found.ok else "degraded", found.required, found.detail)
+
+
+def _answer(services: Services, name: str, task: asyncio.Future[_Part]) -> _Part:
+    if not task.done():
+        return _silent(services, name, "timeout")
+    return _silent(services, name, "failed") if task.cancelled() else task.result()
+
+
+def _silent(services: Services, name: str, status: str) -> _Part:
+    """A part that cannot say itself whether it is required: what it said last counts; for Redis, the configuration."""
+    return _Part(status, name in services.required or (name == REDIS and services.config.redis.required))
+
+
+def _shown(breaker: BreakerStatus) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "state": breaker.state.value,
+        "failures": breaker.failures,
+        "successes": breaker.successes,
+        "rejected": breaker.rejected,
+    }
+    for name in ("opened_secs_ago", "retry_in_secs"):
+        seconds = getattr(breaker, name)
+        if seconds is not None:
+            shown[name] = round(seconds, 3)
+    return shown
 
 
 async def live(request: web.Request) -> web.Response:
@@ -81,7 +126,12 @@ async def live(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """200 while new connections are welcome, else 503."""
-    if request.app[SERVICES].draining:
-        return json_response({"status": "draining"}, 503, {"Retry-After": str(RETRY_AFTER_SECS)})
+    """200 while new connections are welcome, else 503: when draining, and when a required part is not well."""
+    services = request.app[SERVICES]
+    retry = {"Retry-After": str(RETRY_AFTER_SECS)}
+    if services.draining:
+        return json_response({"status": "draining"}, 503, retry)
+    missing = [name for name, part in (await _ask_all(services)).items() if part.required and part.status != "ok"]
+    if missing:
+        return json_response({"status": "unavailable", "dependencies": missing}, 503, retry)
     return json_response({"status": "ok"})

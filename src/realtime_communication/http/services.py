@@ -14,13 +14,15 @@ from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
+from realtime_communication.resilience.breaker import Breakers
 
 
 class Check(msgspec.Struct, frozen=True):
-    """How a part of the server is: for `/health`."""
+    """How a part of the server is: for `/health`. While a `required` one is not ok, the server is not ready."""
 
     ok: bool
     detail: dict[str, object]
+    required: bool = False
 
 
 class HubApi(Protocol):
@@ -48,6 +50,8 @@ class Services:
     workers: int = 1
     draining: bool = False
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = dataclasses.field(default_factory=dict)
+    breakers: Breakers | None = None
+    required: set[str] = dataclasses.field(default_factory=set)  # the checks whose last answer said so
     clock: Callable[[], float] = time.time
     started_at: float = dataclasses.field(default_factory=time.monotonic)
 
