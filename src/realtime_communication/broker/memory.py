@@ -103,8 +103,8 @@ class MemoryState:
             if len(self._sets) >= MAX_SETS:
                 raise MisuseError(f"more than {MAX_SETS} sets")
             table = self._sets[name] = ExpiringTable(MAX_MEMBERS)
-        for member, expires_at in members:
-            latest = max(expires_at, table.get(member, now) or 0.0)
+        for member, until in members:
+            latest = max(until, table.get(member, now) or 0.0)
             table.put(member, latest, latest, now)
 
     async def members(self, name: str) -> list[tuple[bytes, float]]:

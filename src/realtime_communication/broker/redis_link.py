@@ -39,6 +39,7 @@ from realtime_communication.config.services import Redis
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.breaker import CircuitBreaker
+from realtime_communication.resilience.retry import RetryPolicy, retry
 
 PROBE_SECS: Final = 1.0
 PROBE_BACK_SECS: Final = 5.0
@@ -95,6 +96,7 @@ class RedisLink:
         self._uniform = uniform
         self._probe_secs = probe_secs
         self._probe_back_secs = probe_back_secs
+        self._policy = RetryPolicy(1 + config.retry_attempts, config.retry_delay_ms / 1000)
         self._topology: Topology = topology_of(config)
         self._listeners: dict[bytes, Callable[[bytes], None]] = {}
         self._stale = asyncio.Event()  # a command found out that the topology is
@@ -140,15 +142,13 @@ class RedisLink:
         What failed before anything was done is repeated `redis.retry_attempts` times; what may have been done only
         where the command is `idempotent`. Raises RedisFailed, and CircuitOpen when Redis is being left alone.
         """
-        attempt = 0
-        while True:
-            try:
-                return await self._breaker.call(functools.partial(self._once, command), counts_against_redis)
-            except RedisFailed as failed:
-                if attempt >= self._config.retry_attempts or not failed.may_repeat(idempotent):
-                    raise
-            await asyncio.sleep(self._delay(attempt))
-            attempt += 1
+
+        def may_repeat(error: Exception) -> bool:
+            return isinstance(error, RedisFailed) and error.may_repeat(idempotent)
+
+        attempt = functools.partial(self._once, command)
+        guarded = functools.partial(self._breaker.call, attempt, counts_against_redis)
+        return await retry(guarded, self._policy, may_repeat, uniform=self._uniform)
 
     async def run_script(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Any], *, idempotent: bool = False
@@ -178,7 +178,9 @@ class RedisLink:
                 except* Exception as group:
                     self._went_down(_first(group))
                 failures = 0 if self.generation > generation else failures + 1
-                await asyncio.sleep(max(RECONNECT_MIN_SECS, min(RECONNECT_MAX_SECS, self._delay(failures))))
+                # At least half of it, unlike for commands: nobody waits, and a node that is down must not be hammered.
+                pause = min(RECONNECT_MAX_SECS, max(RECONNECT_MIN_SECS, self._policy.ceiling(failures)))
+                await asyncio.sleep(self._uniform(pause / 2, pause))
                 await self._renew()
         finally:
             await self._close(self._topology)
@@ -271,11 +273,6 @@ class RedisLink:
             if failed.remedy is Remedy.REBUILD:
                 self._stale.set()
             raise failed from error
-
-    def _delay(self, attempt: int) -> float:
-        """Seconds to wait after an attempt, counted from 0: twice as long each time, the last half of it by chance."""
-        longest = self._config.retry_delay_ms / 1000 * 2 ** min(attempt, 16)
-        return self._uniform(longest / 2, longest)
 
     def _note(self, failed: RedisFailed) -> None:
         """Count a failed command, and log it unless the same was logged within the last minute."""

@@ -36,17 +36,16 @@ _log = get_logger(__name__)
 Key = tuple[str, str]
 
 
-class Revocation(msgspec.Struct, frozen=True, array_like=True):
-    """Tokens of a login, or of a user, that were issued before a moment are refused.
+class Revocation(msgspec.Struct, frozen=True):
+    """The tokens of the login or the user `name` that were issued up to `at` are refused.
 
-    `issued_before` and `expires_at` are Unix time in seconds; after `expires_at` all of these tokens have expired by
-    themselves.
+    Times are Unix time in seconds; by `until` all of these tokens have expired by themselves.
     """
 
     kind: Literal["login", "user"]
-    subject: str
-    issued_before: float
-    expires_at: float
+    name: str
+    at: float
+    until: float
 
 
 class SharedRevocations:
@@ -82,7 +81,7 @@ class SharedRevocations:
         self._bus.publish(EVENT, {"revocation": msgspec.to_builtins(revocation)})
         if self._learn(revocation):
             if len(self._unsaved) < MAX_REVOCATIONS:
-                self._unsaved[revocation.kind, revocation.subject] = revocation
+                self._unsaved[revocation.kind, revocation.name] = revocation
             self._something.set()
 
     def known(self) -> list[Revocation]:
@@ -108,7 +107,7 @@ class SharedRevocations:
                 continue
             await self._wait(generation, synced_at + self._resync_secs)
 
-    async def _wait(self, generation: int, until: float) -> None:
+    async def _wait(self, generation: int, deadline: float) -> None:
         """Until there is something to save, the link came up anew, or it is time to read the whole set."""
         if self._unsaved:
             return
@@ -116,7 +115,7 @@ class SharedRevocations:
         joining = asyncio.ensure_future(self._joined(generation))
         joining.add_done_callback(lambda done: None if done.cancelled() else self._something.set())
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(deadline):
                 await self._something.wait()
         except TimeoutError:
             return
@@ -135,9 +134,9 @@ class SharedRevocations:
                 await asyncio.sleep(0)
 
     async def _save(self, revocations: list[Revocation]) -> None:
-        await self._state.add_members(SET, [(msgspec.json.encode(each), each.expires_at) for each in revocations])
+        await self._state.add_members(SET, [(msgspec.json.encode(each), each.until) for each in revocations])
         for each in revocations:
-            key = (each.kind, each.subject)
+            key = (each.kind, each.name)
             if self._unsaved.get(key) == each:
                 del self._unsaved[key]
 
@@ -151,18 +150,18 @@ class SharedRevocations:
     def _learn(self, revocation: Revocation) -> bool:
         """Remember a revocation; False where it says nothing new."""
         now = self._now()
-        if revocation.expires_at <= now:
+        if revocation.until <= now:
             return False
-        key = (revocation.kind, revocation.subject)
+        key = (revocation.kind, revocation.name)
         known = self._known.get(key, now)
         if known is not None:
             revocation = Revocation(
                 revocation.kind,
-                revocation.subject,
-                max(known.issued_before, revocation.issued_before),
-                max(known.expires_at, revocation.expires_at),
+                revocation.name,
+                max(known.at, revocation.at),
+                max(known.until, revocation.until),
             )
             if revocation == known:
                 return False
-        self._known.put(key, revocation, revocation.expires_at, now)
+        self._known.put(key, revocation, revocation.until, now)
         return True
