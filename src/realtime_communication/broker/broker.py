@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets as random_secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
@@ -11,6 +12,7 @@ from realtime_communication.broker.events import EventBus, EventCodec
 from realtime_communication.broker.memory import MemoryEvents, MemoryState
 from realtime_communication.broker.redis_events import RedisEvents
 from realtime_communication.broker.redis_link import RedisLink
+from realtime_communication.broker.sealing import Seal
 from realtime_communication.broker.shared_state import RedisState, SharedState
 from realtime_communication.config.schema import Config
 from realtime_communication.resilience.breaker import CircuitBreaker
@@ -20,11 +22,13 @@ from realtime_communication.resilience.supervision import Service
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
     """The parts. `services` have to run for anything to reach other nodes; `link` is None without Redis.
 
+    `seal` is for marking what is put into `state` and must not be forged there.
     `joined` waits until `state` can be reached, and has become so more than that many times.
     """
 
     events: EventBus
     state: SharedState
+    seal: Seal
     joined: Callable[[int], Awaitable[int]]
     services: tuple[Service, ...] = ()
     link: RedisLink | None = None
@@ -45,14 +49,19 @@ def broker_of(
 
     `previous_secrets` are signing secrets that other nodes may still have. Raises ConfigurationError.
     """
+    given = [secret for secret in (config.auth.jwt_secret, *previous_secrets) if secret]
+    # Without one (only with testing.bypass_auth) nobody can be told from anybody: no other node is believed.
+    secrets = given or [random_secrets.token_hex()]
+    seal = Seal(secrets, "shared state")
     if not uses_redis(config):
-        return Broker(events=MemoryEvents(), state=MemoryState(), joined=_at_once)
+        return Broker(events=MemoryEvents(), state=MemoryState(), seal=seal, joined=_at_once)
     link = RedisLink(config.redis, breakers["redis"])
-    codec = EventCodec(node_id, (config.auth.jwt_secret, *previous_secrets))
+    codec = EventCodec(node_id, Seal(secrets, "events"))
     events = RedisEvents(link, codec, breakers["message_queue"])
     return Broker(
         events=events,
         state=RedisState(link),
+        seal=seal,
         joined=link.joined,
         services=(Service("Redis link", link.run), Service("Redis events", events.run)),
         link=link,

@@ -6,33 +6,31 @@ not be missed is kept in the shared store as well (see `shared_revocations.py`).
 
 On the way an event is an envelope of JSON::
 
-    {"version": 1, "mac": "<64 hexadecimal digits>", "body": {"node": …, "run": …, "seq": …, "at": …, "kind": …,
+    {"version": 1, "mark": "<64 hexadecimal digits>", "body": {"node": …, "run": …, "seq": …, "at": …, "kind": …,
      "payload": {…}}}
 
-`mac` is the HMAC-SHA256 of the bytes of `body` as they stand in the envelope, under a key derived from the server's
-secret: whoever can write to Redis cannot speak for a node. `run` is new for each start of a node, and `seq` counts up
-within it, so that what was repeated is recognized; `at` is when it was sent, so that nobody can keep an event and
-bring it back after the receivers have forgotten it.
+`mark` is the seal (see `sealing.py`) of the version and of the bytes of `body` as they stand in the envelope. `run` is
+new for each start of a node, and `seq` counts up within it, so that what was repeated is recognized; `at` is when it was
+sent, so that nobody can keep an event and bring it back after the receivers have forgotten it.
 """
 
 from __future__ import annotations
 
 import collections
 import enum
-import hmac
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from realtime_communication.broker.sealing import Seal
 from realtime_communication.errors import MisuseError
 
 VERSION: Final = 1
 MAX_EVENT_BYTES: Final = 64 << 10  # a whole envelope
 MAX_AGE_SECS: Final = 300.0  # of an event, and how far the clocks of two nodes may be apart
 MAX_SOURCES: Final = 10_000  # runs of nodes whose last event is remembered, the latest ones
-_PURPOSE: Final = b"realtime_communication events"
 
 Handler = Callable[[Mapping[str, Any]], None]
 """Gets the payload. It is called on the loop and must not block; an exception is logged and counted."""
@@ -83,7 +81,7 @@ class Body(msgspec.Struct, frozen=True):
 
 class _Envelope(msgspec.Struct, frozen=True):
     version: int
-    mac: str = ""
+    mark: str = ""
     body: msgspec.Raw = msgspec.Raw()
 
 
@@ -97,16 +95,12 @@ class _Outgoing(msgspec.Struct, frozen=True):
 
 
 class EventCodec:
-    """Seals the events of this node, and opens those of others.
+    """Seals the events of this node, and opens those of others."""
 
-    `secrets` are the server's signing secrets, the newest first: that one seals, and each of them opens, so that nodes
-    whose secret is being changed understand each other.
-    """
-
-    def __init__(self, node_id: str, secrets: Sequence[str]) -> None:
+    def __init__(self, node_id: str, seal: Seal) -> None:
         self._node_id = node_id
         self._run = uuid.uuid4().hex
-        self._keys = tuple(hmac.digest(secret.encode(), _PURPOSE, "sha256") for secret in secrets)
+        self._seal = seal
         self._seen: collections.OrderedDict[tuple[str, str], int] = collections.OrderedDict()
         self._seq = 0
         self.namesakes = 0  # events of another run under this node's id: two nodes have one id, or it was restarted
@@ -127,8 +121,7 @@ class EventCodec:
     def seal(self, event: Event, now: float) -> bytes:
         """The envelope of an event that is sent at `now` (Unix time in seconds)."""
         body = msgspec.json.encode(_Outgoing(self._node_id, self._run, event.seq, now, event.kind, event.payload))
-        mac = _mac(self._keys[0], body)
-        return msgspec.json.encode(_Envelope(VERSION, mac, msgspec.Raw(body)))
+        return msgspec.json.encode(_Envelope(VERSION, self._seal.mark(_marked(body)), msgspec.Raw(body)))
 
     def open(self, message: bytes, now: float) -> Body | Skipped:
         """The event in an envelope that came at `now`, or why there is none for this node. Remembers what it opened."""
@@ -138,17 +131,12 @@ class EventCodec:
             envelope = msgspec.json.decode(message, type=_Envelope)
             if envelope.version != VERSION:
                 return Skipped.NEWER if envelope.version > VERSION else Skipped.GARBAGE
-            if not self._is_genuine(envelope):
+            if not self._seal.is_genuine(_marked(envelope.body), envelope.mark):
                 return Skipped.FORGED
             body = msgspec.json.decode(envelope.body, type=Body)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return Skipped.GARBAGE
         return self._why_not(body, now) or body
-
-    def _is_genuine(self, envelope: _Envelope) -> bool:
-        given = envelope.mac.encode()
-        # Every key is tried, so that the time does not tell which one it was.
-        return sum(hmac.compare_digest(_mac(key, envelope.body).encode(), given) for key in self._keys) > 0
 
     def _why_not(self, body: Body, now: float) -> Skipped | None:
         if body.node == self._node_id:
@@ -167,5 +155,5 @@ class EventCodec:
         return None
 
 
-def _mac(key: bytes, body: bytes | msgspec.Raw) -> str:
-    return hmac.digest(key, b"%d\n" % VERSION + bytes(body), "sha256").hex()
+def _marked(body: bytes | msgspec.Raw) -> bytes:
+    return b"%d\n" % VERSION + bytes(body)

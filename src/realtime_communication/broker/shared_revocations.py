@@ -20,6 +20,7 @@ import msgspec
 from realtime_communication.broker.events import EventBus
 from realtime_communication.broker.expiring import ExpiringTable
 from realtime_communication.broker.redis_errors import RedisFailed
+from realtime_communication.broker.sealing import Seal
 from realtime_communication.broker.shared_state import SharedState
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
@@ -48,17 +49,25 @@ class Revocation(msgspec.Struct, frozen=True):
     until: float
 
 
+class _Member(msgspec.Struct, frozen=True, array_like=True):
+    """A member of the set in Redis: a revocation, and the mark of its bytes."""
+
+    mark: str
+    body: msgspec.Raw
+
+
 class SharedRevocations:
     """The revocations of all nodes, as far as this one knows. `run` is a service task.
 
-    `joined` waits until the shared state can be reached, and has become so more than that many times (RedisLink's).
-    `apply` is told of each revocation that came from elsewhere; it must not raise.
+    `seal` marks what is put into the shared state. `joined` waits until that can be reached, and has become so more
+    than that many times (RedisLink's). `apply` is told of each revocation that came from elsewhere; it must not raise.
     """
 
     def __init__(
         self,
         state: SharedState,
         bus: EventBus,
+        seal: Seal,
         joined: Callable[[int], Awaitable[int]],
         apply: Callable[[Revocation], None],
         *,
@@ -67,11 +76,13 @@ class SharedRevocations:
     ) -> None:
         self._state = state
         self._bus = bus
+        self._seal = seal
         self._joined = joined
         self._apply = apply
         self._now = now
         self._resync_secs = resync_secs
         self._known: ExpiringTable[Key, Revocation] = ExpiringTable(MAX_REVOCATIONS)
+        self.skipped = 0  # members of the set that no node put there
         self._unsaved: dict[Key, Revocation] = {}
         self._something = asyncio.Event()
         bus.subscribe(EVENT, self._on_event)
@@ -125,20 +136,34 @@ class SharedRevocations:
     async def _synchronize(self, *, everything: bool) -> None:
         await self._save(self.known() if everything else list(self._unsaved.values()))
         for number, (member, _) in enumerate(await self._state.members(SET)):
-            try:
-                revocation = msgspec.json.decode(member, type=Revocation)
-            except (msgspec.MsgspecError, UnicodeError):
-                continue  # of a newer version, or somebody's own
-            self._take(revocation)
+            revocation = self._opened(member)
+            if revocation is None:
+                self.skipped += 1
+            else:
+                self._take(revocation)
             if number % _TURN_ENTRIES == _TURN_ENTRIES - 1:
                 await asyncio.sleep(0)
 
     async def _save(self, revocations: list[Revocation]) -> None:
-        await self._state.add_members(SET, [(msgspec.json.encode(each), each.until) for each in revocations])
+        await self._state.add_members(SET, [(self._sealed(each), each.until) for each in revocations])
         for each in revocations:
             key = (each.kind, each.name)
             if self._unsaved.get(key) == each:
                 del self._unsaved[key]
+
+    def _sealed(self, revocation: Revocation) -> bytes:
+        body = msgspec.json.encode(revocation)
+        return msgspec.json.encode(_Member(self._seal.mark(body), msgspec.Raw(body)))
+
+    def _opened(self, encoded: bytes) -> Revocation | None:
+        """A revocation out of the set; None when no node of this server put it there, or one of a newer version."""
+        try:
+            member = msgspec.json.decode(encoded, type=_Member)
+            if not self._seal.is_genuine(bytes(member.body), member.mark):
+                return None
+            return msgspec.json.decode(member.body, type=Revocation)
+        except (msgspec.MsgspecError, UnicodeError):
+            return None
 
     def _on_event(self, payload: Mapping[str, Any]) -> None:
         self._take(msgspec.convert(payload.get("revocation"), Revocation))

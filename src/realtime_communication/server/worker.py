@@ -16,12 +16,14 @@ from realtime_communication import __version__
 from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.auth.chain import chain_of, issuer_of
+from realtime_communication.broker.broker import broker_of
 from realtime_communication.config import LoadedConfig
 from realtime_communication.http.app import make_application, max_body
 from realtime_communication.http.connection import HttpServer
 from realtime_communication.http.debug import resident_bytes
 from realtime_communication.http.services import Check, Services
 from realtime_communication.observability.logs import dropped_lines, get_logger
+from realtime_communication.resilience.breaker import Breakers
 from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, Supervisor
 from realtime_communication.server.affinity import pin_to_core
 from realtime_communication.server.collector import Collector
@@ -68,6 +70,8 @@ class Worker:
         node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
         self._hub = Hub(node_id)
         self._hub.configure(core_settings(config))
+        breakers = Breakers(config.circuit_breaker)
+        self._broker = broker_of(config, node_id, breakers)
         chain = chain_of(config.auth, bypass=config.testing.bypass_auth)
         self._services = Services(
             hub=self._hub,
@@ -77,14 +81,20 @@ class Worker:
             node_id=node_id,
             issuer=issuer_of(config.auth) if loaded.profile == "dev" else None,
             port=listeners[0].port,
-            checks={"services": self._check_services, "log": _check_log},
+            breakers=breakers,
+            checks={"services": self._check_services, "log": _check_log}
+            | ({"redis": self._check_redis} if self._broker.link is not None else {}),
         )
         self._http = HttpServer(make_application(self._services), functools.partial(max_body, self._services))
         memory = config.performance.memory
         self._collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
         actors = config.actor_system
         self._supervisor = Supervisor(
-            [Service("HTTP", self._serve_http), Service("garbage collector", self._collector.run)],
+            [
+                Service("HTTP", self._serve_http),
+                Service("garbage collector", self._collector.run),
+                *self._broker.services,
+            ],
             RestartPolicy(actors.supervision_strategy, actors.max_restarts, actors.restart_window_secs),
             _report_crash,
         )
@@ -139,6 +149,12 @@ class Worker:
             ok=all(state.running for state in states),
             detail={state.name: {"running": state.running, "restarts": state.restarts} for state in states},
         )
+
+    async def _check_redis(self) -> Check:
+        link = self._broker.link
+        assert link is not None, "without Redis it is not asked"
+        ok, detail = link.health()
+        return Check(ok=ok, detail=detail, required=self._services.config.redis.required)
 
     async def _shut_down(self, reactor: Reactor, supervising: asyncio.Task[None]) -> None:
         self._services.draining = True
