@@ -10,8 +10,8 @@ On the way an event is an envelope of JSON::
      "payload": {…}}}
 
 `mark` is the seal (see `sealing.py`) of the version and of the bytes of `body` as they stand in the envelope. `run` is
-new for each start of a node, and `seq` counts up within it, so that what was repeated is recognized; `at` is when it was
-sent, so that nobody can keep an event and bring it back after the receivers have forgotten it.
+new for each start of a node, and `seq` counts up within it, so that what was repeated is recognized; `at` is when it
+was sent, so that nobody can keep an event and bring it back after the receivers have forgotten it.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_ur
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.cluster import LoadBalancingStrategy
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from realtime_communication.broker.redis_errors import NotSentError
@@ -162,7 +163,7 @@ class ClusterTopology:
         credentials = next((target for target in [*targets, _target(config.url, "redis.url")] if _has_user(target)), {})
         self._client = RedisCluster(
             startup_nodes=[ClusterNode(target["host"], target["port"]) for target in targets],
-            read_from_replicas=config.cluster.read_from_replicas,
+            load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN if config.cluster.read_from_replicas else None,
             require_full_coverage=False,  # what is there serves, although a part is down
             max_connections=config.pool.max_size,
             ssl=any(target.get("connection_class") is SSLConnection for target in targets),

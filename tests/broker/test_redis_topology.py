@@ -1,0 +1,223 @@
+"""Sentinel and Cluster, each started once; a single server is in test_redis_link.py."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from broker.conftest import down, running, until
+from realtime_communication.broker.redis_errors import RedisFailed
+from realtime_communication.broker.redis_link import Script
+from realtime_communication.broker.redis_topology import topology_of
+from realtime_communication.config.services import CircuitBreaker
+from realtime_communication.errors import ConfigurationError
+from realtime_communication.resilience.breaker import Breakers
+from serving.proxy import scenario
+from serving.redis import cluster, sentinel_trio
+
+
+@pytest.fixture(scope="module")
+def trio():
+    with sentinel_trio("sesame") as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    with cluster() as servers:
+        yield servers
+
+
+def sentinel_of(trio, **changes):
+    _, _, sentinels = trio
+    addresses = [sentinel.address for sentinel in sentinels]
+    return {"enabled": True, "master_name": "mymaster", "sentinels": addresses, "password": "sesame"} | changes
+
+
+class TestSentinel:
+    @scenario
+    async def test_the_master_they_name_is_used(self, trio, link_to):
+        link = link_to(sentinel=sentinel_of(trio))
+        async with running(link):
+            await link.joined()
+            await link.execute("SET", link.key("a"), "b")
+            assert trio[0].client.get("rtc:a") == b"b"
+            assert link.health()[1]["topology"] == "sentinel"
+
+    @scenario
+    async def test_user_password_and_database_of_the_url_hold(self, trio, link_to):
+        sentinel = sentinel_of(trio, password="")
+        link = link_to(url="redis://:sesame@nowhere.invalid:1/3", sentinel=sentinel)
+        async with running(link):
+            await link.joined()
+            await link.execute("SET", "in three", "b")
+            assert trio[0].client.execute_command("EXISTS", "in three") == 0
+
+    @pytest.mark.parametrize(
+        ("changes", "reply"), [({"master_name": "nobody"}, "CONNECT"), ({"password": "wrong"}, "WRONGPASS")]
+    )
+    def test_a_name_or_a_password_that_is_wrong(self, trio, link_to, changes, reply):
+        @scenario
+        async def play():
+            link = link_to(sentinel=sentinel_of(trio, **changes))
+            async with running(link):
+                await down(link)
+                assert link.last_error == reply
+
+        play()
+
+    @scenario
+    async def test_z_failover(self, trio, link_to):
+        """The last of the class: the roles are changed afterwards. The old master stays down, so dials to it fail."""
+        master, replica, sentinels = trio
+        dead = sentinels[0]
+        link, got = link_to(breakers=Breakers(CircuitBreaker(enabled=False)), sentinel=sentinel_of(trio)), []
+        link.listen(link.key("news"), got.append)
+        async with running(link):
+            await link.joined()
+            dead.kill()  # the first to be asked: two are a majority still
+            master.kill()
+            await down(link)
+            await link.joined(1)
+            assert replica.client.role()[0] == b"master"
+            await link.execute("SET", "a", "after")
+            assert replica.client.get("a") == b"after"
+            replica.client.publish("rtc:news", b"again")
+            await until(lambda: got)
+
+
+def cluster_of(nodes, **changes):
+    return {"enabled": True, "nodes": [node.url for node in nodes[:2]]} | changes
+
+
+class TestCluster:
+    @scenario
+    async def test_keys_on_all_nodes_and_one_bus(self, nodes, link_to):
+        link, got = link_to(cluster=cluster_of(nodes)), []
+        link.listen(link.key("news"), got.append)
+        async with running(link):
+            await link.joined()
+            for number in range(50):
+                await link.execute("SET", link.key(f"{number}"), number)
+            assert [await link.execute("GET", link.key(f"{number}")) for number in range(50)] == [
+                b"%d" % number for number in range(50)
+            ]
+            assert all(node.client.dbsize() > 0 for node in nodes[:3])
+            for number, node in enumerate(nodes):
+                node.client.publish("rtc:news", b"%d" % number)
+            await until(lambda: len(got) == len(nodes))
+            assert await link.run_script(Script("return redis.call('GET', KEYS[1])"), [link.key("7")], []) == b"7"
+            assert link.health()[1]["topology"] == "cluster"
+
+    @scenario
+    async def test_one_node_of_those_named_is_enough(self, nodes, link_to):
+        link = link_to(cluster=cluster_of(nodes) | {"nodes": ["redis://127.0.0.1:1", nodes[2].url]})
+        async with running(link):
+            await link.joined()
+            assert await link.execute("SET", "a", "b") is True
+
+    @pytest.mark.parametrize("replicas", [False, True])
+    def test_read_from_replicas(self, nodes, link_to, replicas):
+        def reads(server):
+            return server.client.info("commandstats").get("cmdstat_get", {"calls": 0})["calls"]
+
+        @scenario
+        async def play():
+            link = link_to(cluster=cluster_of(nodes, read_from_replicas=replicas))
+            async with running(link):
+                await link.joined()
+                before = sum(reads(node) for node in nodes[3:])
+                for _ in range(10):
+                    await link.execute("GET", "a")
+                assert (sum(reads(node) for node in nodes[3:]) > before) is replicas
+
+        play()
+
+    @scenario
+    async def test_no_more_commands_at_once_than_max_size(self, nodes, link_to):
+        link = link_to(cluster=cluster_of(nodes), pool_size=1, pool={"max_size": 2}, timeout_secs=20)
+        async with running(link):
+            await link.joined()
+            await link.execute("SET", "a", "b")
+            home = next(node for node in nodes[:3] if owns(node, "a"))
+            before = home.connections()
+            await asyncio.gather(*(link.execute("GET", "a") for _ in range(50)))
+            assert home.connections() <= before + 2
+
+    @scenario
+    async def test_a_slot_that_moves_is_followed(self, nodes, link_to):
+        link = link_to(cluster=cluster_of(nodes))
+        async with running(link):
+            await link.joined()
+            await link.execute("SET", "{moving}a", "1")
+            slot = nodes[0].client.execute_command("CLUSTER KEYSLOT", "{moving}a")
+            home = next(node for node in nodes[:3] if owns(node, "{moving}a"))
+            goal = next(node for node in nodes[:3] if node is not home)
+            ids = {node: node.client.execute_command("CLUSTER MYID").decode() for node in (home, goal)}
+            goal.client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[home])
+            home.client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[goal])
+            home.client.execute_command("MIGRATE", "127.0.0.1", goal.port, "", 0, 5000, "KEYS", "{moving}a")
+            assert await link.execute("GET", "{moving}a") == b"1"  # by ASK
+            for node in (goal, home, *(each for each in nodes[:3] if each not in (home, goal))):
+                node.client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[goal])
+            assert await link.execute("INCR", "{moving}a") == 2  # by MOVED
+            assert link.generation == 1
+
+    @scenario
+    async def test_keys_of_two_slots_in_one_script(self, nodes, link_to):
+        link = link_to(cluster=cluster_of(nodes))
+        async with running(link):
+            await link.joined()
+            with pytest.raises(RedisFailed) as caught:
+                await link.run_script(Script("return 1"), ["a", "b"], [])
+            assert caught.value.reply in ("CROSSSLOT", "CONNECT")
+
+    @scenario
+    async def test_z_a_master_dies(self, nodes, link_to):
+        """The last of the class: a replica takes over."""
+        breakers, got = Breakers(CircuitBreaker(enabled=False)), []
+        link = link_to(breakers=breakers, cluster=cluster_of(nodes), retry_attempts=100, retry_delay_ms=50)
+        link.listen(link.key("news"), got.append)
+        async with running(link):
+            await link.joined()
+            await link.execute("SET", "a", "b")
+            home = next(node for node in nodes[:3] if owns(node, "a"))
+            home.kill()
+            with contextlib.suppress(RedisFailed):
+                await link.execute("SET", "a", "c", idempotent=True)
+            assert await link.execute("GET", "a", idempotent=True) in (b"b", b"c")
+            await link.joined()
+            other = next(node for node in nodes[:3] if node is not home)
+            while not got:
+                other.client.publish("rtc:news", b"still")
+                await asyncio.sleep(0.05)
+
+
+def owns(node, key):
+    slot = node.client.execute_command("CLUSTER KEYSLOT", key)
+    rows = node.client.execute_command("CLUSTER NODES")
+    text = rows.decode() if isinstance(rows, bytes) else ""
+    if not text:  # redis-py makes a table of it
+        mine = rows[node.address]
+        return any(int(first) <= slot <= int(last) for first, last in ((s[0], s[-1]) for s in mine["slots"]))
+    mine = next(line for line in text.splitlines() if "myself" in line)
+    ranges = [part.split("-") for part in mine.split()[8:] if not part.startswith("[")]
+    return any(int(each[0]) <= slot <= int(each[-1]) for each in ranges)
+
+
+@pytest.mark.parametrize(
+    ("redis", "key"),
+    [
+        ({"url": "redis://h?no_such=1"}, "redis.url"),
+        ({"url": "redis://h?db=x"}, "redis.url"),
+        (
+            {"cluster": {"enabled": True, "nodes": ["redis://h", "redis://h?password=hush&x=1"]}},
+            "redis.cluster.nodes[1]",
+        ),
+    ],
+)
+def test_parameters_of_a_url_that_mean_nothing(redis_config, redis, key):
+    with pytest.raises(ConfigurationError) as caught:
+        topology_of(redis_config(**redis).redis)
+    assert [problem.key for problem in caught.value.problems] == [key]
+    assert "hush" not in str(caught.value)
