@@ -1,11 +1,8 @@
 """Links to real Redis servers, under a configuration that went through the loader."""
 
-import asyncio
-import contextlib
-
 import pytest
 
-from realtime_communication.broker.redis_link import LinkState, RedisLink
+from realtime_communication.broker.redis_link import RedisLink
 from realtime_communication.config import load
 from realtime_communication.resilience.breaker import Breakers
 from serving.processes import merged, toml
@@ -44,29 +41,3 @@ def link_to(redis_config):
         return RedisLink(config.redis, breakers["redis"], **(times or {}))
 
     return make
-
-
-@contextlib.asynccontextmanager
-async def running(*parts):
-    """`run` of each part as a task, ended in the end; they never end by themselves."""
-    tasks = [asyncio.create_task(part.run()) for part in parts]
-    try:
-        yield
-        assert not [task for task in tasks if task.done()]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for task in tasks:
-            assert task.cancelled() or task.exception() is None, task
-
-
-async def until(reached):
-    """Wait for something that other tasks bring about; the scenario's own limit ends it."""
-    while not (found := reached()):
-        await asyncio.sleep(0.005)
-    return found
-
-
-async def down(link):
-    await until(lambda: link.state is LinkState.DOWN)

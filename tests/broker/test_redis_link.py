@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from broker.conftest import down, running, until
+from broker.links import down, running, until
 from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_link import LinkState, Script
 from realtime_communication.errors import CircuitOpen

@@ -23,6 +23,7 @@ BASE = {
     "server": {"host": "127.0.0.1", "port": 0, "workers": 1},
     "auth": {"jwt_secret": SECRET},
     "rate_limiting": {"enabled": False},
+    "testing": {"use_in_memory_storage": True},
     "production": {"drain_timeout_secs": 1, "shutdown_timeout_secs": 1},
 }
 
