@@ -7,11 +7,11 @@ import pytest
 from broker.links import down, running, until
 from realtime_communication.broker import redis_events
 from realtime_communication.broker.events import EventCodec, Skipped
-from realtime_communication.broker.redis_events import RedisEvents
+from realtime_communication.broker.redis_events import SETTLE_SECS, RedisEvents
 from realtime_communication.broker.sealing import Seal
 from realtime_communication.resilience.breaker import Breakers, BreakerState
 from serving.processes import free_port
-from serving.proxy import scenario
+from serving.proxy import Proxy, scenario
 from serving.redis import RedisServer
 from serving.tokens import SECRET
 
@@ -20,10 +20,11 @@ from serving.tokens import SECRET
 def node_of(link_to, redis_config):
     """A node: link, bus and the payloads it got."""
 
-    def make(name, *, secret=SECRET, breakers=None, **redis):
+    def make(name, *, secret=SECRET, breakers=None, settle_secs=0.0, **redis):
         breakers = breakers or Breakers(redis_config().circuit_breaker)
         link = link_to(breakers=breakers, **redis)
-        events = RedisEvents(link, EventCodec(name, Seal([secret], "events")), breakers["message_queue"])
+        codec = EventCodec(name, Seal([secret], "events"))
+        events = RedisEvents(link, codec, breakers["message_queue"], settle_secs=settle_secs)
         got = []
         events.subscribe("news", got.append)
         return link, events, got
@@ -48,26 +49,41 @@ async def test_the_others_get_it_and_the_sender_does_not(redis_server, node_of):
 
 
 @scenario
-async def test_while_redis_is_away_events_wait_and_then_go_out_in_order(node_of):
-    port = free_port()
-    one, two = (node_of(name, url=f"redis://127.0.0.1:{port}") for name in ("one", "two"))
-    async with running(*one[:2], *two[:2]):
-        await down(one[0])
-        for number in range(50):
-            one[1].publish("news", {"number": number})
-        assert one[0].health()[1]["buffered_events"] == 50
-        with RedisServer(port=port) as server:
+async def test_while_a_node_is_cut_off_its_events_wait_and_then_go_out_in_order(redis_server, node_of):
+    async with Proxy(redis_server.port) as proxy:
+        one, two = node_of("one", url=f"redis://127.0.0.1:{proxy.port}"), node_of("two", url=redis_server.url)
+        proxy.refusing = True
+        async with running(*one[:2], *two[:2]):
             await two[0].joined()
+            await down(one[0])
+            for number in range(50):
+                one[1].publish("news", {"number": number})
+            assert one[0].health()[1]["buffered_events"] == 50
+            proxy.refusing = False
             await until(lambda: len(two[2]) == 50)
-            assert [each["number"] for each in two[2]] == list(range(50))
             assert one[0].health()[1]["buffered_events"] == 0
-            server.kill()
+            proxy.refusing = True
+            proxy.cut()
             await down(one[0])
             one[1].publish("news", {"number": 50})
+            proxy.refusing = False
+            await until(lambda: len(two[2]) == 51)
+            assert [each["number"] for each in two[2]] == list(range(51))
+
+
+@scenario
+async def test_after_redis_was_away_events_wait_until_the_others_listen_again(node_of):
+    with RedisServer() as server:
+        one, two = (node_of(name, url=server.url, settle_secs=SETTLE_SECS) for name in ("one", "two"))
+        async with running(*one[:2], *two[:2]):
+            await one[0].joined()
+            await two[0].joined()
+            server.kill()
+            await down(one[0])
+            await down(two[0])
+            one[1].publish("news", {"a": 1})
             server.start(ready=False)
-            await two[0].joined(1)
-            await one[0].joined(1)
-            await until(lambda: one[1].sent == 51)
+            await until(lambda: two[2] == [{"a": 1}])
 
 
 @scenario

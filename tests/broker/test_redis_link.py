@@ -6,7 +6,8 @@ import pytest
 
 from broker.links import down, running, until
 from realtime_communication.broker.redis_errors import RedisFailed
-from realtime_communication.broker.redis_link import LinkState, Script
+from realtime_communication.broker.redis_link import LinkState, Script, honour_cancellation
+from realtime_communication.config.services import CircuitBreaker
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.resilience.breaker import Breakers, BreakerState
 from serving.processes import free_port
@@ -180,7 +181,9 @@ async def test_a_demoted_master_is_left(own_server, link_to):
 
 @scenario
 async def test_a_write_refused_by_a_demoted_master_tears_the_link_at_once(own_server, link_to):
-    link = link_to(url=own_server.url, times={"probe_secs": 3600}, retry_attempts=100, retry_delay_ms=20)
+    breakers = Breakers(CircuitBreaker(enabled=False))
+    times = {"probe_secs": 3600}
+    link = link_to(breakers=breakers, url=own_server.url, times=times, retry_attempts=100, retry_delay_ms=20)
     async with running(link):
         await link.joined()
         own_server.client.replicaof("127.0.0.1", free_port())
@@ -256,12 +259,13 @@ async def test_a_script_that_redis_has_forgotten(redis_server, link_to):
 @scenario
 async def test_busy_with_a_script(own_server, link_to):
     own_server.client.config_set("busy-reply-threshold", 1)
-    link = link_to(url=own_server.url, retry_attempts=100, response_timeout_ms=2000)
+    breakers = Breakers(CircuitBreaker(enabled=False))
+    link = link_to(breakers=breakers, url=own_server.url, retry_attempts=100, response_timeout_ms=2000)
     async with running(link):
         await link.joined()
         forever = asyncio.create_task(asyncio.to_thread(spin, own_server))
         await until(lambda: link.errors["BUSY"] > 0 or link.state is LinkState.DOWN)
-        setting = asyncio.create_task(link.execute("SET", "a", "b"))
+        setting = asyncio.create_task(link.execute("SET", "a", "b", idempotent=True))
         await until(lambda: link.errors["BUSY"] > 2)
         own_server.client.script_kill()
         assert await setting is True
@@ -351,6 +355,39 @@ async def test_what_may_have_been_done_is_only_repeated_where_that_is_harmless(r
             redis_server.client.client_pause(250)
             assert await link.execute("SET", "counter", "7", idempotent=True) is True
             assert link.errors["TIMEOUT"] > 1
+
+
+@scenario
+async def test_it_ends_whenever_it_is_told_to(redis_server, link_to):
+    for steps in range(60):
+        link = link_to(url=redis_server.url, pool={"min_idle": 2}, times={"probe_secs": 0.001})
+        task = asyncio.create_task(link.run())
+        if steps % 2:
+            await link.joined()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+
+@scenario
+async def test_a_cancellation_that_was_swallowed_is_honoured():
+    async def loop(turns):
+        while True:
+            honour_cancellation()
+            turns.append(1)
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                continue  # as asyncio.wait_for of Python 3.11 may
+
+    turns = []
+    task = asyncio.create_task(loop(turns))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (task.cancelled(), turns) == (True, [1])
 
 
 @scenario

@@ -2,8 +2,9 @@
 
 What is published waits in a bounded buffer for the service task `run`, which sends in order, one at a time, through
 the breaker `message_queue`. While Redis is away events stay in the buffer, the oldest give way to new ones and are
-counted, and all go out in order when the link is up again. An event whose sending had no clear outcome is sent again
-under its number; the receivers know it by that.
+counted, and all go out in order when the link is up again: a little later, because the other nodes come back at about
+the same time, and what is published before they listen is lost to them. An event whose sending had no clear outcome is
+sent again under its number; the receivers know it by that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 from realtime_communication.broker.events import Event, EventCodec, Handler, Skipped
 from realtime_communication.broker.redis_errors import RedisFailed, counts_against_redis
-from realtime_communication.broker.redis_link import LinkState, RedisLink
+from realtime_communication.broker.redis_link import RECONNECT_MAX_SECS, LinkState, RedisLink, honour_cancellation
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.breaker import CircuitBreaker
@@ -25,6 +26,7 @@ from realtime_communication.resilience.breaker import CircuitBreaker
 MAX_BUFFERED: Final = 1000
 RETRY_SECS: Final = 0.2  # after a failure, while the link is up all the same
 MAX_BREAKER_WAIT_SECS: Final = 1.0
+SETTLE_SECS: Final = RECONNECT_MAX_SECS + 0.5  # from the link's return to the first event, for the others to be back
 
 _log = get_logger(__name__)
 
@@ -33,7 +35,13 @@ class RedisEvents:
     """The bus. Made before the link runs; `run` is its service task."""
 
     def __init__(
-        self, link: RedisLink, codec: EventCodec, breaker: CircuitBreaker, *, now: Callable[[], float] = time.time
+        self,
+        link: RedisLink,
+        codec: EventCodec,
+        breaker: CircuitBreaker,
+        *,
+        now: Callable[[], float] = time.time,
+        settle_secs: float = SETTLE_SECS,
     ) -> None:
         self.dropped = 0  # events that gave way to newer ones
         self.sent = 0
@@ -43,6 +51,7 @@ class RedisEvents:
         self._codec = codec
         self._breaker = breaker
         self._now = now
+        self._settle_secs = settle_secs
         self._channel = link.key("events")
         self._handlers: dict[str, list[Handler]] = {}
         self._waiting: collections.deque[Event] = collections.deque()
@@ -66,12 +75,18 @@ class RedisEvents:
 
     async def run(self) -> None:
         """Send what is published until this is cancelled."""
+        generation = 0
         while True:
+            honour_cancellation()
             await self._something.wait()
             if not self._waiting:
                 self._something.clear()
                 continue
-            await self._link.joined()
+            if generation != (current := await self._link.joined()):
+                generation = current
+                if self._link.returned:
+                    await asyncio.sleep(self._settle_secs)
+                    continue
             event = self._waiting[0]
             try:
                 await self._breaker.call(functools.partial(self._send, event), counts_against_redis)

@@ -27,7 +27,7 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -86,6 +86,7 @@ class RedisLink:
     ) -> None:
         self.state = LinkState.CONNECTING
         self.generation = 0  # how often it has come up
+        self.returned = False  # it had been down before it came up last
         self.latency_ms: float | None = None  # of the last probe
         self.last_error: str | None = None  # a key of redis_errors.MEANINGS
         self.errors: collections.Counter[str] = collections.Counter()  # failures by such a key
@@ -175,8 +176,9 @@ class RedisLink:
                 generation = self.generation
                 try:
                     await self._hold()
-                except* Exception as group:
-                    self._went_down(_first(group))
+                except Exception as error:
+                    self._went_down(error)
+                honour_cancellation()
                 failures = 0 if self.generation > generation else failures + 1
                 # At least half of it, unlike for commands: nobody waits, and a node that is down must not be hammered.
                 pause = min(RECONNECT_MAX_SECS, max(RECONNECT_MIN_SECS, self._policy.ceiling(failures)))
@@ -191,10 +193,7 @@ class RedisLink:
         try:
             subscription = await self._attempt(functools.partial(self._join, topology))
             self._went_up(topology)
-            async with asyncio.TaskGroup() as parts:
-                parts.create_task(self._hand_on(subscription), name="redis subscription")
-                parts.create_task(self._probe(topology), name="redis probe")
-                parts.create_task(self._watch(), name="redis topology")
+            await _first_to_fail(self._hand_on(subscription), self._probe(topology), self._watch())
         finally:
             if subscription is not None:
                 await _close_connection(subscription)
@@ -235,6 +234,7 @@ class RedisLink:
     async def _probe(self, topology: Topology) -> None:
         self._probe_back_at = self._clock()
         while True:
+            honour_cancellation()
             await asyncio.sleep(self._probe_secs)
             began = self._clock()
             await self._attempt(functools.partial(self._probe_once, topology))
@@ -284,6 +284,7 @@ class RedisLink:
             _log.warning("a Redis command failed", reason=str(failed))
 
     def _went_up(self, topology: Topology) -> None:
+        self.returned = self.state is LinkState.DOWN
         self.state = LinkState.UP
         self.generation += 1
         _log.info("Redis link is up", topology=topology.kind, address=topology.address)
@@ -318,12 +319,35 @@ class RedisLink:
             _log.debug("closing connections to Redis failed", reason=str(explain(error)))
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that came first."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def honour_cancellation() -> None:
+    """Raise CancelledError in a task that was told to end and did not notice. For loops that only end by that.
+
+    Before Python 3.12 `asyncio.wait_for`, which redis-py sends with, forgets a cancellation that comes together with
+    its result.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _first_to_fail(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run the parts together until one of them fails; they have all ended then. Raises what that one did.
+
+    A task group would do, but for one that fails while it is waited for: Python 3.11 leaves the task that owns the
+    group marked as cancelled then, and `honour_cancellation` could not tell.
+    """
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # asyncio complains about errors that nobody looked at
 
 
 async def _close_connection(connection: AbstractConnection) -> None:

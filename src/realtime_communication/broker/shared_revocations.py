@@ -20,6 +20,7 @@ import msgspec
 from realtime_communication.broker.events import EventBus
 from realtime_communication.broker.expiring import ExpiringTable
 from realtime_communication.broker.redis_errors import RedisFailed
+from realtime_communication.broker.redis_link import honour_cancellation
 from realtime_communication.broker.sealing import Seal
 from realtime_communication.broker.shared_state import SharedState
 from realtime_communication.errors import CircuitOpen
@@ -104,6 +105,7 @@ class SharedRevocations:
         generation = 0
         synced_at = 0.0
         while True:
+            honour_cancellation()
             current = await self._joined(0)
             try:
                 loop_time = asyncio.get_running_loop().time()
