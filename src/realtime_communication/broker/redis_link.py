@@ -99,6 +99,8 @@ class RedisLink:
         self._probe_back_secs = probe_back_secs
         self._policy = RetryPolicy(1 + config.retry_attempts, config.retry_delay_ms / 1000)
         self._topology: Topology = topology_of(config)
+        if not self._topology.verified:
+            _log.warning("the certificate of Redis is not verified (ssl_cert_reqs): anybody on the way can be Redis")
         self._listeners: dict[bytes, Callable[[bytes], None]] = {}
         self._stale = asyncio.Event()  # a command found out that the topology is
         self._waiters: set[asyncio.Future[None]] = set()
