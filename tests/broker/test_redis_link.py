@@ -95,7 +95,8 @@ async def test_a_flood_of_messages_lets_others_have_their_turn(redis_server, lin
 async def test_down_at_start_and_then_there(link_to, caplog):
     caplog.set_level("INFO")
     port = free_port()
-    link = link_to(url=f"redis://alice:hush@127.0.0.1:{port}")
+    breakers = Breakers(CircuitBreaker(enabled=False))
+    link = link_to(breakers=breakers, url=f"redis://alice:hush@127.0.0.1:{port}")
     async with running(link):
         await down(link)
         assert link.health()[1]["last_error"] == "CONNECT"

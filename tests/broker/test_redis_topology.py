@@ -2,8 +2,13 @@
 
 import asyncio
 import contextlib
+import datetime
+import ipaddress
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.links import down, running, until
 from realtime_communication.broker.redis_errors import RedisFailed
@@ -12,8 +17,9 @@ from realtime_communication.broker.redis_topology import topology_of
 from realtime_communication.config.services import CircuitBreaker
 from realtime_communication.errors import ConfigurationError
 from realtime_communication.resilience.breaker import Breakers
+from serving.processes import free_port
 from serving.proxy import scenario
-from serving.redis import cluster, sentinel_trio
+from serving.redis import RedisServer, cluster, sentinel_trio
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +32,46 @@ def trio():
 def nodes():
     with cluster() as servers:
         yield servers
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A key and a certificate for 127.0.0.1 that is its own authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "redis of the tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "cert").write_bytes(made.public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key").write_bytes(private)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("parameters", "state", "warnings"),
+    [("ssl_ca_certs={}/cert", "up", 0), ("", "down", 0), ("ssl_cert_reqs=none&ssl_check_hostname=false", "up", 1)],
+)
+def test_tls(certificate, link_to, caplog, parameters, state, warnings):
+    @scenario
+    async def play():
+        tls = {"tls_cert_file": certificate / "cert", "tls_key_file": certificate / "key", "tls_auth_clients": "no"}
+        with RedisServer(tls_port=(port := free_port()), **tls):
+            link = link_to(url=f"rediss://127.0.0.1:{port}?{parameters.format(certificate)}")
+            async with running(link):
+                await (link.joined() if state == "up" else down(link))
+                assert link.health()[1]["state"] == state
+        assert sum("is not verified" in record.getMessage() for record in caplog.records) == warnings
+
+    play()
 
 
 def sentinel_of(trio, **changes):

@@ -63,7 +63,7 @@ async def test_other_nodes_know_at_once_and_later_ones_from_the_set(redis_server
         one.shared.revoke(revocation())
         one.shared.revoke(revocation("login 1", "login"))
         await until(lambda: len(two.applied) == 2 and saved(redis_server) == 2)
-        assert two.applied == [revocation(), revocation("login 1", "login")]
+        assert set(two.applied) == {revocation(), revocation("login 1", "login")}
         assert one.applied == []
         async with running(*late.parts):
             await until(lambda: len(late.applied) == 2)

@@ -99,6 +99,8 @@ class RedisLink:
         self._probe_back_secs = probe_back_secs
         self._policy = RetryPolicy(1 + config.retry_attempts, config.retry_delay_ms / 1000)
         self._topology: Topology = topology_of(config)
+        if not self._topology.verified:
+            _log.warning("the certificate of Redis is not verified (ssl_cert_reqs): anybody on the way can be Redis")
         self._listeners: dict[bytes, Callable[[bytes], None]] = {}
         self._stale = asyncio.Event()  # a command found out that the topology is
         self._waiters: set[asyncio.Future[None]] = set()
@@ -192,6 +194,7 @@ class RedisLink:
         topology, subscription = self._topology, None
         try:
             subscription = await self._attempt(functools.partial(self._join, topology))
+            honour_cancellation()
             self._went_up(topology)
             await _first_to_fail(self._hand_on(subscription), self._probe(topology), self._watch())
         finally:
@@ -236,16 +239,16 @@ class RedisLink:
         while True:
             honour_cancellation()
             await asyncio.sleep(self._probe_secs)
-            began = self._clock()
             await self._attempt(functools.partial(self._probe_once, topology))
-            self.latency_ms = (self._clock() - began) * 1000
             await self.publish_once(self._probe_channel, b"probe")
             if self._clock() - self._probe_back_at > self._probe_back_secs:
                 raise RedisFailed("TIMEOUT")
 
     async def _probe_once(self, topology: Topology) -> None:
+        began = self._clock()
         try:
             await topology.check()
+            self.latency_ms = (self._clock() - began) * 1000
             await topology.maintain()
         except Exception as error:
             raise explain(error) from error

@@ -51,6 +51,7 @@ class Topology(Protocol):
 
     kind: str  # "single", "sentinel" or "cluster"
     address: str  # for people; no user, no password
+    verified: bool  # whether whoever answers over TLS has to prove who it is; True without TLS
 
     async def execute(self, *command: Any) -> Any:
         """One attempt at a command. Raises exceptions of redis-py, TimeoutError and OSError."""
@@ -113,6 +114,7 @@ class SingleTopology(_PooledTopology):
 
     def __init__(self, config: Redis) -> None:
         target = _target(config.url, "redis.url")
+        self.verified = _verifies(target)
         self.address = target["path"] if "path" in target else f"{target['host']}:{target['port']}"
         super().__init__(BoundedPool(bounds=_bounds(config), **target, **_options(config)))
 
@@ -126,6 +128,7 @@ class SentinelTopology(_PooledTopology):
         settings = config.sentinel
         self.address = f"{settings.master_name} of {', '.join(settings.sentinels)}"
         target = _target(config.url, "redis.url")
+        self.verified = _verifies(target)
         for name in ("host", "port", "path"):  # the Sentinels name them
             target.pop(name, None)
         secure = target.pop("connection_class", None) is SSLConnection
@@ -159,6 +162,7 @@ class ClusterTopology:
 
     def __init__(self, config: Redis) -> None:
         targets = [_target(url, f"redis.cluster.nodes[{index}]") for index, url in enumerate(config.cluster.nodes)]
+        self.verified = all(_verifies(target) for target in targets)
         self.address = ", ".join(f"{target['host']}:{target['port']}" for target in targets)
         credentials = next((target for target in [*targets, _target(config.url, "redis.url")] if _has_user(target)), {})
         self._client = RedisCluster(
@@ -242,6 +246,10 @@ def _target(url: str, key: str) -> dict[str, Any]:
 def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _verifies(target: dict[str, Any]) -> bool:
+    return target.get("ssl_cert_reqs") != "none"
 
 
 def _has_user(target: dict[str, Any]) -> bool:
