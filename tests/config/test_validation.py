@@ -231,7 +231,7 @@ def test_health_path(path: str, refused: Refuse) -> None:
     assert _one(refused(f"--monitoring.health_check.path={path}")).key == "monitoring.health_check.path"
 
 
-@pytest.mark.parametrize("name", ["enable_debug_endpoints", "mock_external_services"])
+@pytest.mark.parametrize("name", ["enable_debug_endpoints", "enable_profiling", "mock_external_services"])
 def test_development_is_refused_in_prod(name: str, refused: Refuse, load_config: Load) -> None:
     assert "prod" in _one(refused(f"--development.{name}")).message
     assert getattr(load_config("--profile=dev").config.development, name) is True
