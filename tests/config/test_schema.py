@@ -16,6 +16,7 @@ from realtime_communication.config.keys import Key, Kind
 from realtime_communication.config.reference import toml
 from realtime_communication.config.schema import Config
 from realtime_communication.errors import ConfigurationProblem
+from serving.certificates import Authority
 
 Load = Callable[..., LoadedConfig]
 Refuse = Callable[..., list[ConfigurationProblem]]
@@ -271,9 +272,11 @@ PROFILE = {
 @pytest.fixture
 def also(tmp_path: Path) -> dict[str, str]:
     """What else must be set where a value alone contradicts the defaults."""
+    server = Authority(tmp_path).issue()
     return {
         "redis.cluster.enabled": 'redis.cluster.nodes = ["redis://node1:6379"]',
         "redis.sentinel.enabled": 'redis.sentinel.sentinels = ["sentinel1:26379"]',
+        "security.tls.enabled": f'tls.cert_file = "{server.cert_file}"\ntls.key_file = "{server.key_file}"',
     }
 
 

@@ -32,7 +32,8 @@ BASE = {
 def configured(folder, settings, profile="test"):
     """What the loader makes of `settings` laid over the tests' own."""
     path = folder / "config.toml"
-    path.write_text(toml(merged(BASE, settings)))
+    base = BASE if profile == "test" else {name: section for name, section in BASE.items() if name != "testing"}
+    path.write_text(toml(merged(base, settings)))
     return load([f"--profile={profile}", f"--config={path}"], environ={}, directory=folder)
 
 

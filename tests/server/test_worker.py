@@ -172,13 +172,16 @@ def test_without_grace_the_end_comes_at_once(start):
         assert server.wait() == 0
 
 
-def test_sighup_does_not_end_the_server(start):
+def test_sighup_reads_the_configuration_again(start):
     server = start()
     assert get(server, "/health")["status"] == "ok"  # it answers, so its handlers of signals are there
     os.kill(server.pid, signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while not events(server, "configuration reloaded") and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert get(server, "/health")["status"] == "ok"
     assert server.stop() == 0
-    assert events(server, "SIGHUP: this version cannot reload its configuration")
+    assert [event["changed"] for event in events(server, "configuration reloaded")] == [0]
 
 
 def test_a_port_in_use_ends_with_a_clear_message(start):

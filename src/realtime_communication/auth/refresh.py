@@ -57,11 +57,14 @@ class Families:
     async def rotate(self, family: str, generation: int, until: float, now: float) -> Rotation:
         """As `FamilyStore.rotate`."""
         newest = self._newest.get(family, now)
-        # A newer one than is known was made by another node, or before a restart.
-        if newest is not None and generation < newest:
+        if newest is not None and generation != newest:
             return Rotation.REUSED
         self._newest.put(family, generation + 1, max(until, self._newest.until(family)), now)
         return Rotation.DONE
+
+    def note(self, family: str, newest: int, until: float, now: float) -> None:
+        """Somebody else, who is right, has made `newest` the newest generation of the family."""
+        self._newest.put(family, newest, max(until, self._newest.until(family)), now)
 
 
 class RefreshClaims(msgspec.Struct, frozen=True, kw_only=True):

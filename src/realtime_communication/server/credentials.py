@@ -18,7 +18,7 @@ from realtime_communication._core.hub.hub import Hub
 from realtime_communication.auth.authority import TokenAuthority
 from realtime_communication.auth.chain import AuthenticationChain, chain_of, key_sources_of, mock_issuer_of
 from realtime_communication.auth.issuer_keys import IssuerKeys
-from realtime_communication.auth.refresh import Families, Rotation
+from realtime_communication.auth.refresh import Families, FamilyStore, Rotation
 from realtime_communication.auth.revocation import Revocation, Revocations
 from realtime_communication.broker import shared_revocations
 from realtime_communication.broker.broker import Broker
@@ -51,12 +51,7 @@ class Credentials:
         self._changed = asyncio.Event()
         self.mock = mock_issuer_of(config.auth) if config.development.mock_external_services else None
         self._revoked = Revocations(hub.disconnect, clock=clock)
-        link = broker.link
-        self._families = SharedFamilies(
-            broker.state,
-            lambda: link is None or link.state is LinkState.UP,
-            strict=link is not None and config.redis.required,
-        )
+        self._families = families_of(broker, strict=config.redis.required)
         self.shared = SharedRevocations(broker.state, broker.events, broker.seal, broker.joined, self._apply)
         self._revoked.on_revoked(self._share)
         sources = key_sources_of(config.auth, breaker=breaker, mock=self.mock)
@@ -140,11 +135,21 @@ class SharedFamilies:
             except (RedisFailed, CircuitOpen):
                 pass
             else:
-                own = await self._own.rotate(family, generation, until, now)
-                return own if shared is SharedRotation.ROTATED else Rotation.REUSED
+                if shared is not SharedRotation.ROTATED:
+                    return Rotation.REUSED
+                self._own.note(family, generation + 1, until, now)
+                return Rotation.DONE
         if self._strict:
             raise AuthenticationUnavailable("refresh tokens cannot be checked", retry_after_ms=RETRY_AFTER_MS)
         return await self._own.rotate(family, generation, until, now)
+
+
+def families_of(broker: Broker, *, strict: bool) -> FamilyStore:
+    """Where the generations of refresh tokens are kept: in this process, and with Redis in what all nodes share."""
+    link = broker.link
+    if link is None:
+        return Families()
+    return SharedFamilies(broker.state, lambda: link.state is LinkState.UP, strict=strict)
 
 
 def longest_life_secs(auth: Auth) -> float:
