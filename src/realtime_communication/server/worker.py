@@ -73,7 +73,7 @@ class Worker:
         self._http = HttpServer(make_application(services), functools.partial(max_body, services))
         actors = config.actor_system
         self._supervisor = Supervisor(
-            [Service("HTTP", self._serve_http), *parts.tasks, Service("secrets", self._forget_secrets)],
+            [Service("HTTP", self._serve_http), *parts.tasks, Service("key rotation", self._forget_secrets)],
             RestartPolicy(actors.supervision_strategy, actors.max_restarts, actors.restart_window_secs),
             _report_crash,
         )
