@@ -4,6 +4,7 @@ Three targets speak the same protocol: ``product`` is the installed server, ``tl
 plain-Python one.
 """
 
+import json
 import os
 import re
 import resource
@@ -191,6 +192,19 @@ class ServerProcess:
         assert self._process is not None, "the server was not started"
         return self._process.wait(timeout)
 
+    def reload(self, settings: dict[str, Any] | None = None, *, text: str = "") -> None:
+        """Send SIGHUP, after `settings` have taken the place of those so far, with `text` behind them in the file."""
+        assert self._process is not None, "the server was not started"
+        if settings is not None:
+            self._settings = settings
+        self._write_configuration(text)
+        self._process.send_signal(signal.SIGHUP)
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The lines of a JSON log with that event."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{") and line.endswith("}")]
+        return [line for line in lines if line["event"] == event]
+
     def dispose(self) -> None:
         """Stop what may still run and remove its files."""
         if self._process is not None and self._process.poll() is None:
@@ -219,11 +233,14 @@ class ServerProcess:
         if self.target == "baseline":
             environment["JWT_SECRET"] = SECRET
             return [sys.executable, "-m", "benchmarks.baseline", "--port", str(self.port)]
+        script = Path(sys.executable).with_name("rtc")
+        return [str(script), "serve", "--profile=test", f"--config={self._write_configuration()}"]
+
+    def _write_configuration(self, text: str = "") -> Path:
         path = Path(self._folder.name) / "config.toml"
         own = merged(tls_settings() if self.target == "tls" else {}, self._settings)
-        path.write_text(toml(merged(settings_for(self.port), own)))
-        script = Path(sys.executable).with_name("rtc")
-        return [str(script), "serve", "--profile=test", f"--config={path}"]
+        path.write_text(toml(merged(settings_for(self.port), own)) + text)
+        return path
 
     def _limit_files(self) -> None:
         assert self._open_files is not None

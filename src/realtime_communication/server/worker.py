@@ -65,7 +65,6 @@ class Worker:
         config = loaded.config
         self._listeners = listeners
         self._metrics_listeners = metrics_listeners
-        self._production = config.production
         self.parts = parts = Parts(loaded, listeners, metrics_listeners, self._states)
         for listener in listeners:
             listener.secure = parts.tls_context is not None
@@ -145,14 +144,15 @@ class Worker:
 
     async def _shut_down(self, reactor: Reactor, supervising: asyncio.Task[None]) -> None:
         self.parts.services.draining = True
-        if not self._production.enable_graceful_shutdown:
+        production = self.parts.live.config.production
+        if not production.enable_graceful_shutdown:
             self._at_once.set()
         supervising.cancel()
         await shut_down(
             self.parts.hub,
             reactor.stop_accepting,
-            drain_secs=self._production.drain_timeout_secs,
-            close_secs=self._production.shutdown_timeout_secs,
+            drain_secs=production.drain_timeout_secs,
+            close_secs=production.shutdown_timeout_secs,
             at_once=self._at_once,
         )
         await asyncio.wait([supervising])

@@ -1,0 +1,45 @@
+"""HTTP requests to a server on this machine, and waiting for what comes by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from serving.raw import Answer
+from serving.tokens import token
+
+JSON = {"Content-Type": "application/json"}
+WAIT_SECS = 10.0
+
+
+def bearer(user: str = "alice", **claims: Any) -> dict[str, str]:
+    """The header with a token of `user`."""
+    return {"Authorization": "Bearer " + token(user, **claims)}
+
+
+def admin() -> dict[str, str]:
+    """The header with an administrator's token."""
+    return bearer("root", roles=["admin"])
+
+
+def ask(port: int, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None) -> Answer:
+    """An answer; its headers in lower case. `body` is sent as JSON, bytes as they are."""
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECS)) as connection:
+        connection.request(method, path, data, (JSON if body is not None else {}) | (headers or {}))
+        answer = connection.getresponse()
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, found, answer.read())
+
+
+def until(reached: Callable[[], Any], seconds: float = WAIT_SECS) -> Any:
+    """What `reached` returns, once that is true; fails when it is not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := reached()):
+        assert time.monotonic() < deadline, f"not reached within {seconds} s: {reached}"
+        time.sleep(0.01)
+    return found
