@@ -16,7 +16,6 @@ cdef class Gate(Sessions):
     cdef HttpHead head
     cdef object admission        # callback for the credentials of an upgrade
     cdef list origins
-    cdef bint draining
 
     cdef void receive_head(self, Session* session, uint8_t* data, size_t size) noexcept
     cdef void upgrade(self, Session* session, bint echo) noexcept
