@@ -201,7 +201,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def _print(text: str) -> None:
-    """To standard output. Where that is closed or full the text is lost: no reason to stop, or to end with a failure."""
+    """To standard output. Where that is closed or full the text is lost: no reason to stop or to end in failure."""
     try:
         print(text, end="", flush=True)
     except ValueError:  # closed by this process itself
