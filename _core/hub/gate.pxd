@@ -19,7 +19,6 @@ cdef class Gate(Sessions):
     cdef list origins
     cdef list refusal_headers    # (name, value) of every answer that refuses a request
     cdef list secure_headers     # the same for those that travel over TLS
-    cdef bint draining
 
     cdef void receive_head(self, Session* session, uint8_t* data, size_t size) noexcept
     cdef void upgrade(self, Session* session, bint echo) noexcept

@@ -667,8 +667,8 @@ cdef class Hub(Gate):
         return count
 
     def begin_drain(self, int spread_ms, str reason="server shutting down"):
-        """Refuse upgrades from now on, and tell every client to come back within `spread_ms` milliseconds, each at
-        another moment."""
+        """Refuse upgrades and publications from now on, and tell every client to come back within `spread_ms`
+        milliseconds, each at another moment."""
         cdef Session* session = self.sessions
         cdef bytes text = reason.encode()
         self.draining = True

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -185,9 +187,8 @@ class Worker:
         if services.issuer is not None:
             lines.append(f"demo page: {url}/")
             lines.append(f"token of {DEMO_USER!r}: {services.issuer.access_token(DEMO_USER, time.time())}")
-        with contextlib.suppress(OSError, ValueError):  # a closed standard output is no reason to stop
-            # One write: where the log goes to the same file, its lines must not come between a text and its line end.
-            print("\n".join(lines) + "\n", end="", flush=True)
+        # One write: where the log goes to the same file, its lines must not come between a text and its line end.
+        _print("\n".join(lines) + "\n")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -197,6 +198,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+def _print(text: str) -> None:
+    """To standard output. Where that is closed or full the text is lost: no reason to stop or to end in failure."""
+    try:
+        print(text, end="", flush=True)
+    except ValueError:  # closed by this process itself
+        return
+    except OSError:
+        # The interpreter would try to write what is left of it once more at the end, and exit with 120.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _raise_file_limit(connections: int) -> None:
