@@ -79,7 +79,10 @@ class TestTokens:
                 {"custom_claims": {"include_location": True}},
                 lambda claims, refresh: claims.get("location") == {"address": "127.0.0.1"},
             ),
-            ({"custom_claims": {"custom_fields": {"tier": "gold"}}}, lambda claims, refresh: claims.get("tier") == "gold"),
+            (
+                {"custom_claims": {"custom_fields": {"tier": "gold"}}},
+                lambda claims, refresh: claims.get("tier") == "gold",
+            ),
         ],
     )
     def test_what_an_issued_token_says(self, serve, settings, shown):
@@ -278,9 +281,7 @@ class TestTls:
         return shared_authority()
 
     def section(self, pair, **changed):
-        return {
-            "security": {"tls": {"enabled": True, "cert_file": str(pair[0]), "key_file": str(pair[1]), **changed}}
-        }
+        return {"security": {"tls": {"enabled": True, "cert_file": str(pair[0]), "key_file": str(pair[1]), **changed}}}
 
     def handshake(self, running, context):
         """The server's certificate name, protocol version and cipher, or the reason why there is no connection."""
