@@ -19,11 +19,11 @@ from typing import Any, Final, Protocol
 import jwt
 import msgspec
 
-from realtime_communication.auth.expiring import ExpiringTable
 from realtime_communication.auth.identity import MAX_LOGIN_BYTES, ClaimError, checked_name, identity_from_claims
 from realtime_communication.auth.jwt import JwtRules, JwtVerifier
 from realtime_communication.auth.token_rules import check_parties, check_times
 from realtime_communication.errors import AuthenticationFailed
+from realtime_communication.resilience.expiring import ExpiringTable
 
 REFRESH_TYPE: Final = "rt+jwt"
 MAX_FAMILIES: Final = 1_000_000
