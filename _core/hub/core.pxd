@@ -50,6 +50,7 @@ cdef class Core:
     cdef dict answered           # idempotency key -> (monotonic ms when it is forgotten, epoch, offset)
     cdef readonly bytes node_id
     cdef object authenticate     # callback for Authenticate and Refresh
+    cdef bint draining           # the server ends: no more connections, no more publications
     cdef list transforms         # of (pattern as bytes, function); None when there are none
     cdef Samples samples
 

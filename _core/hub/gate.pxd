@@ -15,8 +15,10 @@ from realtime_communication._core.wire.http_head cimport HttpHead
 cdef class Gate(Sessions):
     cdef HttpHead head
     cdef object admission        # callback for the credentials of an upgrade
+    cdef object echo_admission   # the same for the echo endpoint, which has no credentials
     cdef list origins
-    cdef bint draining
+    cdef list refusal_headers    # (name, value) of every answer that refuses a request
+    cdef list secure_headers     # the same for those that travel over TLS
 
     cdef void receive_head(self, Session* session, uint8_t* data, size_t size) noexcept
     cdef void upgrade(self, Session* session, bint echo) noexcept

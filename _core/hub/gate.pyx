@@ -102,12 +102,13 @@ cdef class Gate(Sessions):
     cdef void reject(self, Session* session, int status, object code, object message, list headers) noexcept:
         """Answer the request with an HTTP error and end the connection."""
         cdef bytes response
+        cdef list always = self.secure_headers if (<Driver> session.driver).secure else self.refusal_headers
         self.counters.refused += 1
         session.state = SESSION_LINGER
         session.since_ms = self.now_ms
         self.renew(session)
         try:
-            response = refusal(status, code, message, headers)
+            response = refusal(status, code, message, [*(headers or ()), *always])
         except Exception:
             self.finish(session)
             return
@@ -124,6 +125,7 @@ cdef class Gate(Sessions):
         cdef Slice chosen
         cdef const Slice* origin
         cdef int status = handshake_check(&self.head, &code, &reason)
+        cdef object ask = self.echo_admission if echo else self.admission
         cdef object answer = None
         if status:
             self.reject(session, status, code, reason, None)
@@ -139,9 +141,9 @@ cdef class Gate(Sessions):
                 return
             if self.refuse_when_full(session):
                 return
-            if not echo and self.admission is not None:
-                answer = self.admission(head_fields(&self.head), self.query(), self.peer_of(session),
-                                        (<Driver> session.driver).secure)
+            if ask is not None:
+                answer = ask(head_fields(&self.head), self.query(), self.peer_of(session),
+                             (<Driver> session.driver).secure)
                 if isinstance(answer, Pending):
                     if not (<Pending> answer).settled:
                         pending_bind(answer, self, session, NULL, self.agree(session, encoding, compression, chosen))
@@ -149,7 +151,7 @@ cdef class Gate(Sessions):
                         return
                     answer = (<Pending> answer).answer
             self.answer_upgrade(session, self.agree(session, encoding, compression, chosen), answer)
-            if echo:
+            if echo and session.state == SESSION_ANONYMOUS:
                 session.flags |= FLAG_ECHO
                 session.state = SESSION_OPEN
         except Exception:

@@ -32,6 +32,8 @@ cdef class Hub(Gate):
     # Milliseconds until `tick` has something to do, -1 for never.
     cdef int64_t next_deadline(self) noexcept
 
+    # What follows from other settings for the sessions and users there are.
+    cdef void follow(self, const Settings* before) noexcept
     cdef void move_custom_buckets(self, const Settings* before) noexcept nogil
     cdef size_t process(self, Session* session, uint8_t* data, size_t size) noexcept
     cdef void request(self, Session* session) noexcept

@@ -19,7 +19,14 @@ from realtime_communication._core.base.memory cimport (
     slice_of,
 )
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
-from realtime_communication._core.base.timer_wheel cimport Timer, wheel_expired, wheel_init, wheel_next_ms
+from realtime_communication._core.base.timer_wheel cimport (
+    Timer,
+    timer_is_set,
+    wheel_expired,
+    wheel_init,
+    wheel_next_ms,
+    wheel_set,
+)
 from realtime_communication._core.hub.core cimport Position, Refusal
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.gate cimport Gate
@@ -129,6 +136,8 @@ cdef class Hub(Gate):
         self.inbound = Inbound()
         self.answered = {}
         self.origins = []
+        self.refusal_headers = []
+        self.secure_headers = []
         self.entropy = b""
         self.entropy_at = 0
         self.sessions = NULL
@@ -176,6 +185,8 @@ cdef class Hub(Gate):
         settings_read(&self.settings, settings)
         self.transforms = transforms
         self.origins = list(settings.allowed_origins)
+        self.refusal_headers = list(settings.refusal_headers)
+        self.secure_headers = list(settings.secure_refusal_headers)
         if not self.configured:
             self.configured = True
             pool_init(&self.pool, sizeof(Session), settings.connection_pool_size)
@@ -185,7 +196,27 @@ cdef class Hub(Gate):
             bucket_init(&self.global_bucket, &self.settings.global_rate, self.now_ms)
         else:
             self.move_custom_buckets(&before)
+            self.follow(&before)
         cache_limit(&self.store, self.settings.cache_entries if self.settings.caching else 0, CACHE_BYTES)
+
+    cdef void follow(self, const Settings* before) noexcept:
+        cdef TableCursor cursor
+        cdef User* user
+        self.home.refresh()
+        if (self.settings.heartbeat_ms != before.heartbeat_ms
+                or self.settings.client_timeout_ms != before.client_timeout_ms
+                or self.settings.auth_timeout_ms != before.auth_timeout_ms):
+            self.renew_all()
+        table_start(&cursor)
+        while True:
+            user = <User*> table_next(&self.users.users, &cursor)
+            if user == NULL:
+                break
+            if timer_is_set(&user.timer):
+                wheel_set(&self.wheel, &user.timer, self.now_ms)  # how long it is kept is found out again
+        if self.waiting != NULL:
+            self.outbox.relieved = True  # they wait again if they still have to
+        self.home.wake()
 
     cdef void move_custom_buckets(self, const Settings* before) noexcept nogil:
         """A custom limit that has another place now keeps its buckets; a new or another one begins with full ones."""
@@ -203,6 +234,11 @@ cdef class Hub(Gate):
                             break
                 memcpy(session.custom, moved, sizeof(moved))
             session = session.next
+
+    def set_echo_callback(self, admit_echo):
+        """Who is asked about upgrade requests for the echo endpoint: as `authenticate_upgrade` of `set_callbacks`, but
+        its answer is None or a refusal."""
+        self.echo_admission = admit_echo
 
     def set_callbacks(self, authenticate_upgrade, authenticate_message):
         """Who checks credentials.
@@ -631,8 +667,8 @@ cdef class Hub(Gate):
         return count
 
     def begin_drain(self, int spread_ms, str reason="server shutting down"):
-        """Refuse upgrades from now on, and tell every client to come back within `spread_ms` milliseconds, each at
-        another moment."""
+        """Refuse upgrades and publications from now on, and tell every client to come back within `spread_ms`
+        milliseconds, each at another moment."""
         cdef Session* session = self.sessions
         cdef bytes text = reason.encode()
         self.draining = True

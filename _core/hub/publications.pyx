@@ -1,7 +1,7 @@
 """Publications; `publications.pxd` is the contract."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint8_t
+from libc.stdint cimport int64_t, uint32_t, uint8_t
 from libc.stdlib cimport free
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_of
@@ -51,6 +51,10 @@ from realtime_communication._core.wire.outbound cimport write_ack, write_deliver
 cdef enum:
     FORGOTTEN_MOST = 5000        # idempotency keys forgotten at a time
     BACKPRESSURE_RETRY_MS = 1000  # told to a publisher whose consumer is full
+    DRAINING_RETRY_MS = 1000     # told to a publisher when the server ends; its successor will be there
+
+# Nothing is accepted that might not be delivered any more, and nobody keeps the server from its end by publishing on.
+cdef const char* ENDING = b"the server is shutting down; publish when you are connected again"
 
 
 class RequestError(Exception):
@@ -207,6 +211,9 @@ cdef int broadcast(Core core, Session* session, const Request* request) noexcept
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
         return OUTCOME_DONE
+    if core.draining:
+        core.error(session, request, ERROR_UNAVAILABLE, ENDING, DRAINING_RETRY_MS, NULL)
+        return OUTCOME_DONE
     if consumers_full(core, request.topic):
         return OUTCOME_PARKED
     outcome = publish_once(core, user_id(<User*> session.user), request, session, &position)
@@ -248,12 +255,22 @@ cdef int check_targets(Core core, uint8_t permissions, const Patterns* patterns,
         if not may_send_to(permissions, patterns, request.targets[i]):
             message[0] = b"to: an inbox outside the topics that the token may publish on"
             return ERROR_FORBIDDEN
+    if core.draining:
+        message[0] = ENDING
+        return ERROR_UNAVAILABLE
     if core.settings.overflow == OVERFLOW_BACKPRESSURE:
         for i in range(request.target_count):
             if target_full(core, request.targets[i]):
                 message[0] = b"to: a recipient does not keep up; try again later"
                 return ERROR_BACKPRESSURE
     return 0
+
+
+cdef int64_t retry_after(int code) noexcept nogil:
+    """Milliseconds after which a DirectMessage refused with `code` may be tried again, or NO_RETRY."""
+    if code == ERROR_BACKPRESSURE:
+        return BACKPRESSURE_RETRY_MS
+    return DRAINING_RETRY_MS if code == ERROR_UNAVAILABLE else NO_RETRY
 
 
 cdef int publish_to(Core core, Topic* inbox, Slice sender, const Request* request, Slice target,
@@ -393,8 +410,7 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
     if code:
         if code == ERROR_BACKPRESSURE:
             core.counters.backpressure += 1
-        core.error(session, request, code, message,
-                   BACKPRESSURE_RETRY_MS if code == ERROR_BACKPRESSURE else NO_RETRY, NULL)
+        core.error(session, request, code, message, retry_after(code), NULL)
         return OUTCOME_DONE
     if inboxes_full(core, request):
         return OUTCOME_PARKED
@@ -471,6 +487,8 @@ cdef dict publish_body(Core core, bytes body, object identity):
         parsed.permissions, parsed.patterns, parsed.request.topic, parsed.request.topic_is_all)
     if refused != NULL:
         raise RequestError("forbidden", refused.decode())
+    if core.draining:
+        raise RequestError("unavailable", ENDING.decode(), DRAINING_RETRY_MS)
     if consumers_full(core, parsed.request.topic):
         core.counters.backpressure += 1
         raise RequestError("backpressure", "topic: a consumer does not keep up; try again later", BACKPRESSURE_RETRY_MS)
@@ -497,7 +515,7 @@ cdef dict send_body(Core core, bytes body, object identity):
         if code == ERROR_BACKPRESSURE:
             core.counters.backpressure += 1
         raise RequestError(error_name(code).decode(), message.decode(),
-                           BACKPRESSURE_RETRY_MS if code == ERROR_BACKPRESSURE else None)
+                           None if retry_after(code) == NO_RETRY else retry_after(code))
     if inboxes_full(core, request):
         core.counters.backpressure += 1
         raise RequestError("backpressure", "to: a recipient does not keep up; try again later", BACKPRESSURE_RETRY_MS)

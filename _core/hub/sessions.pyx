@@ -250,6 +250,17 @@ cdef class Sessions(Core):
                 at = self.now_ms + <uint64_t> left
         return at
 
+    cdef void renew_all(self) noexcept:
+        cdef uint32_t interval = self.settings.heartbeat_ms
+        cdef Session* session = self.sessions
+        while session != NULL:
+            if session.state == SESSION_OPEN and not session.flags & FLAG_PENDING and (
+                    interval < self.settings.client_timeout_ms and session.received_ms + interval < self.now_ms):
+                session.received_ms = self.now_ms - interval
+                session.flags &= ~<uint32_t> FLAG_PINGED
+            wheel_set(&self.wheel, &session.timer, self.deadline(session))
+            session = session.next
+
     cdef void session_expired(self, Session* session) noexcept:
         if session.flags & FLAG_PENDING and session.state < SESSION_OPEN:
             self.unanswered(session)

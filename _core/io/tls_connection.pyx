@@ -103,6 +103,7 @@ cdef class TlsConnection(Driver):
             if 65 <= buffer[ROOM_BYTES] & 0xDF <= 90:
                 self.state = TLS_PLAIN
                 self.context = None
+                self.secure = False
                 hub.reject(session, 400, "bad_request", "this port speaks TLS: use https or wss", None)
             else:
                 self.begin()

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from serving.asking import Reply, ask, health, wait_for
+from serving.json_http import Reply, ask, health, wait_for
 from serving.oidc_issuer import ALGORITHMS, WELL_KNOWN, OidcIssuer
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess, StartServer, merged
@@ -387,7 +387,7 @@ def test_a_secret_that_is_rotated_while_the_server_runs(start_server: StartServe
     server = start_server(WITH_KEYS)
     before = issue(server, user_id="alice").body
     with Peer(server.url, token_text=before["access_token"]) as peer:
-        server.reload(merged(WITH_KEYS, {"auth": {"jwt_secret": OTHER_SECRET}}))
+        server.reload_and_wait(merged(WITH_KEYS, {"auth": {"jwt_secret": OTHER_SECRET}}))
         assert peer.ok("Ping")["type"] == "Pong"
     after = issue(server, user_id="bob").body
     for text in (before["access_token"], after["access_token"], token(), token(key=OTHER_SECRET)):

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from serving.processes import TARGETS, ServerProcess, StartServer, free_port
+from serving.processes import ServerProcess, StartServer, free_port
 
 
-@pytest.fixture(scope="session", params=TARGETS)
+@pytest.fixture(scope="session", params=("product", "baseline"))
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A server for the whole run."""
     process = ServerProcess(request.param, free_port(), None, None)
@@ -20,7 +20,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
         process.dispose()
 
 
-@pytest.fixture(params=TARGETS)
+@pytest.fixture(params=("product", "baseline"))
 def own_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A server the test may kill and start again."""
     process = ServerProcess(request.param, free_port(), None, None)

@@ -252,6 +252,14 @@ class TestBendingDefaults:
     def test_heartbeat_follows_a_small_timeout(self, load_config: Load) -> None:
         assert load_config("--client-timeout-secs=2").config.websocket.heartbeat_interval_secs == 1
 
+    def test_both_sizes_of_the_pool_follow_the_one_that_is_set(self, load_config: Load) -> None:
+        for word, sizes in (("--redis.pool.max_size=3", (3, 3, 3)), ("--redis.pool_size=30", (5, 30, 30))):
+            redis = load_config(word).config.redis
+            assert (redis.pool.min_idle, redis.pool_size, redis.pool.max_size) == sizes
+
+    def test_sizes_of_the_pool_that_were_set_do_not_bend(self, refused: Refuse) -> None:
+        assert _one(refused("--redis.pool.max_size=3", "--redis.pool_size=4")).key == "redis.pool.max_size"
+
     def test_large_values_bend_nothing(self, load_config: Load) -> None:
         websocket = load_config("--max-message-size=5000000", "--client-timeout-secs=600").config.websocket
         assert (websocket.max_frame_size, websocket.heartbeat_interval_secs) == (65536, 30)
@@ -283,6 +291,10 @@ class TestReports:
     def test_a_value_is_shown_with_origin_and_what_is_allowed(self, refused: Refuse, tmp_path: Path) -> None:
         problem = _one(refused(files={"config.toml": "[server]\n\nport = 99999\n"}))
         assert str(problem) == f"{tmp_path}/config.toml:3: server.port = 99999: must be an integer from 0 to 65535"
+
+    def test_a_secret_that_is_missing_has_no_value_to_hide(self, refused: Refuse) -> None:
+        problem = _one(refused("--redis.cluster.enabled=true"))
+        assert str(problem) == "redis.cluster.nodes: is missing: a cluster needs the URL of a node at least"
 
     def test_a_place_in_a_list_has_its_line(self, refused: Refuse) -> None:
         text = '[[auth.providers]]\ntype = "jwt"\n\n[[auth.providers]]\ntype = "jwtt"\n'

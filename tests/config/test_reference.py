@@ -81,6 +81,19 @@ def test_show_redacts_secrets(load_config: Load) -> None:
         assert REDACTED in output
 
 
+def test_show_redacts_credentials_in_urls(load_config: Load) -> None:
+    loaded = load_config("--tracing.endpoint=http://joe:hush@collector:4317")
+    for output in (show(loaded), show_json(loaded)):
+        assert "hush" not in output
+        assert f"http://{REDACTED}@collector:4317" in output
+
+
+def test_a_secret_that_is_not_set_is_shown_in_its_own_type(load_config: Load) -> None:
+    lines = show(load_config()).splitlines()
+    assert "redis.cluster.nodes = []  # default" in lines
+    assert 'redis.sentinel.password = ""  # default' in lines
+
+
 def test_show_as_json(load_config: Load) -> None:
     content = json.loads(show_json(load_config("--profile=dev", environ={"PORT": "9000"})))
     assert content["profile"] == "dev" and content["files"] == []

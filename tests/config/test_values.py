@@ -239,6 +239,20 @@ def test_secrets_are_never_shown() -> None:
     assert shown("hush", secret=True) == REDACTED
 
 
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://joe:hush@collector:4317/x", f"http://{REDACTED}@collector:4317/x"),
+        ("https://hush@host", f"https://{REDACTED}@host"),
+        ("http://joe:hu@sh@host", f"http://{REDACTED}@host"),
+        ("http://host/path@here?mail=a@b", "http://host/path@here?mail=a@b"),
+    ],
+)
+def test_credentials_in_urls_are_not_shown(url: str, text: str) -> None:
+    assert shown(url) == f'"{text}"'
+    assert shown([{"issuer": url}]) == f'[{{"issuer": "{text}"}}]'
+
+
 def test_suggestions() -> None:
     assert did_you_mean("prot", ["port", "host"]) == "; did you mean port?"
     assert did_you_mean("zzz", ["port", "host"]) == ""

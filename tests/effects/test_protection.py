@@ -9,8 +9,9 @@ import socket
 
 import pytest
 
+from serving.certificates import shared_authority, shared_server
 from serving.processes import free_port
-from serving.raw import exchange, upgrade
+from serving.raw import RawSocket, exchange, upgrade
 from serving.tokens import token
 
 HTTPS = {"X-Forwarded-For": "203.0.113.1", "X-Forwarded-Proto": "https"}
@@ -56,6 +57,12 @@ class TestEnforceTls:
         assert upgraded(running, {"Forwarded": "for=203.0.113.1;proto=https"}).status == 101
         # Credentials are not looked at before.
         assert upgraded(running, authorization="Bearer wrong").status == 426
+
+    def test_the_echo_endpoint(self, serve):
+        running = serve({"security": PROXIED | {"enforce_tls": True}, "development": {"enable_debug_endpoints": True}})
+        answer = upgraded(running, target="/debug/echo")
+        assert (answer.status, answer.error_code) == (426, "forbidden")
+        assert upgraded(running, HTTPS, target="/debug/echo").status == 101
 
     def test_off(self, serve):
         running = serve({"security": {"enforce_tls": False}})
@@ -107,6 +114,47 @@ def test_content_security_policy(serve, policy):
     running = serve({"security": {"content_security_policy": policy}})
     for path in ("/health", "/nowhere"):
         assert ask(running, "GET", path)[1].get("Content-Security-Policy", "") == policy
+
+
+REFUSED = [
+    upgrade(method="POST"),
+    upgrade(sec_websocket_version="8"),
+    upgrade(sec_websocket_protocol="mqtt"),
+    upgrade(authorization="Bearer wrong"),
+    upgrade(origin="https://evil.example.com"),
+    b"GET /ws HTTP/1.1\r\n\r\n",
+    b"GET /ws HTTP/1.1\r\nX: " + b"a" * 20_000,
+]
+
+
+@pytest.mark.parametrize("request_bytes", REFUSED)
+def test_refusals_before_an_upgrade_carry_the_same_headers(serve, request_bytes):
+    cors = {"enabled": True, "allowed_origins": [APP]}
+    security = {"content_security_policy": "default-src 'none'", "strict_transport_security": True, "cors": cors}
+    answer = exchange(serve({"security": security}).port, request_bytes)
+    assert 400 <= answer.status < 500 and answer.error_code
+    expected = {
+        "cache-control": "no-store",
+        "content-security-policy": "default-src 'none'",
+        "referrer-policy": "no-referrer",
+        "server": "realtime_communication",
+        "x-content-type-options": "nosniff",
+    }
+    assert expected.items() <= answer.headers.items()
+    assert "strict-transport-security" not in answer.headers
+
+
+def test_refusals_over_tls_tell_of_it(serve):
+    pair = shared_server()
+    tls = {"enabled": True, "cert_file": str(pair.cert_file), "key_file": str(pair.key_file)}
+    running = serve({"security": {"tls": tls, "strict_transport_security": True}})
+    with RawSocket(running.port, tls=shared_authority().client_context()) as raw:
+        raw.send(upgrade(authorization="Bearer wrong"))
+        answer = raw.answer()
+    assert (answer.status, answer.headers["strict-transport-security"]) == (401, "max-age=31536000; includeSubDomains")
+    plain = exchange(running.port, b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert plain.status == 400
+    assert "strict-transport-security" not in plain.headers, "RFC 6797 section 7.2"
 
 
 def test_the_page_of_the_dev_profile_has_its_own_policy(serve):

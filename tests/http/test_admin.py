@@ -237,6 +237,7 @@ class TestLooking:
         stats = server.request("GET", "/admin/stats", headers=admin_key).json
         assert (stats["node_id"], stats["connections"], stats["hub"]) == ("node-1", 3, {"connections": 3})
         assert stats["rss_bytes"] > 0
+        assert stats["circuit_breakers"] == {}
         assert stats["uptime_secs"] >= 0
         assert set(stats["versions"]) == {"realtime_communication", "python", "aiohttp", "msgspec"}
 

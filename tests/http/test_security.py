@@ -5,6 +5,8 @@ import logging
 import pytest
 from aiohttp import web
 
+from realtime_communication.broker.redis_errors import RedisFailed
+from realtime_communication.errors import CircuitOpen
 from realtime_communication.http import app
 from realtime_communication.http.attempts import Attempts
 from realtime_communication.http.forwarding import Client
@@ -231,3 +233,17 @@ def test_the_log_line_has_no_query_and_is_cut(server, bearer, caplog):
     assert len(lines[1]["path"]) <= 200
     assert "hunter" not in repr([vars(record) for record in caplog.records])
     assert bearer()["Authorization"] not in repr([vars(record) for record in caplog.records])
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"), [(CircuitOpen("redis", 12.3), "13"), (CircuitOpen("redis", 0), "1"), (RedisFailed("OOM"), "1")]
+)
+def test_what_is_out_of_reach(server, bearer, caplog, error, wait):
+    server.hub.refusal = error
+    body = b'{"topic": "t", "payload": 1}'
+    answer = server.request("POST", "/api/publish", body, bearer() | {"Content-Type": "application/json"})
+    assert (answer.status, answer.json["error"]["code"]) == (503, "unavailable")
+    assert answer.headers["Retry-After"] == wait
+    assert answer.json["error"]["message"] == "a service that this needs is out of reach"
+    (line,) = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    assert (line.levelname, line.event_fields["reason"]) == ("WARNING", str(error))

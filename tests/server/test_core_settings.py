@@ -11,6 +11,12 @@ from realtime_communication.config.schema import Development
 from realtime_communication.config.traffic import ConnectionLimit, CustomLimit, RateLimiting
 from realtime_communication.server.core_settings import Settings, bucket_depth, core_settings
 
+HEADERS = [
+    ("Server", "realtime_communication"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+]
+
 
 def test_defaults() -> None:
     assert msgspec.to_builtins(core_settings(Config())) == {
@@ -53,6 +59,8 @@ def test_defaults() -> None:
         "debug_echo": False,
         "require_origin_match": False,
         "allowed_origins": [],
+        "refusal_headers": HEADERS,
+        "secure_refusal_headers": HEADERS,
         "connection_pool_size": 10_000,
         "message_pool_size": 100_000,
         "buffer_pool_size": 50_000,
@@ -71,6 +79,14 @@ def test_every_setting_comes_from_the_configuration() -> None:
     assert settings.custom_limits == [("subscription", "Subscribe", 10.0, 20)]
     assert (settings.require_origin_match, settings.allowed_origins) == (True, ["https://a"])
     assert settings.debug_echo and not settings.rate_limiting_enabled
+
+
+def test_headers_of_refusals() -> None:
+    security = Security(content_security_policy="default-src 'none'", strict_transport_security=True)
+    settings = core_settings(msgspec.structs.replace(Config(), security=security))
+    assert settings.refusal_headers == [*HEADERS, ("Content-Security-Policy", "default-src 'none'")]
+    secure = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+    assert settings.secure_refusal_headers == [*settings.refusal_headers, secure]
 
 
 def test_settings_are_frozen_and_comparable() -> None:

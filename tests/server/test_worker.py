@@ -211,21 +211,46 @@ def test_a_unix_socket_comes_and_goes(tmp_path):
     assert not path.exists()
 
 
-def test_closed_outputs_are_no_reason_to_stop():
+def until_it_answers(port):
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                assert answer.status == 200
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_closed_outputs_are_no_reason_to_stop(both):
     port = free_port()
     reader, writer = os.pipe()
     os.close(reader)
-    with dev("--host=127.0.0.1", f"--port={port}", stdout=writer, stderr=writer):
+    stderr = writer if both else subprocess.DEVNULL
+    with dev("--host=127.0.0.1", f"--port={port}", stdout=writer, stderr=stderr):
         os.close(writer)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-                    assert answer.status == 200
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the server does not answer"
-                time.sleep(0.1)
+        until_it_answers(port)
+
+
+def test_full_outputs_are_no_reason_to_stop():
+    port = free_port()
+    with open("/dev/full", "w") as full, dev("--host=127.0.0.1", f"--port={port}", stdout=full, stderr=full):
+        until_it_answers(port)
+
+
+def test_a_socket_never_gets_the_number_of_a_standard_stream():
+    port = free_port()
+    options = [*RTC, "--host=127.0.0.1", f"--port={port}"]
+    process = subprocess.Popen(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *options])
+    try:
+        until_it_answers(port)
+        streams = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]
+        assert streams == ["/dev/null"] * 3
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 def test_the_dev_profile_prints_what_is_needed_to_try_it():

@@ -1,58 +1,45 @@
-"""HTTP requests with JSON, and waiting for what a server tells over HTTP."""
+"""HTTP requests to a server on this machine, and waiting for what comes by itself."""
+
+from __future__ import annotations
 
 import contextlib
 import http.client
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-WAIT_SECS = 20.0
+from serving.raw import Answer
+from serving.tokens import token
+
+JSON = {"Content-Type": "application/json"}
+WAIT_SECS = 10.0
 
 
-@dataclass(frozen=True)
-class Reply:
-    """``body`` is the JSON in it; header names are in lower case."""
-
-    status: int
-    body: Any
-    headers: dict[str, str]
-
-    @property
-    def code(self) -> str:
-        """Of the JSON error body."""
-        return str(self.body["error"]["code"])
-
-    @property
-    def message(self) -> str:
-        """Of the JSON error body."""
-        return str(self.body["error"]["message"])
+def bearer(user: str = "alice", **claims: Any) -> dict[str, str]:
+    """The header with a token of `user`."""
+    return {"Authorization": "Bearer " + token(user, **claims)}
 
 
-def ask(port: int, method: str, path: str, body: Any = None, **headers: str | None) -> Reply:
-    """One request on a connection of its own. ``x_api_key`` is the header X-Api-Key; one of None is left out."""
-    given = {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
-    text = None if body is None else body if isinstance(body, (str, bytes)) else json.dumps(body)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECS)
-    with contextlib.closing(connection):
-        connection.request(method, path, text, {"Content-Type": "application/json"} | given)
+def admin() -> dict[str, str]:
+    """The header with an administrator's token."""
+    return bearer("root", roles=["admin"])
+
+
+def ask(port: int, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None) -> Answer:
+    """An answer; its headers in lower case. `body` is sent as JSON, bytes as they are."""
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECS)) as connection:
+        connection.request(method, path, data, (JSON if body is not None else {}) | (headers or {}))
         answer = connection.getresponse()
         found = {name.lower(): value for name, value in answer.getheaders()}
-        return Reply(answer.status, json.loads(answer.read()), found)
+        return Answer(answer.status, found, answer.read())
 
 
-def wait_for(reached: Callable[[], Any], secs: float = WAIT_SECS) -> Any:
-    """What ``reached`` returns once it is true."""
-    deadline = time.monotonic() + secs
+def until(reached: Callable[[], Any], seconds: float = WAIT_SECS) -> Any:
+    """What `reached` returns, once that is true; fails when it is not within `seconds`."""
+    deadline = time.monotonic() + seconds
     while not (found := reached()):
-        assert time.monotonic() < deadline, f"not reached within {secs} s"
-        time.sleep(0.02)
+        assert time.monotonic() < deadline, f"not reached within {seconds} s: {reached}"
+        time.sleep(0.01)
     return found
-
-
-def health(port: int) -> Any:
-    """The body of `/health`, whose status must be 200."""
-    reply = ask(port, "GET", "/health")
-    assert reply.status == 200, reply
-    return reply.body

@@ -4,6 +4,7 @@ Three targets speak the same protocol: ``product`` is the installed server, ``tl
 plain-Python one.
 """
 
+import json
 import os
 import re
 import resource
@@ -189,11 +190,11 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
 
-    def reload(self, settings: dict[str, Any]) -> None:
+    def reload_and_wait(self, settings: dict[str, Any]) -> None:
         """Put ``settings`` in place of the ones so far, send SIGHUP and wait until the server has read them."""
         before = self.log.count(_RELOADED)
         self._settings = settings
-        self._write_settings()
+        self._write_configuration()
         os.kill(self.pid, signal.SIGHUP)
         deadline = time.monotonic() + START_SECS
         while self.log.count(_RELOADED) == before:
@@ -209,6 +210,19 @@ class ServerProcess:
         """The exit status of a server that ends by itself."""
         assert self._process is not None, "the server was not started"
         return self._process.wait(timeout)
+
+    def reload(self, settings: dict[str, Any] | None = None, *, text: str = "") -> None:
+        """Send SIGHUP, after `settings` have taken the place of those so far, with `text` behind them in the file."""
+        assert self._process is not None, "the server was not started"
+        if settings is not None:
+            self._settings = settings
+        self._write_configuration(text)
+        self._process.send_signal(signal.SIGHUP)
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The lines of a JSON log with that event."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{") and line.endswith("}")]
+        return [line for line in lines if line["event"] == event]
 
     def dispose(self) -> None:
         """Stop what may still run and remove its files."""
@@ -239,15 +253,15 @@ class ServerProcess:
             environment["JWT_SECRET"] = SECRET
             return [sys.executable, "-m", "benchmarks.baseline", "--port", str(self.port)]
         script = Path(sys.executable).with_name("rtc")
-        return [str(script), "serve", f"--profile={self.profile}", f"--config={self._write_settings()}"]
+        return [str(script), "serve", f"--profile={self.profile}", f"--config={self._write_configuration()}"]
 
-    def _write_settings(self) -> Path:
+    def _write_configuration(self, text: str = "") -> Path:
         path = Path(self._folder.name) / "config.toml"
         own = merged(tls_settings() if self.target == "tls" else {}, self._settings)
         base = settings_for(self.port)
         if self.profile != "test":
             del base["testing"]  # refused there
-        path.write_text(toml(merged(base, own)))
+        path.write_text(toml(merged(base, own)) + text)
         return path
 
     def _limit_files(self) -> None:

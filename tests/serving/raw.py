@@ -30,9 +30,14 @@ class Answer:
     body: bytes
 
     @property
+    def json(self) -> Any:
+        """The body."""
+        return json.loads(self.body)
+
+    @property
     def error_code(self) -> str:
         """Of the JSON error body."""
-        return str(json.loads(self.body)["error"]["code"])
+        return str(self.json["error"]["code"])
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,13 @@ class Families:
     def __len__(self) -> int:
         return len(self._newest)
 
+    def newest(self, family: str, now: float) -> int | None:
+        """The newest generation of the family, None when it is not known."""
+        return self._newest.get(family, now)
+
     async def rotate(self, family: str, generation: int, until: float, now: float) -> Rotation:
         """As `FamilyStore.rotate`."""
-        newest = self._newest.get(family, now)
+        newest = self.newest(family, now)
         if newest is not None and generation != newest:
             return Rotation.REUSED
         self._newest.put(family, generation + 1, max(until, self._newest.until(family)), now)

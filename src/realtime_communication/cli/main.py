@@ -6,6 +6,7 @@ did. Options that are configuration keys are not declared here: they are handed 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -48,6 +49,7 @@ for _command in (serve, config, token, api_key):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 78 for a bad configuration, 71 when the machine refuses, 2 for a bad command."""
+    _hold_standard_descriptors()
     try:
         cli.main(args=None if arguments is None else list(arguments), prog_name=_program_name())
     except ConfigurationError as error:
@@ -59,6 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # such as a full disk below standard output
         _say(f"error: {error}")
         sys.exit(EXIT_OS)
+
+
+def _hold_standard_descriptors() -> None:
+    """Put /dev/null where a standard stream is closed.
+
+    A socket would get its number otherwise: what a library writes to standard error would go to a client, and libuv
+    aborts the process when it closes one of the three.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
 
 
 def _program_name() -> str:

@@ -267,6 +267,7 @@ class _Loader:
         self._bend("websocket.max_frame_size", "websocket.max_message_size", 1)
         self._bend("websocket.heartbeat_interval_secs", "websocket.client_timeout_secs", 0.5)
         self._bend("redis.pool.max_size", "redis.pool_size", 1, raised=True)
+        self._bend("redis.pool_size", "redis.pool.max_size", 1)
         self._bend("redis.pool.min_idle", "redis.pool_size", 1)
         needs_none = self.profile == "dev" or (self.profile == "test" and self.values["testing.bypass_auth"] is True)
         if needs_none and not self.values["auth.jwt_secret"] and "auth.jwt_secret" not in self.wrong:
@@ -305,7 +306,7 @@ class _Loader:
         path = place.partition("[")[0]
         key, origin, value = KEYS[path], self.origins[path], self.values[path]
         if path == place:
-            text = shown(value, secret=key.secret) if value != "" else ""
+            text = shown(value, secret=key.secret) if value not in ("", ()) else ""
         else:
             text = shown(_at(value, _place(place.removeprefix(path))), secret=place.endswith("].key"))
         where = "" if origin is DEFAULT and text == "" else str(origin)

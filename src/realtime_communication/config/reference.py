@@ -26,7 +26,7 @@ def effective(loaded: LoadedConfig) -> Iterator[tuple[Key, object, str]]:
     for path, key in KEYS.items():
         value: Any = value_of(loaded.config, path)
         if key.secret:
-            value = REDACTED if value else ""
+            value = REDACTED if value else type(value)()
         yield key, without_secrets(msgspec.to_builtins(value)), str(loaded.origins[path])
 
 

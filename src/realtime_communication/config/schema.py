@@ -75,24 +75,28 @@ class ApiKey(Section, frozen=True, kw_only=True):
 class AuthProvider(Section, frozen=True, kw_only=True):
     """One way to prove who one is; the enabled ones are tried in the order of `priority`."""
 
-    type: Annotated[Literal["jwt", "api_key", "oauth2"], Spec("Kind of credentials.")]
-    name: Annotated[str, Spec("Name in logs.", maximum=128)] = ""
-    enabled: Annotated[bool, Spec("Whether these credentials are accepted.")] = True
-    priority: Annotated[int, Spec("Order of trying, lowest first.", minimum=0, maximum=1000)] = 100
-    header: Annotated[str, Spec("`api_key`: request header that carries the key.", minimum=1, maximum=128)] = (
-        "X-API-Key"
-    )
-    query_param: Annotated[str, Spec("`api_key`: query parameter that carries the key.", minimum=1, maximum=128)] = (
-        "api_key"
-    )
+    type: Annotated[Literal["jwt", "api_key", "oauth2"], Spec("Kind of credentials.", live=True)]
+    name: Annotated[str, Spec("Name in logs.", maximum=128, live=True)] = ""
+    enabled: Annotated[bool, Spec("Whether these credentials are accepted.", live=True)] = True
+    priority: Annotated[int, Spec("Order of trying, lowest first.", minimum=0, maximum=1000, live=True)] = 100
+    header: Annotated[
+        str, Spec("`api_key`: request header that carries the key.", minimum=1, maximum=128, live=True)
+    ] = "X-API-Key"
+    query_param: Annotated[
+        str, Spec("`api_key`: query parameter that carries the key.", minimum=1, maximum=128, live=True)
+    ] = "api_key"
     keys: Annotated[tuple[ApiKey, ...], Spec("`api_key`: the keys that are accepted.", live=True)] = ()
     issuer: Annotated[
         str,
         Spec(
-            "`oauth2`: URL of the OIDC issuer, exactly as in its tokens; its keys are found by discovery.", maximum=2048
+            "`oauth2`: URL of the OIDC issuer, exactly as in its tokens; its keys are found by discovery.",
+            maximum=2048,
+            live=True,
         ),
     ] = ""
-    audience: Annotated[str, Spec("`oauth2`: `aud` of its tokens; empty: auth.jwt_audience.", maximum=255)] = ""
+    audience: Annotated[
+        str, Spec("`oauth2`: `aud` of its tokens; empty: auth.jwt_audience.", maximum=255, live=True)
+    ] = ""
 
 
 class CustomClaims(Section, frozen=True, kw_only=True):

@@ -142,7 +142,9 @@ class Redis(Section, frozen=True, kw_only=True):
 class BreakerService(Section, frozen=True, kw_only=True):
     """The thresholds of one service, where they differ from the general ones."""
 
-    name: Annotated[str, Spec(f"One of {', '.join(f'`{name}`' for name in BREAKER_NAMES)}.", minimum=1, maximum=64)]
+    name: Annotated[
+        str, Spec(f"One of {', '.join(f'`{name}`' for name in BREAKER_NAMES)}.", minimum=1, maximum=64, live=True)
+    ]
     failure_threshold: Annotated[
         int | None, Spec("Failures in a row that open the breaker.", minimum=1, maximum=1_000_000, live=True)
     ] = None

@@ -32,6 +32,9 @@ _SECRET_NAMES = ("secret", "password", "token", "hash")
 _SHOWN_LENGTH = 120
 """Longest value repeated in a message; longer ones are cut."""
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*(?=@)")
+"""User and password in a URL. Of several `@` the last one ends them."""
+
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}\Z")
@@ -235,7 +238,7 @@ def shown(value: object, *, secret: bool = False) -> str:
     elif isinstance(value, (dict, list, tuple)):
         text = _nested(value)
     elif isinstance(value, (str, bool)):
-        text = json.dumps(value)
+        text = json.dumps(without_secrets(value))
     elif isinstance(value, int) and value.bit_length() > 512:
         text = "an integer of many digits"
     else:
@@ -251,7 +254,9 @@ def _nested(value: object) -> str:
 
 
 def without_secrets(value: object) -> object:
-    """A nested value with whatever is secret by its name redacted."""
+    """A value with whatever is secret by its name redacted, and the credentials in URLs, however deep it is nested."""
+    if isinstance(value, str):
+        return _CREDENTIALS.sub(REDACTED, value)
     if isinstance(value, dict):
         return {name: REDACTED if _is_secret(name) else without_secrets(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -25,6 +25,7 @@ from realtime_communication.errors import ConfigurationError, RequestRefused
 from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import require_permission
 from realtime_communication.http.fields import query_of, read_object
+from realtime_communication.http.health import shown_breaker
 from realtime_communication.http.services import SERVICES, ConfigControl
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.process import resident_bytes
@@ -100,6 +101,7 @@ async def stats(request: web.Request) -> web.Response:
     await require_admin(request)
     query_of(request, ())
     services = request.app[SERVICES]
+    breakers = services.breakers.statuses() if services.breakers is not None else []
     return json_response(
         {
             "node_id": services.node_id,
@@ -110,6 +112,7 @@ async def stats(request: web.Request) -> web.Response:
             "connections": services.hub.connection_count(),
             "rss_bytes": resident_bytes(),
             "hub": services.hub.stats(),
+            "circuit_breakers": {breaker.name: shown_breaker(breaker) for breaker in breakers},
             "versions": {
                 "realtime_communication": __version__,
                 "python": platform.python_version(),

@@ -66,19 +66,25 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
     )
 
 
-def set_headers(response: web.StreamResponse, security: Security, *, secure: bool) -> None:
-    """Headers of every answer that has none of its own; `secure`: the client's link is encrypted."""
-    headers = response.headers
-    headers["Server"] = SERVER_NAME
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Referrer-Policy", "no-referrer")
-    if response.content_type == "text/html":
-        headers.setdefault("X-Frame-Options", "DENY")
+def protecting_headers(security: Security, *, secure: bool) -> dict[str, str]:
+    """Headers of every answer, also of those that the data plane makes; `secure`: the client's link is encrypted."""
+    headers = {"Server": SERVER_NAME, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
     if security.content_security_policy:
-        headers.setdefault("Content-Security-Policy", security.content_security_policy)
+        headers["Content-Security-Policy"] = security.content_security_policy
     # RFC 6797 section 7.2: never over plain HTTP.
     if secure and security.strict_transport_security:
         headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
+    return headers
+
+
+def set_headers(response: web.StreamResponse, security: Security, *, secure: bool) -> None:
+    """Gives an answer the headers of all that it has none of its own for."""
+    headers = response.headers
+    headers["Server"] = SERVER_NAME  # aiohttp's own would tell its version
+    for name, value in protecting_headers(security, secure=secure).items():
+        headers.setdefault(name, value)
+    if response.content_type == "text/html":
+        headers.setdefault("X-Frame-Options", "DENY")
 
 
 def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:

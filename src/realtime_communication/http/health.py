@@ -57,7 +57,7 @@ async def report(request: web.Request) -> web.Response:
         if check.check_dependencies:
             status["dependencies"] = {name: {"status": part.status, **part.detail} for name, part in found.items()}
         if services.breakers is not None:
-            status["circuit_breakers"] = {breaker.name: _shown(breaker) for breaker in breakers}
+            status["circuit_breakers"] = {breaker.name: shown_breaker(breaker) for breaker in breakers}
     return json_response(status)
 
 
@@ -109,7 +109,8 @@ def _silent(services: Services, name: str, status: str) -> _Part:
     return _Part(status, name in services.required or (name == REDIS and services.config.redis.required))
 
 
-def _shown(breaker: BreakerStatus) -> dict[str, object]:
+def shown_breaker(breaker: BreakerStatus) -> dict[str, object]:
+    """A circuit breaker as JSON shows it."""
     shown: dict[str, object] = {
         "state": breaker.state.value,
         "failures": breaker.failures,

@@ -6,6 +6,7 @@ The configuration is read for each request, so a reload counts from the next one
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,9 +14,10 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from realtime_communication.auth.chain import MalformedRequestError, Refusal, refusal_of
+from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.config.protection import Cors
 from realtime_communication.config.traffic import RateLimitHeaders
-from realtime_communication.errors import AuthenticationFailed, RateLimited, RequestRefused
+from realtime_communication.errors import AuthenticationFailed, CircuitOpen, RateLimited, RequestRefused
 from realtime_communication.http.answers import (
     FieldError,
     error_response,
@@ -53,6 +55,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except RequestRefused as error:
         limits = request.app[SERVICES].config.rate_limiting.headers
         response = refused_response(error.code, error.message, error.retry_after_ms, limits, None)
+    except (CircuitOpen, RedisFailed) as error:
+        response = _out_of_reach(request, error)
     except FieldError as error:
         response = error.response()
     except BodyRefused as error:
@@ -163,6 +167,19 @@ def _limited(request: web.Request, error: RateLimited) -> web.Response:
     services = request.app[SERVICES]
     state, limits = services.attempts.state(client_of_request(request).address), services.config.rate_limiting.headers
     return refused_response(error.code, error.message, error.retry_after_ms, limits, state)
+
+
+def _out_of_reach(request: web.Request, error: CircuitOpen | RedisFailed) -> web.Response:
+    """The answer where something behind this server failed. Which it is, is the operator's to know."""
+    _log.warning(
+        "an HTTP request needs what is out of reach",
+        method=request.method,
+        path=_loggable_path(request),
+        reason=str(error),
+    )
+    wait_ms = math.ceil(error.retry_after_secs * 1000) if isinstance(error, CircuitOpen) else None
+    limits = request.app[SERVICES].config.rate_limiting.headers
+    return refused_response(error.code, "a service that this needs is out of reach", wait_ms, limits, None)
 
 
 def _loggable_path(request: web.Request) -> str:

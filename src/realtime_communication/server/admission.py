@@ -26,7 +26,7 @@ _FAILED_MESSAGE = ("internal", "authentication failed")
 
 
 class Admission:
-    """The two callbacks of the reactor. `close` ends the checks that are under way."""
+    """The callbacks of the data plane. `close` ends the checks that are under way."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -56,6 +56,12 @@ class Admission:
             return self._later(answer, _FAILED_UPGRADE, lambda found: self._judged(found, client.address))
         self._judged(answer, client.address)
         return answer
+
+    def echo(self, headers: Headers, query: bytes, peer: str, secure: bool) -> Refusal | None:
+        """Whether an upgrade for the echo endpoint, which knows no credentials, is refused. Never raises."""
+        services = self._services
+        client = client_of(peer, headers, secure, trusted_proxies(services.config.security.trusted_proxies))
+        return refuse_upgrade(services, client)
 
     def message(self, token: str | None, api_key: str | None, peer: str) -> Any:
         """Whether the credential of an `Authenticate` or a `Refresh` is good: an Identity, (code, message), Pending.

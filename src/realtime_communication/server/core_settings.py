@@ -6,6 +6,7 @@ import msgspec
 
 from realtime_communication.config.schema import Config
 from realtime_communication.config.traffic import ConnectionLimit
+from realtime_communication.http.answers import protecting_headers
 from realtime_communication.server.transforms import Transformation, load_transforms
 
 
@@ -14,6 +15,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Rates are in tokens per second and depths in tokens, with the window already applied. `custom_limits` are
     (name, glob over envelope types, requests per second, burst), `transforms` (topic or prefix and `*`, function).
+    `refusal_headers` are (name, value) of every HTTP answer that the core makes, `secure_refusal_headers` over TLS.
     """
 
     heartbeat_interval_secs: float
@@ -55,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     debug_echo: bool
     require_origin_match: bool
     allowed_origins: list[str]
+    refusal_headers: list[tuple[str, str]]
+    secure_refusal_headers: list[tuple[str, str]]
     connection_pool_size: int
     message_pool_size: int
     buffer_pool_size: int
@@ -109,6 +113,8 @@ def core_settings(config: Config) -> Settings:
         debug_echo=config.development.enable_debug_endpoints,
         require_origin_match=config.security.cors.enabled,
         allowed_origins=list(config.security.cors.allowed_origins),
+        refusal_headers=list(protecting_headers(config.security, secure=False).items()),
+        secure_refusal_headers=list(protecting_headers(config.security, secure=True).items()),
         connection_pool_size=memory.connection_pool_size,
         message_pool_size=memory.message_pool_size,
         buffer_pool_size=memory.buffer_pool_size,

@@ -95,6 +95,7 @@ class Parts:
         wanted = LATENCY_SAMPLES if metrics is not None and metrics.wants_samples else 0.0
         self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted)
         self.admission = Admission(self.services)
+        self.hub.set_echo_callback(self.admission.echo)
         memory = config.performance.memory
         self.collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
         self.tasks = [

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -65,7 +67,6 @@ class Worker:
         config = loaded.config
         self._listeners = listeners
         self._metrics_listeners = metrics_listeners
-        self._production = config.production
         self.parts = parts = Parts(loaded, listeners, metrics_listeners, self._states)
         for listener in listeners:
             listener.secure = parts.tls_context is not None
@@ -73,7 +74,7 @@ class Worker:
         self._http = HttpServer(make_application(services), functools.partial(max_body, services))
         actors = config.actor_system
         self._supervisor = Supervisor(
-            [Service("HTTP", self._serve_http), *parts.tasks, Service("secrets", self._forget_secrets)],
+            [Service("HTTP", self._serve_http), *parts.tasks, Service("key rotation", self._forget_secrets)],
             RestartPolicy(actors.supervision_strategy, actors.max_restarts, actors.restart_window_secs),
             _report_crash,
         )
@@ -145,14 +146,15 @@ class Worker:
 
     async def _shut_down(self, reactor: Reactor, supervising: asyncio.Task[None]) -> None:
         self.parts.services.draining = True
-        if not self._production.enable_graceful_shutdown:
+        production = self.parts.live.config.production
+        if not production.enable_graceful_shutdown:
             self._at_once.set()
         supervising.cancel()
         await shut_down(
             self.parts.hub,
             reactor.stop_accepting,
-            drain_secs=self._production.drain_timeout_secs,
-            close_secs=self._production.shutdown_timeout_secs,
+            drain_secs=production.drain_timeout_secs,
+            close_secs=production.shutdown_timeout_secs,
             at_once=self._at_once,
         )
         await asyncio.wait([supervising])
@@ -185,9 +187,8 @@ class Worker:
         if services.issuer is not None:
             lines.append(f"demo page: {url}/")
             lines.append(f"token of {DEMO_USER!r}: {services.issuer.access_token(DEMO_USER, time.time())}")
-        with contextlib.suppress(OSError, ValueError):  # a closed standard output is no reason to stop
-            # One write: where the log goes to the same file, its lines must not come between a text and its line end.
-            print("\n".join(lines) + "\n", end="", flush=True)
+        # One write: where the log goes to the same file, its lines must not come between a text and its line end.
+        _print("\n".join(lines) + "\n")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -197,6 +198,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+def _print(text: str) -> None:
+    """To standard output. Where that is closed or full the text is lost: no reason to stop or to end in failure."""
+    try:
+        print(text, end="", flush=True)
+    except ValueError:  # closed by this process itself
+        return
+    except OSError:
+        # The interpreter would try to write what is left of it once more at the end, and exit with 120.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _raise_file_limit(connections: int) -> None:

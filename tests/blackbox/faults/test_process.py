@@ -1,5 +1,6 @@
 """FAULTS.md: Network, Process, Config: resets, half-open peers, churn, no descriptors left, signals, start-up."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess, StartServer, free_port
-from serving.raw import CLOSE, RawSocket, close_frame, envelope, frame, upgrade
+from serving.raw import CLOSE, TEXT, RawSocket, close_frame, envelope, frame, upgrade
 from serving.witness import Witness
 
 EX_CONFIG = 78
@@ -174,6 +175,75 @@ class TestDescriptors:
             peer.close()
 
 
+class Client(threading.Thread):
+    """Reads until the server ends the connection; a close is answered."""
+
+    def __init__(self, server: ServerProcess, receive_buffer: int | None = None) -> None:
+        super().__init__()
+        self.closings = 0
+        self.errors: list[str] = []
+        self.code: int | None = None
+        self.raw = RawSocket.upgraded(server.port, user=unique_user(), receive_buffer=receive_buffer)
+        self.raw.socket.settimeout(30)
+
+    def run(self) -> None:
+        with self.raw:
+            try:
+                while True:
+                    received = self.raw.frame()
+                    if received.opcode == CLOSE:
+                        self.code = received.close_code
+                        self.raw.send(close_frame(self.code))
+                    elif received.opcode == TEXT:
+                        self.take(json.loads(received.payload))
+            except (EOFError, OSError):
+                return
+
+    def take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "Closing":
+            self.closings += 1
+        elif message["type"] == "Error":
+            assert self.closings, f"refused before the end was announced: {message}"
+            self.errors.append(message["code"])
+
+
+class Subscriber(Client):
+    """Notes the offsets of a topic once it was started; until then it reads nothing."""
+
+    def __init__(self, server: ServerProcess, topic: str, receive_buffer: int | None = None) -> None:
+        super().__init__(server, receive_buffer)
+        self.offsets: list[int] = []
+        self.raw.send(envelope(type="Subscribe", topic=topic))
+        assert self.raw.ping_works()
+
+    def take(self, message: dict[str, Any]) -> None:
+        super().take(message)
+        if message["type"] == "Message":
+            self.offsets.append(message["offset"])
+
+
+class Pipelined(Client):
+    """Publishes until the server ends the connection, with ``WINDOW`` requests under way."""
+
+    WINDOW = 64
+
+    def __init__(self, server: ServerProcess, topic: str) -> None:
+        super().__init__(server)
+        self.acked: list[int] = []
+        self.request = envelope(type="Broadcast", id=1, topic=topic, payload="x" * 1000)
+
+    def run(self) -> None:
+        self.raw.send(self.request * self.WINDOW)
+        super().run()
+
+    def take(self, message: dict[str, Any]) -> None:
+        super().take(message)
+        if message["type"] == "Ack":
+            self.acked.append(message["offset"])
+        if "id" in message:
+            self.raw.send(self.request)
+
+
 class TestSignals:
     def test_sigterm_under_load_twice(self, start_server: StartServer) -> None:
         server = start_server()
@@ -209,6 +279,82 @@ class TestSignals:
         stop.set()
         publishing.join()
         assert server.wait() == 0
+
+    def test_sigterm_loses_no_acknowledged_message(self, start_server: StartServer) -> None:
+        """Publishers with many requests under way; subscribers that keep up, and one that is far behind."""
+        server = start_server(
+            {
+                "actor_system": {"mailbox_capacity": 200},
+                "message_routing": {"max_cache_entries": 100_000},
+                "production": {"drain_timeout_secs": 10},
+            }
+        )
+        topic = unique()
+        publishers = [Pipelined(server, topic) for _ in range(6)]
+        subscribers = [Subscriber(server, topic) for _ in range(5)]
+        late = Subscriber(server, topic, receive_buffer=2048)
+        for subscriber in subscribers:
+            subscriber.start()
+        for publisher in publishers:
+            publisher.start()
+        assert wait_until(lambda: all(len(publisher.acked) > 300 for publisher in publishers))
+        server.terminate()
+        late.start()
+        for thread in (*publishers, *subscribers, late):
+            thread.join(30)
+            assert thread.code == 1001
+            assert thread.closings == 1
+            assert set(thread.errors) <= {"unavailable"}
+        acked = {offset for publisher in publishers for offset in publisher.acked}
+        assert len(acked) == sum(len(publisher.acked) for publisher in publishers)
+        for subscriber in (*subscribers, late):
+            assert subscriber.offsets == list(range(1, len(subscriber.offsets) + 1))
+            assert max(acked) <= len(subscriber.offsets), "an acknowledged message was not delivered"
+        assert "not everything was delivered" not in server.log
+        assert server.wait() == 0
+
+    def test_clients_are_told_to_come_back_at_different_times(self, start_server: StartServer) -> None:
+        server = start_server()
+        peers = [Peer(server.url, unique_user()) for _ in range(20)]
+        server.terminate()
+        delays = set()
+        for peer in peers:
+            assert peer.close_code(10) == 1001
+            closing = peer.unasked[-1]
+            assert list(closing) == ["type", "code", "reason", "reconnect", "after_ms"]
+            assert (closing["type"], closing["code"], closing["reconnect"]) == ("Closing", 1001, True)
+            delays.add(closing["after_ms"])
+            peer.close()
+        assert len(delays) > 10
+        assert all(0 <= delay <= 1000 for delay in delays)
+        assert server.wait() == 0
+
+    @pytest.mark.parametrize("again", [True, False])
+    def test_whoever_never_reads_holds_up_the_end_no_longer_than_allowed(
+        self, start_server: StartServer, again: bool
+    ) -> None:
+        """`drain_timeout_secs` and `shutdown_timeout_secs` end the waiting, and a second SIGTERM does at once."""
+        secs = 600 if again else 0.3
+        server = start_server(
+            {
+                "actor_system": {"mailbox_capacity": 10_000},
+                "message_routing": {"max_cache_entries": 10_000},
+                "performance": {"messages": {"compression_algorithm": "none"}},
+                "production": {"drain_timeout_secs": secs, "shutdown_timeout_secs": secs},
+            }
+        )
+        topic = unique()
+        stuck = Subscriber(server, topic, receive_buffer=2048)
+        with Peer(server.url, unique_user()) as peer:
+            for number in range(200):
+                peer.ok("Broadcast", topic=topic, payload=f"{number}" + "x" * 60_000)
+            server.terminate()
+            assert wait_until(lambda: "shutting down" in server.log)
+            if again:
+                server.terminate()
+            assert server.wait() == 0
+        assert "not everything was delivered before the end" in server.log
+        stuck.raw.socket.close()
 
     def test_draining_server_takes_nobody_new(self, start_server: StartServer) -> None:
         server = start_server()

@@ -69,6 +69,8 @@ def settings(**changes: Any) -> types.SimpleNamespace:
         debug_echo=True,
         require_origin_match=False,
         allowed_origins=[],
+        refusal_headers=[],
+        secure_refusal_headers=[],
         connection_pool_size=100,
         message_pool_size=100,
         buffer_pool_size=100,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.hub.sans_io import KEY, Server, client_frame, identity, make_hub
+from core.hub.sans_io import KEY, Server, client_frame, identity, make_hub, settings
 from realtime_communication._core.hub.memory_driver import Connection
 
 UPGRADE = {
@@ -216,3 +216,65 @@ class TestHandOver:
         assert connection.handed_over == data
         stats = server.stats()
         assert (stats["handed_over"], stats["sessions"], stats["timers"]) == (1, 0, 0)
+
+
+class TestHeadersOfRefusals:
+    """What the control plane wants every refusal to carry."""
+
+    HEADERS = (("X-Content-Type-Options", "nosniff"), ("Content-Security-Policy", "default-src 'none'"))
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            head(Host=None),
+            head(X="a" * 20000),
+            head("POST /ws HTTP/1.1"),
+            head(Sec_WebSocket_Version="8"),
+            head(Origin="https://evil.com"),
+            head(Sec_WebSocket_Protocol="mqtt"),
+        ],
+    )
+    def test_each(self, data: bytes) -> None:
+        server = make_hub(refusal_headers=list(self.HEADERS), require_origin_match=True)
+        status, fields, _, _ = answer(server, data)
+        assert status >= 400
+        assert {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'"}.items() <= (
+            fields.items()
+        )
+        assert fields["cache-control"] == "no-store"
+
+    def test_beside_those_of_the_refusal(self) -> None:
+        server = make_hub(refusal_headers=list(self.HEADERS))
+        server.hub.set_callbacks(lambda *_: (429, "rate_limited", "too many", [("Retry-After", "7")]), None)
+        status, fields, _, _ = answer(server, head())
+        assert (status, fields["retry-after"], fields["x-content-type-options"]) == (429, "7", "nosniff")
+
+    def test_others_after_a_change(self) -> None:
+        server = make_hub()
+        assert "x-content-type-options" not in answer(server, head(Host=None))[1]
+        server.hub.configure(settings(refusal_headers=list(self.HEADERS)))
+        assert answer(server, head(Host=None))[1]["x-content-type-options"] == "nosniff"
+
+
+class TestEchoCallback:
+    def test_it_may_refuse(self) -> None:
+        server = make_hub()
+        asked: list[Any] = []
+
+        def admit(headers: list[tuple[bytes, bytes]], query: bytes, peer: str, secure: bool) -> Any:
+            asked.append((dict(headers)[b"host"], query, secure))
+            return 426, "forbidden", "use TLS", [("Upgrade", "TLS/1.2, HTTP/1.1")]
+
+        server.hub.set_echo_callback(admit)
+        status, fields, body, connection = answer(server, head("GET /debug/echo?a=1 HTTP/1.1") + client_frame(b"hello"))
+        assert (status, body["error"]["code"], fields["upgrade"]) == (426, "forbidden", "tls/1.2, http/1.1")
+        assert asked == [(b"x", b"a=1", False)]
+        assert connection.drain() == b""
+        assert server.connect().status == 101
+
+    def test_it_may_agree(self) -> None:
+        server = make_hub()
+        server.hub.set_echo_callback(lambda *_: None)
+        connection = server.driver.connect()
+        connection.feed(head("GET /debug/echo HTTP/1.1") + client_frame(b"hello"))
+        assert connection.drain().endswith(b"\x81\x05hello")

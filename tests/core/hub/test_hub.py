@@ -1,8 +1,11 @@
 """The door for the control plane."""
 
+import json
+
 import pytest
 
-from core.hub.sans_io import make_hub, settings
+from core.hub.sans_io import identity, make_hub, settings
+from realtime_communication._core.hub.publications import RequestError
 
 
 class TestDisconnect:
@@ -56,6 +59,25 @@ class TestDrain:
         assert all(0 <= ms <= 5000 for ms in after)
         assert len(after) > 10
         peers[0].subscribe("t")
+
+    def test_nothing_is_accepted_that_might_not_be_delivered(self) -> None:
+        server = make_hub()
+        alice, bob = server.connect("alice"), server.connect("bob")
+        bob.subscribe("t")
+        server.hub.begin_drain(1000)
+        server.flush()
+        alice.messages(), bob.messages()
+        for fields in ({"type": "Broadcast", "topic": "t"}, {"type": "DirectMessage", "to": "bob"}):
+            answer = alice.request({"id": 1, "payload": 1, **fields})
+            assert (answer["type"], answer["id"], answer["code"]) == ("Error", 1, "unavailable")
+            assert answer["retry_after_ms"] > 0
+        for ask, fields in ((server.hub.publish_request, {"topic": "t"}), (server.hub.send_request, {"to": "bob"})):
+            with pytest.raises(RequestError) as caught:
+                ask(json.dumps({"payload": 1, **fields}).encode(), identity("carol"))
+            assert caught.value.code == "unavailable"
+            assert caught.value.retry_after_ms is not None
+        server.flush()
+        assert bob.messages() == []
 
     def test_close_all(self) -> None:
         server = make_hub()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core.hub.sans_io import make_hub, settings
+from core.hub.sans_io import PONG, WALL_MS, make_hub, settings
 from realtime_communication._core.hub.settings import OVERFLOWS, describe
 
 TYPES = [
@@ -190,3 +190,68 @@ class TestLive:
         peer.messages()
         assert peer.close is not None
         assert peer.close[0] == 1009
+
+    def test_other_times_count_for_connections_that_are_open(self) -> None:
+        server = make_hub(heartbeat_interval_secs=1000, client_timeout_secs=2000, auth_timeout_secs=1000)
+        silent, anonymous = server.connect("alice"), server.connect(None)
+        server.advance(500_000)
+        server.hub.configure(settings(heartbeat_interval_secs=10, client_timeout_secs=30, auth_timeout_secs=1000))
+        server.advance(100)
+        silent.frames()
+        assert (len(silent.pings), silent.close) == (1, None), "asked before it is given up"
+        server.advance(21_000)
+        silent.frames()
+        assert silent.close is not None and silent.close[0] == 4408
+        assert anonymous.frames() == []
+        server.hub.configure(settings(auth_timeout_secs=1))
+        server.advance(100)
+        anonymous.frames()
+        assert anonymous.close is not None and anonymous.close[0] == 4408
+
+    def test_who_answers_stays(self) -> None:
+        server = make_hub(heartbeat_interval_secs=1000, client_timeout_secs=2000)
+        peer = server.connect()
+        server.advance(900_000)
+        server.hub.configure(settings(heartbeat_interval_secs=10, client_timeout_secs=30))
+        for _ in range(10):
+            server.advance(10_100)
+            peer.frames()
+            peer.send_frame(b"", PONG)
+        assert (peer.close, len(peer.pings)) == (None, 10)
+
+    def test_notices_of_expiry_do_not_come_twice(self) -> None:
+        server = make_hub(heartbeat_interval_secs=1000, client_timeout_secs=2000)
+        now = WALL_MS // 1000
+        peer = server.connect("alice", expires_at=now + 100, refresh_at=now + 10)
+        server.advance(11_000)
+        assert [message["type"] for message in peer.messages()] == ["TokenExpiring"]
+        server.hub.configure(settings(heartbeat_interval_secs=500, client_timeout_secs=2000))
+        server.advance(1000)
+        assert peer.messages() == []
+
+    def test_publishers_go_on_under_another_strategy(self) -> None:
+        server = make_hub(overflow_strategy="block", mailbox_capacity=3)
+        reader, publisher = server.connect("reader"), server.connect("publisher")
+        reader.subscribe("t")
+        reader.stall()
+        for number in range(10):
+            publisher.send({"type": "Broadcast", "id": number, "topic": "t", "payload": number})
+        assert not publisher.connection.reading
+        server.hub.configure(settings(overflow_strategy="drop_newest", mailbox_capacity=3))
+        server.flush()
+        assert publisher.connection.reading
+        publisher.messages()
+        assert publisher.request({"type": "Ping", "id": 99})["type"] == "Pong"
+        assert server.stats()["publications"] == 10
+
+    def test_idle_buckets_are_looked_through_anew(self) -> None:
+        limits = {"rate_limiting_enabled": True, "user_rps": 0.001, "user_burst": 5}
+        server = make_hub(**limits, cleanup_interval_secs=80_000, cleanup_threshold_secs=80_000)
+        peer = server.connect()
+        peer.request({"type": "Ping", "id": 1})
+        peer.end()
+        server.advance(20_000)
+        assert server.stats()["users"] == 1
+        server.hub.configure(settings(**limits, cleanup_interval_secs=1, cleanup_threshold_secs=10))
+        server.advance(2000)
+        assert server.stats()["users"] == 0
