@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,12 @@ def install(python: str) -> Path:
         (wheel,) = Path(scratch).glob("pip-*.whl")
         target = Path(scratch) / "site"
         options = ["--quiet", "--no-deps", "--no-python-version-warning", "--disable-pip-version-check"]
-        _run([python, f"{wheel}/pip", "install", *options, f"--target={target}", f"--requirement={REQUIREMENTS}"])
+        # Unpacked, because pip runs a file of its own by its path where a package has a build system of its own.
+        unpacked = Path(scratch) / "pip"
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(unpacked)
+        pip = str(unpacked / "pip")
+        _run([python, pip, "install", *options, f"--target={target}", f"--requirement={REQUIREMENTS}"])
         _run([python, "-E", "-s", "-c", _BOOT, str(target), "--help"])
         target.rename(site)
     return site

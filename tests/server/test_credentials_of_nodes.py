@@ -40,8 +40,7 @@ def test_what_was_used_while_the_state_was_away_stays_used():
     assert nodes.use(0, 0) is REUSED
     nodes.away = False
     assert nodes.use(0, 0) is REUSED
-    assert nodes.use(0, 1) is DONE
-    assert nodes.use(1, 0) is REUSED
+    assert [nodes.use(node, 1) for node in (0, 1)] == [REUSED, REUSED], "the family is revoked for all"
 
 
 def test_a_generation_of_another_node_is_no_reuse_while_the_state_is_away():
