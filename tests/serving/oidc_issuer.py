@@ -40,8 +40,14 @@ class OidcIssuer:
 
     def control(self, **changes: Any) -> dict[str, Any]:
         """Change how it behaves: ``mode`` and ``key_mode`` (ok, 500, hang, big, redirect, garbage), ``cache_control``,
-        ``discovery`` (fields to replace), ``further_keys``, ``rotate``. Returns the requests counted by path."""
+        ``discovery`` (fields to replace), ``further_keys``, ``rotate``. What hangs is answered after the next change of
+        its mode. Returns the requests counted by path."""
         return self._post("/control", changes)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
 
     def counts(self) -> dict[str, int]:
         """How often each path was asked for."""
@@ -124,9 +130,8 @@ class _Issuer:
 
     async def answer(self, request: web.Request, name: str, found: dict[str, Any]) -> web.StreamResponse:
         self.counts[request.path] = self.counts.get(request.path, 0) + 1
-        mode = self.modes[name]
-        if mode == "hang":
-            await asyncio.sleep(3600)
+        while (mode := self.modes[name]) == "hang":
+            await asyncio.sleep(0.01)
         if mode == "redirect":
             raise web.HTTPFound("/elsewhere")
         if mode == "500":

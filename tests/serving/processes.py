@@ -108,8 +108,16 @@ def tls_settings() -> dict[str, Any]:
 class ServerProcess:
     """One running server. ``log`` is everything it wrote to standard output and standard error."""
 
-    def __init__(self, target: str, port: int, settings: dict[str, Any] | None, open_files: int | None) -> None:
+    def __init__(
+        self,
+        target: str,
+        port: int,
+        settings: dict[str, Any] | None,
+        open_files: int | None,
+        profile: str = "test",
+    ) -> None:
         self.target = target
+        self.profile = profile
         self.port = port
         self._settings = settings or {}
         self._open_files = open_files
@@ -182,6 +190,17 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
 
+    def reload_and_wait(self, settings: dict[str, Any]) -> None:
+        """Put ``settings`` in place of the ones so far, send SIGHUP and wait until the server has read them."""
+        before = self.log.count(_RELOADED)
+        self._settings = settings
+        self._write_configuration()
+        os.kill(self.pid, signal.SIGHUP)
+        deadline = time.monotonic() + START_SECS
+        while self.log.count(_RELOADED) == before:
+            assert time.monotonic() < deadline, f"no reload within {START_SECS} s:\n{self.log[-4000:]}"
+            time.sleep(0.02)
+
     def terminate(self) -> None:
         """Send SIGTERM and return at once."""
         assert self._process is not None, "the server was not started"
@@ -234,12 +253,15 @@ class ServerProcess:
             environment["JWT_SECRET"] = SECRET
             return [sys.executable, "-m", "benchmarks.baseline", "--port", str(self.port)]
         script = Path(sys.executable).with_name("rtc")
-        return [str(script), "serve", "--profile=test", f"--config={self._write_configuration()}"]
+        return [str(script), "serve", f"--profile={self.profile}", f"--config={self._write_configuration()}"]
 
     def _write_configuration(self, text: str = "") -> Path:
         path = Path(self._folder.name) / "config.toml"
         own = merged(tls_settings() if self.target == "tls" else {}, self._settings)
-        path.write_text(toml(merged(settings_for(self.port), own)) + text)
+        base = settings_for(self.port)
+        if self.profile != "test":
+            del base["testing"]  # refused there
+        path.write_text(toml(merged(base, own)) + text)
         return path
 
     def _limit_files(self) -> None:
@@ -250,5 +272,7 @@ class ServerProcess:
 _CONFIGURING = frozenset(
     {"HOST", "PORT", "WORKERS", "RUST_LOG", "LOG_LEVEL", "JWT_SECRET", "JWT_ISSUER", "JWT_AUDIENCE", "REDIS_URL"}
 )
+
+_RELOADED = '"event":"configuration reloaded"'
 
 StartServer = Callable[..., ServerProcess]

@@ -19,11 +19,11 @@ from typing import Any, Final, Protocol
 import jwt
 import msgspec
 
-from realtime_communication.auth.expiring import ExpiringTable
 from realtime_communication.auth.identity import MAX_LOGIN_BYTES, ClaimError, checked_name, identity_from_claims
 from realtime_communication.auth.jwt import JwtRules, JwtVerifier
 from realtime_communication.auth.token_rules import check_parties, check_times
 from realtime_communication.errors import AuthenticationFailed
+from realtime_communication.resilience.expiring import ExpiringTable
 
 REFRESH_TYPE: Final = "rt+jwt"
 MAX_FAMILIES: Final = 1_000_000
@@ -54,9 +54,13 @@ class Families:
     def __len__(self) -> int:
         return len(self._newest)
 
+    def newest(self, family: str, now: float) -> int | None:
+        """The newest generation of the family, None when it is not known."""
+        return self._newest.get(family, now)
+
     async def rotate(self, family: str, generation: int, until: float, now: float) -> Rotation:
         """As `FamilyStore.rotate`."""
-        newest = self._newest.get(family, now)
+        newest = self.newest(family, now)
         if newest is not None and generation != newest:
             return Rotation.REUSED
         self._newest.put(family, generation + 1, max(until, self._newest.until(family)), now)

@@ -16,10 +16,10 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from realtime_communication.auth.expiring import ExpiringTable
 from realtime_communication.auth.identity import MAX_LOGIN_BYTES, MAX_TIMESTAMP, MAX_USER_ID_BYTES, Identity
 from realtime_communication.errors import AuthenticationFailed
 from realtime_communication.observability.logs import get_logger
+from realtime_communication.resilience.expiring import ExpiringTable
 
 MAX_REVOCATIONS: Final = 1_000_000  # of each kind
 REVOKED_CODE: Final = 4401

@@ -22,7 +22,7 @@ from realtime_communication.resilience.supervision import Service
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
     """The parts. `services` have to run for anything to reach other nodes; `link` is None without Redis.
 
-    `seal` is for marking what is put into `state` and must not be forged there.
+    `seal` is for marking what is put into `state` and must not be forged there, `event_seal` marks `events`.
     `joined` waits until `state` can be reached, and has become so more than that many times.
     """
 
@@ -30,8 +30,16 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     state: SharedState
     seal: Seal
     joined: Callable[[int], Awaitable[int]]
+    event_seal: Seal
     services: tuple[Service, ...] = ()
     link: RedisLink | None = None
+
+    def renew_secrets(self, secrets: Sequence[str]) -> None:
+        """Seal with the first of other signing secrets, and accept each of them."""
+        given = [secret for secret in secrets if secret]
+        if given:
+            self.seal.renew(given)
+            self.event_seal.renew(given)
 
 
 def uses_redis(config: Config) -> bool:
@@ -52,16 +60,17 @@ def broker_of(
     given = [secret for secret in (config.auth.jwt_secret, *previous_secrets) if secret]
     # Without one (only with testing.bypass_auth) nobody can be told from anybody: no other node is believed.
     secrets = given or [random_secrets.token_hex()]
-    seal = Seal(secrets, "shared state")
+    seal, event_seal = Seal(secrets, "shared state"), Seal(secrets, "events")
     if not uses_redis(config):
-        return Broker(events=MemoryEvents(), state=MemoryState(), seal=seal, joined=_at_once)
+        return Broker(events=MemoryEvents(), state=MemoryState(), seal=seal, event_seal=event_seal, joined=_at_once)
     link = RedisLink(config.redis, breakers["redis"])
-    codec = EventCodec(node_id, Seal(secrets, "events"))
+    codec = EventCodec(node_id, event_seal)
     events = RedisEvents(link, codec, breakers["message_queue"])
     return Broker(
         events=events,
         state=RedisState(link),
         seal=seal,
+        event_seal=event_seal,
         joined=link.joined,
         services=(Service("Redis link", link.run), Service("Redis events", events.run)),
         link=link,

@@ -9,10 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from realtime_communication.broker.events import MAX_EVENT_BYTES, Handler
-from realtime_communication.broker.expiring import ExpiringTable
 from realtime_communication.broker.shared_state import MAX_MEMBERS, Rotation
 from realtime_communication.errors import MisuseError
 from realtime_communication.observability.logs import get_logger
+from realtime_communication.resilience.expiring import ExpiringTable
 
 MAX_ENTRIES: Final = 1_000_000
 MAX_SETS: Final = 1000

@@ -14,10 +14,14 @@ class Seal:
     """
 
     def __init__(self, secrets: Sequence[str], purpose: str) -> None:
+        self._label = f"realtime_communication {purpose}".encode()
+        self.renew(secrets)
+
+    def renew(self, secrets: Sequence[str]) -> None:
+        """Take over other secrets, the newest first. Raises ValueError without any."""
         if not secrets:
             raise ValueError("a seal needs a secret")
-        label = f"realtime_communication {purpose}".encode()
-        self._keys = tuple(hmac.digest(secret.encode(), label, "sha256") for secret in secrets)
+        self._keys = tuple(hmac.digest(secret.encode(), self._label, "sha256") for secret in secrets)
 
     def __repr__(self) -> str:
         return f"Seal(keys={len(self._keys)})"

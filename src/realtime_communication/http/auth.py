@@ -27,6 +27,8 @@ Ask = Callable[[web.Request, TokenAuthority], Awaitable[object]]
 
 MAX_BODY_BYTES: Final = 65_536
 
+_UNKNOWN: Final = "Object contains unknown field `"  # msgspec's words
+
 
 def add_routes(application: web.Application) -> None:
     """The endpoints, where there is somebody to issue tokens."""
@@ -90,8 +92,8 @@ async def _answer(request: web.Request, ask: Ask) -> web.Response:
     try:
         found = await ask(request, authority)
     except InvalidField as error:
-        field, _, message = str(error).partition(": ")
-        raise FieldError(field, message) from None
+        field, separator, message = str(error).partition(": ")
+        raise (FieldError(field, message) if separator else FieldError("body", field)) from None
     return json_response(found, headers={hdrs.PRAGMA: "no-cache"})
 
 
@@ -113,7 +115,11 @@ async def _body(request: web.Request, shape: type[T]) -> T:
 def _complaint(text: str) -> str:
     """msgspec's "Expected `str`, got `int` - at `$.user_id`" with the field first."""
     what, _, place = text.partition(" - at `$")
-    return f"{place.rstrip('`').lstrip('.')}: {what}" if place.strip("`.") else what
+    place = place.rstrip("`").lstrip(".")
+    if what.startswith(_UNKNOWN):
+        name = what.removeprefix(_UNKNOWN).rstrip("`").replace(": ", ":")
+        return f"{place}.{name}: is unknown" if place else f"{name}: is unknown"
+    return f"{place}: {what}" if place else what
 
 
 def _requester(request: web.Request) -> Requester:

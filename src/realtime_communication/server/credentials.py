@@ -8,6 +8,7 @@ them would have expired; a restart ends that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class Credentials:
     ) -> None:
         self._bypass = config.testing.bypass_auth
         self._breaker = breaker
+        self._broker = broker
         self._clock = clock
         self._secret = config.auth.jwt_secret
         self._previous: list[tuple[str, float]] = []  # earlier secrets, and until when they are good
@@ -74,6 +76,7 @@ class Credentials:
         def commit() -> None:
             self._secret, self._previous = auth.jwt_secret, previous
             self.chain, self.authority = chain, authority
+            self._broker.renew_secrets([auth.jwt_secret, *(secret for secret, _ in previous)])
             self._changed.set()
 
         return commit
@@ -118,6 +121,9 @@ class SharedFamilies:
 
     While that cannot be reached what this node knows decides, so that its users stay signed on; a token that is used
     on two nodes meanwhile is found out by neither. With `strict` (`redis.required`) nobody is refreshed then.
+
+    What this node knows is never too new: a generation before it was used, whatever the shared state says, which may
+    have missed that. It may be too old: a later generation was given out by another node.
     """
 
     def __init__(self, state: SharedState, is_reachable: Callable[[], bool], *, strict: bool) -> None:
@@ -128,6 +134,11 @@ class SharedFamilies:
 
     async def rotate(self, family: str, generation: int, until: float, now: float) -> Rotation:
         """As `FamilyStore.rotate`. Raises AuthenticationUnavailable."""
+        if generation < (self._own.newest(family, now) or 0):
+            if self._is_reachable():
+                with contextlib.suppress(RedisFailed, CircuitOpen):
+                    await self._state.revoke_family(family, max(1.0, until - now))
+            return Rotation.REUSED
         if self._is_reachable():
             try:
                 attempt = uuid.uuid4().hex
@@ -141,7 +152,8 @@ class SharedFamilies:
                 return Rotation.DONE
         if self._strict:
             raise AuthenticationUnavailable("refresh tokens cannot be checked", retry_after_ms=RETRY_AFTER_MS)
-        return await self._own.rotate(family, generation, until, now)
+        self._own.note(family, generation + 1, until, now)
+        return Rotation.DONE
 
 
 def families_of(broker: Broker, *, strict: bool) -> FamilyStore:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import heapq
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from typing import Final, Generic, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-_SPARE = 64  # stale entries of the queue that are not worth clearing away
+_SPARE: Final = 64  # stale entries of the queue that are not worth clearing away
 
 
 class ExpiringTable(Generic[K, V]):
     """Values by key, each until a time. Beyond `most` entries the one that would end first goes.
 
-    Times are the caller's; `put` and `get` sweep what has ended by then, at a cost that is constant on average.
+    Keys must be comparable with each other. Times are the caller's, in one unit; `put` and `get` sweep what has ended
+    by then, at a cost that is constant on average.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._entries: dict[K, tuple[V, float]] = {}
-        # By end. An entry that was put again has stale ones here, which are told by their other end.
+        # By end. An entry that was put again or removed has stale ones here, which are told by their other end.
         self._queue: list[tuple[float, K]] = []
 
     def __len__(self) -> int:
@@ -39,16 +41,26 @@ class ExpiringTable(Generic[K, V]):
         found = self._entries.get(key)
         return 0.0 if found is None else found[1]
 
+    def items(self, now: float) -> Iterator[tuple[K, V, float]]:
+        """Key, value and end of what has not ended. The table must not be used before the iterator is done."""
+        for key, (value, until) in self._entries.items():
+            if until > now:
+                yield key, value, until
+
     def put(self, key: K, value: V, until: float, now: float) -> None:
-        """Set the value of `key`; nothing stays when `until` is not after `now`."""
-        self.sweep(now)
+        """Add or replace the entry of `key`; nothing stays when `until` is not after `now`."""
         self._entries[key] = (value, until)
         heapq.heappush(self._queue, (until, key))
+        self.sweep(now)
         while len(self._entries) > self._most:
             self._drop_first()
         if len(self._queue) > 2 * len(self._entries) + _SPARE:
             self._queue = [(end, name) for name, (_, end) in self._entries.items()]
             heapq.heapify(self._queue)
+
+    def pop(self, key: K) -> None:
+        """Remove the entry of `key`, if it is there."""
+        self._entries.pop(key, None)
 
     def sweep(self, now: float) -> None:
         """Forget what has ended."""
