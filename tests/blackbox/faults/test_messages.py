@@ -197,7 +197,7 @@ def test_close_of_a_client_that_breaks_the_protocol_hurts_nobody(victim: ServerP
 
 def test_message_beyond_the_limit_is_1009_and_names_itself(victim: ServerProcess) -> None:
     with Peer(victim.url, unique_user()) as peer:
-        peer.connection.send(["x" * 60_000] * 20)
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(ConnectionClosed):  # while this sends still, or when it has sent
+            peer.connection.send(["x" * 60_000] * 20)
             peer.receive()
         assert peer.close_code() == 1009
