@@ -142,3 +142,15 @@ class TestFamilies:
         reachable[0] = False
         assert self.rotate(families, 0) is Rotation.REUSED
         assert self.rotate(families, 1) is Rotation.DONE
+
+    def test_of_two_at_once_one_is_reuse_when_the_state_fails_meanwhile(self):
+        class Failing(MemoryState):
+            async def compare_and_rotate(self, family, presented, attempt, ttl_secs):
+                await asyncio.sleep(0)
+                raise RedisFailed("LOST")
+
+        async def both():
+            families, now = SharedFamilies(Failing(), lambda: True, strict=False), time.time()
+            return await asyncio.gather(*(families.rotate("family", 0, now + 60, now) for _ in range(2)))
+
+        assert sorted(outcome.value for outcome in asyncio.run(both())) == ["done", "reused"]

@@ -63,11 +63,11 @@ class Families:
         newest = self.newest(family, now)
         if newest is not None and generation != newest:
             return Rotation.REUSED
-        self._newest.put(family, generation + 1, max(until, self._newest.until(family)), now)
+        self.note(family, generation + 1, until, now)
         return Rotation.DONE
 
     def note(self, family: str, newest: int, until: float, now: float) -> None:
-        """Somebody else, who is right, has made `newest` the newest generation of the family."""
+        """Make `newest` the newest generation of the family, up to `until`."""
         self._newest.put(family, newest, max(until, self._newest.until(family)), now)
 
 

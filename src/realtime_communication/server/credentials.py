@@ -134,7 +134,7 @@ class SharedFamilies:
 
     async def rotate(self, family: str, generation: int, until: float, now: float) -> Rotation:
         """As `FamilyStore.rotate`. Raises AuthenticationUnavailable."""
-        if generation < (self._own.newest(family, now) or 0):
+        if self._was_used(family, generation, now):
             if self._is_reachable():
                 with contextlib.suppress(RedisFailed, CircuitOpen):
                     await self._state.revoke_family(family, max(1.0, until - now))
@@ -152,8 +152,14 @@ class SharedFamilies:
                 return Rotation.DONE
         if self._strict:
             raise AuthenticationUnavailable("refresh tokens cannot be checked", retry_after_ms=RETRY_AFTER_MS)
+        # Looked at anew: another request may have used it while this one waited for the state.
+        if self._was_used(family, generation, now):
+            return Rotation.REUSED
         self._own.note(family, generation + 1, until, now)
         return Rotation.DONE
+
+    def _was_used(self, family: str, generation: int, now: float) -> bool:
+        return generation < (self._own.newest(family, now) or 0)
 
 
 def families_of(broker: Broker, *, strict: bool) -> FamilyStore:
