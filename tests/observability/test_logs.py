@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,7 @@ class TestFormat:
             logs.set_format("pretty" if turns % 2 else "json")
             logs.set_level(filters[turns % 3])
             turns += 1
+            time.sleep(0.001)  # a thread that changes them without a pause keeps the interpreter from the writers
         for writer in writers:
             writer.join()
         seen: list[tuple[int, int]] = []
