@@ -39,6 +39,7 @@ cdef struct Counters:
     uint64_t transformed             # payloads that a transform has changed or refused
     uint64_t transform_errors        # payloads that a transform failed on
     uint64_t samples_lost            # samples overwritten before somebody took them
+    uint64_t upstream_dropped        # publications that were not kept for an upstream that is away
 
 
 cdef dict counters_dict(const Counters* counters)

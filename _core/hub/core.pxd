@@ -10,7 +10,9 @@ from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.base.timer_wheel cimport TimerWheel
 from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.message cimport Message
 from realtime_communication._core.hub.outbox cimport Outbox
+from realtime_communication._core.hub.peers cimport Peers
 from realtime_communication._core.hub.samples cimport Samples
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.settings cimport Settings
@@ -53,10 +55,25 @@ cdef class Core:
     cdef bint draining           # the server ends: no more connections, no more publications
     cdef list transforms         # of (pattern as bytes, function); None when there are none
     cdef Samples samples
+    cdef Peers peers
+    cdef bint keeps_upstream     # the upstream is away: publications are kept for it
+    cdef uint64_t origin_instance    # of the publication being published for another worker
+    cdef uint64_t origin_serial  # of its publisher, when it is left out; else 0
+    cdef list upward             # items that wait for the upstream to take them, see exchange.pxd
 
-    # Publishes on the topic of that name. 0; -1 without memory, with nothing published.
+    # The topic of that name, made when it is not there, with its authority; NULL without memory.
+    cdef Topic* open_topic(self, Slice name, int kind) noexcept
+    # Publishes on the topic of that name, which is at home here. 0; -1 without memory, with nothing published.
     cdef int publish(self, Slice name, int kind, Slice sender, Slice payload, int encoding, Session* excluded,
                      Position* out) noexcept
+    # A message that has its offset goes to the other workers that mirror its topic.
+    cdef void feed(self, Topic* topic, const Message* message, uint64_t instance, uint64_t excluded) noexcept
+    # A publication made here while the upstream is away.
+    cdef void kept_for_upstream(self, Topic* topic, const Message* message) noexcept
+    # The topic's history goes on elsewhere: subscribers, here and on the workers that mirror it, are told.
+    cdef void reset(self, Topic* topic, uint64_t epoch, uint64_t offset) noexcept
+    # This worker gives the topic's offsets from now on, under an epoch of its own.
+    cdef void localize(self, Topic* topic) noexcept
     # The inbox of a user with its live sessions subscribed; NULL without memory. `name` without "@".
     cdef Topic* inbox(self, Slice user) noexcept
     # The topic of all connections, with all subscribed; NULL without memory.
@@ -96,3 +113,7 @@ cdef class Core:
     cdef void settled(self, Session* session, object pending, object answer) noexcept
     # The session's deadlines have changed.
     cdef void renew(self, Session* session) noexcept
+    # A user's first session here was opened, or the last one has gone.
+    cdef void user_seen(self, Slice user, bint here) noexcept
+    # The last subscriber of a topic that is fed from elsewhere has gone.
+    cdef void unused(self, Topic* topic) noexcept

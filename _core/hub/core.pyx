@@ -4,14 +4,38 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strlen
 
-from realtime_communication._core.base.memory cimport Slice, slice_of
+from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
 from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_set
 from realtime_communication._core.hub.backlog cimport backlog_discard, backlog_forget
 from realtime_communication._core.hub.driver cimport Driver
-from realtime_communication._core.hub.message cimport Message, message_drop, message_new
-from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
+from realtime_communication._core.hub.message cimport (
+    Message,
+    message_drop,
+    message_new,
+    message_payload,
+    message_sender,
+)
+from realtime_communication._core.hub.outbox cimport (
+    outbox_flush_topic,
+    outbox_publish,
+    outbox_reply,
+    outbox_tell_reset,
+)
+from realtime_communication._core.hub.peers cimport (
+    AUTHORITY_WORKER,
+    FRAME_DELIVER,
+    FRAME_RESET,
+    MAX_WORKERS,
+    add_body,
+    add_u64,
+    frame_end,
+    frame_start,
+    peers_authority,
+    waiting_forget_session,
+)
 from realtime_communication._core.hub.samples cimport samples_add, samples_pick
 from realtime_communication._core.hub.session cimport (
+    FLAG_ASKED,
     FLAG_BLOCKED,
     FLAG_COUNTED,
     FLAG_FULL,
@@ -46,6 +70,7 @@ from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
     Subscription,
     Topic,
+    store_fresh_epoch,
     subscription_add,
     subscription_remove,
     topic_append,
@@ -54,6 +79,7 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
     topic_open,
     topic_release,
+    topic_reset,
 )
 from realtime_communication._core.hub.users cimport (
     Member,
@@ -100,11 +126,13 @@ cdef class Core:
 
     cdef int publish(self, Slice name, int kind, Slice sender, Slice payload, int encoding, Session* excluded,
                      Position* out) noexcept:
-        cdef Topic* topic = topic_open(&self.store, name, kind)
+        cdef Topic* topic = self.open_topic(name, kind)
         cdef Message* message
         cdef int result
         if topic == NULL:
             return -1
+        if topic.foreign:
+            self.localize(topic)
         message = message_new(&self.store.messages, sender, payload, encoding)
         if message == NULL:
             topic_release(&self.store, topic)
@@ -118,12 +146,69 @@ cdef class Core:
         out.offset = topic.offset
         topic_epoch(topic, out.epoch)
         result = outbox_publish(&self.outbox, topic, message)
+        if topic.interest:
+            self.feed(topic, message, self.origin_instance if self.origin_serial else self.peers.instance,
+                      self.origin_serial or message.excluded)
+        if self.keeps_upstream:
+            self.kept_for_upstream(topic, message)
         if self.samples.below and samples_pick(&self.samples):
             self.counters.samples_lost += samples_add(&self.samples, kind == TOPIC_INBOX, name, self.wall_ns)
         topic.members -= 1
         message_drop(&self.store.messages, message)
         topic_release(&self.store, topic)
         return result
+
+    cdef Topic* open_topic(self, Slice name, int kind) noexcept:
+        cdef Topic* topic = topic_open(&self.store, name, kind)
+        if topic != NULL and self.peers.spread:
+            topic.authority = <uint8_t> peers_authority(&self.peers, name)
+            if kind == TOPIC_ALL and topic.authority < AUTHORITY_WORKER:
+                topic.interest = self.peers.members & ~(<uint64_t> 1 << self.peers.me)
+        return topic
+
+    cdef void feed(self, Topic* topic, const Message* message, uint64_t instance, uint64_t excluded) noexcept:
+        cdef uint64_t left = topic.interest
+        cdef Slice sender = message_sender(message)
+        cdef Slice payload = message_payload(message)
+        cdef Buffer* out
+        cdef Py_ssize_t start
+        cdef int slot
+        for slot in range(MAX_WORKERS):
+            if left == 0:
+                return
+            if left & 1:
+                out = &self.peers.workers[slot].out
+                start = frame_start(out, FRAME_DELIVER, topic.kind, topic_name(topic), 0,
+                                    48 + sender.size + payload.size)
+                if start >= 0:
+                    add_u64(out, topic.epoch)
+                    add_u64(out, message.offset)
+                    add_body(out, message.ts, instance if excluded else 0, excluded, message.encoding, sender, payload)
+                    frame_end(out, start)
+            left >>= 1
+
+    cdef void reset(self, Topic* topic, uint64_t epoch, uint64_t offset) noexcept:
+        cdef uint64_t left = topic.interest
+        cdef Buffer* out
+        cdef Py_ssize_t start
+        cdef int slot
+        outbox_flush_topic(&self.outbox, topic)
+        topic_reset(&self.store, topic, epoch, offset)
+        outbox_tell_reset(&self.outbox, topic)
+        for slot in range(MAX_WORKERS):
+            if left & 1:
+                out = &self.peers.workers[slot].out
+                start = frame_start(out, FRAME_RESET, topic.kind, topic_name(topic), 0, 16)
+                if start >= 0:
+                    add_u64(out, epoch)
+                    add_u64(out, offset)
+                    frame_end(out, start)
+            left >>= 1
+
+    cdef void localize(self, Topic* topic) noexcept:
+        topic.foreign = False
+        topic.synced = False
+        self.reset(topic, store_fresh_epoch(&self.store), 0)
 
     cdef Topic* inbox(self, Slice user) noexcept:
         cdef uint8_t place[256]
@@ -133,7 +218,7 @@ cdef class Core:
         cdef Session* session
         if topic != NULL:
             return topic
-        topic = topic_open(&self.store, name, TOPIC_INBOX)
+        topic = self.open_topic(name, TOPIC_INBOX)
         owner = user_find(&self.users, user)
         if topic == NULL or owner == NULL:
             return topic
@@ -149,7 +234,7 @@ cdef class Core:
         cdef Session* session = self.sessions
         if topic != NULL:
             return topic
-        topic = topic_open(&self.store, name, TOPIC_ALL)
+        topic = self.open_topic(name, TOPIC_ALL)
         if topic == NULL:
             return NULL
         while session != NULL:
@@ -197,6 +282,8 @@ cdef class Core:
         if topic.kind == TOPIC_PLAIN:
             self.counters.subscriptions = self.store.subscription_count
             self.exit(session, user, topic, graceful)
+        if topic.synced and topic.subscribers == 0:
+            self.unused(topic)
         topic_release(&self.store, topic)
 
     cdef void exit(self, Session* session, User* user, Topic* topic, bint graceful) noexcept:
@@ -274,6 +361,8 @@ cdef class Core:
         topic = topic_find(&self.store, slice_of(b"*", 1))
         if topic != NULL:
             self.join(session, topic)
+        if self.peers.spread and user.session_count == 1:
+            self.user_seen(key, True)
         return 0
 
     cdef int grant(self, Session* session, object identity) except -1:
@@ -311,10 +400,14 @@ cdef class Core:
     cdef void leave(self, Session* session) noexcept:
         cdef User* user = <User*> session.user
         backlog_discard(&self.outbox, session)
+        waiting_forget_session(session)
+        session.flags &= ~<uint32_t> FLAG_ASKED
         while session.subscriptions != NULL:
             self.part(<Subscription*> session.subscriptions, True)
         if user != NULL:
             user_detach(user, session)
+            if self.peers.spread and user.session_count == 0:
+                self.user_seen(user_id(user), False)
             self.forget_user(user)
         if session.flags & FLAG_COUNTED:
             session.flags &= ~<uint32_t> FLAG_COUNTED
@@ -443,4 +536,13 @@ cdef class Core:
         pass
 
     cdef void renew(self, Session* session) noexcept:
+        pass
+
+    cdef void user_seen(self, Slice user, bint here) noexcept:
+        pass
+
+    cdef void unused(self, Topic* topic) noexcept:
+        pass
+
+    cdef void kept_for_upstream(self, Topic* topic, const Message* message) noexcept:
         pass

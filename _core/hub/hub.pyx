@@ -29,7 +29,7 @@ from realtime_communication._core.base.timer_wheel cimport (
 )
 from realtime_communication._core.hub.core cimport Position, Refusal
 from realtime_communication._core.hub.driver cimport Driver
-from realtime_communication._core.hub.gate cimport Gate
+from realtime_communication._core.hub.exchange cimport Exchange
 from realtime_communication._core.hub.mailbox cimport mailbox_has_bytes, mailbox_messages
 from realtime_communication._core.hub.outbox cimport (
     outbox_flush_topics,
@@ -39,6 +39,7 @@ from realtime_communication._core.hub.outbox cimport (
     outbox_touch,
 )
 from realtime_communication._core.hub.publications cimport (
+    OUTCOME_ASKED,
     OUTCOME_PARKED,
     OUTCOME_PENDING,
     OUTCOME_UNAUTHORIZED,
@@ -62,6 +63,7 @@ from realtime_communication._core.hub.session cimport (
     EVENT_INVALID,
     EVENT_NEED_MORE,
     EVENT_REQUEST,
+    FLAG_ASKED,
     FLAG_BLOCKED,
     FLAG_COUNTED,
     FLAG_DIRTY,
@@ -76,7 +78,6 @@ from realtime_communication._core.hub.session cimport (
     SESSION_HEAD,
     SESSION_LINGER,
     SESSION_OPEN,
-    Inbound,
     Session,
     session_answer_close,
     session_id,
@@ -120,10 +121,11 @@ cdef enum:
     REPLY_LANE_BYTES = 262144    # replies that wait before they are written within a turn
     FORGET_EACH_MS = 1000        # how often the cache is looked through for what is too old
     FORGET_MOST = 20000          # messages forgotten at a time
+    ASK_AGAIN_MS = 100           # between questions about topics whose home did not know about them
     KEPT_WHEN_IDLE = 64          # arenas kept by a hub with little to do
 
 
-cdef class Hub(Gate):
+cdef class Hub(Exchange):
     """The hub of one worker.
 
     `node_id` names the node to clients. Nothing works before `configure` is called. Not thread-safe: all happens
@@ -133,7 +135,6 @@ cdef class Hub(Gate):
     def __cinit__(self, str node_id not None):
         memset(&self.counters, 0, sizeof(Counters))
         self.node_id = node_id.encode()
-        self.inbound = Inbound()
         self.answered = {}
         self.origins = []
         self.refusal_headers = []
@@ -368,6 +369,12 @@ cdef class Hub(Gate):
                 no_memory(self, session, &self.inbound.request)
             else:
                 self.wait(session)
+        elif outcome == OUTCOME_ASKED:
+            if buffer_append(&session.parked, self.inbound.message.data, self.inbound.message.size) < 0:
+                self.close(session, 1013, b"out of memory")
+                return
+            session.flags |= FLAG_ASKED
+            self.pause(session)
         elif outcome == OUTCOME_WAIT:
             self.wait(session)
         elif outcome == OUTCOME_PENDING:
@@ -385,6 +392,10 @@ cdef class Hub(Gate):
         outcome = handle_request(self, session, &self.inbound.request)
         if outcome == OUTCOME_PARKED:
             self.wait(session)
+            return
+        if outcome == OUTCOME_ASKED:
+            session.flags |= FLAG_ASKED
+            self.pause(session)
             return
         buffer_free(&session.parked)
         if outcome == OUTCOME_WAIT:
@@ -455,12 +466,16 @@ cdef class Hub(Gate):
             samples_finish(&self.samples, self.wall_ns)
         if self.dead != NULL:
             self.free_dead()
+        if self.upward:
+            self.notify_upstream()
 
     # --- time
 
     cdef int64_t next_deadline(self) noexcept:
         cdef int64_t wait = wheel_next_ms(&self.wheel, self.now_ms)
-        if (self.store.oldest != NULL or len(self.answered)) and (wait < 0 or wait > FORGET_EACH_MS):
+        if self.unsynced:
+            return ASK_AGAIN_MS if wait < 0 else min(wait, <int64_t> ASK_AGAIN_MS)
+        if (self.store.oldest != NULL or self.peers.oldest != NULL or len(self.answered)) and (wait < 0 or wait > FORGET_EACH_MS):
             return FORGET_EACH_MS
         return wait
 
@@ -476,6 +491,8 @@ cdef class Hub(Gate):
                 self.member_expired(member_of_timer(timer))
             elif timer.kind == TIMER_USER:
                 self.forget_user(user_of_timer(timer))
+        if self.unsynced or self.peers.oldest != NULL:
+            self.expire_asked()
         if self.now_ms - self.forgotten_ms >= FORGET_EACH_MS:
             self.forgotten_ms = self.now_ms
             if self.now_ms > self.settings.cache_ttl_ms:

@@ -30,12 +30,14 @@ from realtime_communication._core.hub.message cimport Message, message_drop, mes
 from realtime_communication._core.hub.session cimport FLAG_BLOCKED, FLAG_DIRTY, FLAG_TARDY, Session
 from realtime_communication._core.hub.settings cimport Settings
 from realtime_communication._core.hub.topics cimport (
+    EPOCH_SIZE,
     TOPIC_INBOX,
     Group,
     Recipient,
     Subscription,
     Topic,
     TopicStore,
+    topic_epoch,
     topic_name,
     topic_release,
 )
@@ -49,6 +51,7 @@ from realtime_communication._core.hub.variants cimport (
 )
 from realtime_communication._core.wire.envelope cimport JSON_TEXT
 from realtime_communication._core.wire.frames cimport OP_BINARY, OP_TEXT, frame_header_size, write_frame_header
+from realtime_communication._core.wire.outbound cimport write_lagged
 
 cdef enum:
     RUN_MESSAGES = 64            # messages of one run; a longer one gains nothing
@@ -307,6 +310,22 @@ cdef void outbox_flush_topic(Outbox* outbox, Topic* topic) noexcept:
         first = message.next_pending
         message.next_pending = NULL
         message_drop(&outbox.store.messages, message)
+
+
+cdef void outbox_tell_reset(Outbox* outbox, Topic* topic) noexcept:
+    cdef uint8_t epoch[EPOCH_SIZE]
+    cdef uint32_t i, j
+    cdef Recipient to
+    topic_epoch(topic, epoch)
+    for i in range(topic.group_count):
+        for j in range(topic.groups[i].count):
+            to = topic.groups[i].items[j]
+            to.subscription.lagging = False
+            to.subscription.dropped = 0
+            outbox.text.size = 0
+            if write_lagged(&outbox.text, variant_encoding(to.session.variant), topic_name(topic), 0,
+                            slice_of(epoch, EPOCH_SIZE), topic.offset, False) == 0:
+                outbox_reply(outbox, to.session, True)
 
 
 cdef inline void deliver(Outbox* outbox, Recipient to, const Group* group, Message* first,

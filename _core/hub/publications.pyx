@@ -1,13 +1,33 @@
 """Publications; `publications.pxd` is the contract."""
 
+from cpython.ref cimport Py_INCREF
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 from libc.stdlib cimport free
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_of
+from realtime_communication._core.base.memory cimport (
+    Buffer,
+    Slice,
+    buffer_append,
+    buffer_free,
+    buffer_init,
+    buffer_reserve,
+    slice_of,
+)
 from realtime_communication._core.hub.backlog cimport mailbox_is_full
 from realtime_communication._core.hub.core cimport Core, Position, Refusal, inbox_name
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
+from realtime_communication._core.hub.peers cimport (
+    AUTHORITY_HERE,
+    WAIT_TARGET,
+    Group,
+    Waiting,
+    group_new,
+    peers_authority,
+    waiting_add,
+    waiting_remove,
+)
+from realtime_communication._core.hub.relay cimport Later, relay_body, relay_broadcast, relay_publish
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,
     PERMISSION_WRITE,
@@ -28,7 +48,12 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
     topic_release,
 )
-from realtime_communication._core.hub.transforms cimport publish_transformed, refusal_by_transform, transform_all
+from realtime_communication._core.hub.transforms cimport (
+    publish_transformed,
+    refusal_by_transform,
+    transform,
+    transform_all,
+)
 from realtime_communication._core.hub.users cimport User, user_find, user_id, user_open
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport (
@@ -132,9 +157,13 @@ cdef void forget_answers(Core core) noexcept:
 
 cdef bint once(Core core, Slice sender, Slice topic, Slice key, Position* position) except -1:
     """True with the earlier answer in `position` when a request with this key was answered before."""
+    return once_before(core, idempotency_key(sender, topic, key), position)
+
+
+cdef bint once_before(Core core, bytes key, Position* position) except -1:
     cdef bytes epoch
     cdef size_t i
-    found = answered(core, idempotency_key(sender, topic, key))
+    found = answered(core, key)
     if found is None:
         return False
     epoch = found[1]
@@ -207,7 +236,7 @@ cdef int broadcast(Core core, Session* session, const Request* request) noexcept
     cdef const char* refused = forbidden_to_publish(
         session.permissions, session.publish_patterns, request.topic, request.topic_is_all)
     cdef Position position
-    cdef int outcome
+    cdef int outcome, authority
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
         return OUTCOME_DONE
@@ -216,6 +245,12 @@ cdef int broadcast(Core core, Session* session, const Request* request) noexcept
         return OUTCOME_DONE
     if consumers_full(core, request.topic):
         return OUTCOME_PARKED
+    authority = peers_authority(&core.peers, request.topic)
+    if authority != AUTHORITY_HERE:
+        outcome = broadcast_elsewhere(core, session, request, authority)
+        if outcome < 0:
+            not_published(core, session, request, outcome)
+        return OUTCOME_DONE
     outcome = publish_once(core, user_id(<User*> session.user), request, session, &position)
     if outcome < 0:
         not_published(core, session, request, outcome)
@@ -225,6 +260,39 @@ cdef int broadcast(Core core, Session* session, const Request* request) noexcept
                      slice_of(position.epoch, EPOCH_SIZE), position.offset) == 0:
             outbox_reply(&core.outbox, session, False)
     return OUTCOME_WAIT if consumers_full(core, request.topic) else OUTCOME_DONE
+
+
+cdef bytes transformed_payload(Core core, Slice topic, const Request* request, int* outcome):
+    """What a transform makes of the payload, None when it stays as it is; `outcome` is negative when it is refused."""
+    outcome[0] = 0
+    if core.transforms is None:
+        return None
+    return transform(core.transforms, topic, request.payload, request.encoding, core.settings.frames.max_message,
+                     &core.counters, outcome)
+
+
+cdef void replace_payload(Request* request, bytes payload) noexcept:
+    if payload is not None:
+        request.payload = slice_of(<const uint8_t*> payload, len(payload))
+        request.encoding = JSON_TEXT
+
+
+cdef int broadcast_elsewhere(Core core, Session* session, const Request* request, int authority) noexcept:
+    """As `publish_once` for a topic that is at home elsewhere; its Ack comes later."""
+    cdef Request sent = request[0]
+    cdef bytes changed
+    cdef bytes key = b""
+    cdef int outcome = 0
+    try:
+        changed = transformed_payload(core, request.topic, request, &outcome)
+        if outcome < 0:
+            return outcome
+        if request.idempotency_key.data != NULL:
+            key = idempotency_key(user_id(<User*> session.user), request.topic, request.idempotency_key)
+    except MemoryError:
+        return -1
+    replace_payload(&sent, changed)
+    return relay_broadcast(core, session, &sent, authority, key)
 
 
 cdef bint target_full(Core core, Slice name) noexcept nogil:
@@ -331,7 +399,7 @@ cdef int send_all(Core core, Slice sender, const Request* request, bint silent, 
         topic.stamp = core.stamp
         topic.members += 1       # keeps the stamp until all targets are done
         user = user_find(&core.users, target)
-        if user != NULL and user.session_count:
+        if topic.interest or user != NULL and user.session_count:
             delivered[delivered_count[0]] = target
             delivered_count[0] += 1
         else:
@@ -414,6 +482,11 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
         return OUTCOME_DONE
     if inboxes_full(core, request):
         return OUTCOME_PARKED
+    if core.peers.spread and any_elsewhere(core, request):
+        code = send_spread(core, session, sender, request, None)
+        if code < 0:
+            not_published(core, session, request, code)
+        return OUTCOME_DONE
     buffer_init(&lists)
     if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:
         no_memory(core, session, request)
@@ -428,6 +501,169 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
         outbox_reply(&core.outbox, session, False)
     buffer_free(&lists)
     return OUTCOME_WAIT if wait else OUTCOME_DONE
+
+
+# --- inboxes that are at home elsewhere
+
+cdef bint any_elsewhere(Core core, const Request* request) noexcept nogil:
+    cdef uint8_t place[256]
+    cdef uint32_t i
+    for i in range(request.target_count):
+        if peers_authority(&core.peers, inbox_name(request.targets[i], place)) != AUTHORITY_HERE:
+            return True
+    return False
+
+
+cdef int publish_inbox(Core core, Slice user, Slice sender, Slice payload, int encoding, bytes key, Position* position,
+                       bint* reached) noexcept:
+    cdef Topic* topic = core.inbox(user)
+    cdef User* owner
+    cdef int outcome
+    if topic == NULL:
+        return -1
+    owner = user_find(&core.users, user)
+    reached[0] = topic.interest != 0 or (owner != NULL and owner.session_count != 0)
+    try:
+        if key and once_before(core, key, position):
+            return 0
+        outcome = core.publish(topic_name(topic), TOPIC_INBOX, sender, payload, encoding, NULL, position)
+        if outcome == 0 and key:
+            remember(core, key, position)
+        return outcome
+    except MemoryError:
+        return -1
+
+
+cdef int publish_keyed(Core core, Slice topic, int kind, Slice sender, Slice payload, int encoding, bytes key,
+                       Position* position) noexcept:
+    cdef int outcome
+    if kind == TOPIC_ALL and core.everyone() == NULL:
+        return -1
+    try:
+        if key and once_before(core, key, position):
+            return 0
+        outcome = core.publish(topic, kind, sender, payload, encoding, NULL, position)
+        if outcome == 0 and key:
+            remember(core, key, position)
+        return outcome
+    except MemoryError:
+        return -1
+
+
+cdef int send_spread(Core core, Session* session, Slice sender, const Request* request, Later later) noexcept:
+    """A DirectMessage of which some inboxes are elsewhere: the reply goes out with the last answer. 0, or negative."""
+    cdef Group* group
+    cdef uint32_t count = 0, i
+    cdef Buffer unique
+    cdef int outcome
+    cdef set seen = set()
+    buffer_init(&unique)
+    try:
+        for i in range(request.target_count):
+            name = (<const char*> request.targets[i].data)[:request.targets[i].size]
+            if name not in seen:
+                seen.add(name)
+                if buffer_append(&unique, &request.targets[i], sizeof(Slice)) < 0:
+                    return -1
+                count += 1
+        group = group_new(<Slice*> unique.data, count)
+        if group == NULL:
+            return -1
+        group.left = count + 1   # the one more keeps it until all are under way
+        for i in range(count):
+            outcome = send_one(core, session, sender, request, later, group, i)
+            if outcome < 0:
+                if i == 0:
+                    free(group)
+                    return outcome
+                group.code = ERROR_UNAVAILABLE
+                group.left -= count - i
+                break
+        group_answered(core, session, group, request, later)
+        return 0
+    except MemoryError:
+        return -1
+    finally:
+        buffer_free(&unique)
+
+
+cdef int send_one(Core core, Session* session, Slice sender, const Request* request, Later later, Group* group,
+                  uint32_t i) except -2:
+    cdef uint8_t place[256]
+    cdef Slice user = group.targets[i]
+    cdef Slice name = inbox_name(user, place)
+    cdef int authority = peers_authority(&core.peers, name)
+    cdef Request sent = request[0]
+    cdef Position position
+    cdef bint reached = False
+    cdef Waiting* waiting
+    cdef bytes key = b""
+    cdef int outcome = 0
+    cdef bytes changed = transformed_payload(core, name, request, &outcome)
+    if outcome < 0:
+        return outcome
+    replace_payload(&sent, changed)
+    if request.idempotency_key.data != NULL:
+        key = idempotency_key(sender, name, request.idempotency_key)
+    if authority == AUTHORITY_HERE:
+        outcome = publish_inbox(core, user, sender, sent.payload, sent.encoding, key, &position, &reached)
+        if outcome == 0:
+            group.reached[i] = reached
+            group.left -= 1
+        return outcome
+    waiting = waiting_add(&core.peers, WAIT_TARGET, authority, session, request.id_kind, request.encoding, request.id,
+                          name, TOPIC_INBOX, core.now_ms)
+    if waiting == NULL:
+        return -1
+    if relay_publish(core, authority, name, TOPIC_INBOX, sender, sent.payload, sent.encoding, 0, key,
+                     waiting.token) < 0:
+        waiting_remove(&core.peers, waiting)
+        return -1
+    waiting.group = group
+    waiting.target = i
+    if later is not None:
+        Py_INCREF(later)
+        waiting.later = <void*> later
+    return 0
+
+
+cdef void group_answered(Core core, Session* session, Group* group, const Request* request, Later later) noexcept:
+    cdef Slice* delivered = NULL
+    cdef Slice* offline = NULL
+    cdef uint32_t delivered_count = 0, offline_count = 0, i
+    cdef Buffer lists
+    group.left -= 1
+    if group.left:
+        return
+    buffer_init(&lists)
+    if buffer_reserve(&lists, 2 * (group.count + 1) * sizeof(Slice)) < 0:
+        group.code = ERROR_UNAVAILABLE
+    else:
+        delivered = <Slice*> lists.data
+        offline = delivered + group.count
+        for i in range(group.count):
+            if group.reached[i]:
+                delivered[delivered_count] = group.targets[i]
+                delivered_count += 1
+            else:
+                offline[offline_count] = group.targets[i]
+                offline_count += 1
+    if group.code:
+        if session != NULL:
+            core.error(session, request, group.code, b"to: not everybody's inbox could be reached; try again later",
+                       BACKPRESSURE_RETRY_MS, NULL)
+        elif later is not None:
+            later.settle(None, RequestError(error_name(group.code).decode(),
+                                            "to: not everybody's inbox could be reached; try again later",
+                                            BACKPRESSURE_RETRY_MS))
+    elif session != NULL and request.id_kind:
+        if write_delivered(start(core), variant_encoding(session.variant), request, delivered, delivered_count,
+                           offline, offline_count) == 0:
+            outbox_reply(&core.outbox, session, False)
+    elif later is not None:
+        later.settle({"delivered": names(delivered, delivered_count), "offline": names(offline, offline_count)}, None)
+    buffer_free(&lists)
+    free(group)
 
 
 # --- publications over HTTP
@@ -479,7 +715,7 @@ cdef class Body:
         return slice_of(<const uint8_t*> self.sender, len(self.sender))
 
 
-cdef dict publish_body(Core core, bytes body, object identity):
+cdef object publish_body(Core core, bytes body, object identity):
     cdef Body parsed = Body(body, identity)
     cdef Position position
     parsed.parse(core, REQUEST_BROADCAST)
@@ -492,7 +728,23 @@ cdef dict publish_body(Core core, bytes body, object identity):
     if consumers_full(core, parsed.request.topic):
         core.counters.backpressure += 1
         raise RequestError("backpressure", "topic: a consumer does not keep up; try again later", BACKPRESSURE_RETRY_MS)
-    cdef int outcome = publish_once(core, parsed.name(), &parsed.request, NULL, &position)
+    cdef int authority = peers_authority(&core.peers, parsed.request.topic)
+    cdef int outcome = 0
+    cdef bytes changed
+    cdef bytes key = b""
+    cdef Later later
+    if authority != AUTHORITY_HERE:
+        changed = transformed_payload(core, parsed.request.topic, &parsed.request, &outcome)
+        if outcome < 0:
+            raise not_published_over_http(outcome)
+        replace_payload(&parsed.request, changed)
+        if parsed.request.idempotency_key.data != NULL:
+            key = idempotency_key(parsed.name(), parsed.request.topic, parsed.request.idempotency_key)
+        later = relay_body(core, parsed.name(), &parsed.request, authority, key)
+        if later is None:
+            raise not_published_over_http(-1)
+        return later
+    outcome = publish_once(core, parsed.name(), &parsed.request, NULL, &position)
     if outcome < 0:
         raise not_published_over_http(outcome)
     return {"epoch": (<const char*> position.epoch)[:EPOCH_SIZE].decode(), "offset": position.offset}
@@ -502,7 +754,7 @@ cdef list names(const Slice* items, uint32_t count):
     return [(<const char*> items[i].data)[:items[i].size].decode() for i in range(count)]
 
 
-cdef dict send_body(Core core, bytes body, object identity):
+cdef object send_body(Core core, bytes body, object identity):
     cdef Body parsed = Body(body, identity)
     cdef const char* message = NULL
     cdef Buffer lists
@@ -519,6 +771,13 @@ cdef dict send_body(Core core, bytes body, object identity):
     if inboxes_full(core, request):
         core.counters.backpressure += 1
         raise RequestError("backpressure", "to: a recipient does not keep up; try again later", BACKPRESSURE_RETRY_MS)
+    cdef Later later
+    if core.peers.spread and any_elsewhere(core, request):
+        later = Later()
+        code = send_spread(core, NULL, parsed.name(), request, later)
+        if code < 0:
+            raise not_published_over_http(code)
+        return later
     buffer_init(&lists)
     try:
         if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:

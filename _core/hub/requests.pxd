@@ -3,8 +3,12 @@
 # Rules: a request that was let in by the limits gets exactly one reply when it has an id, and an Error when it fails.
 # Bytes of the request are borrowed; nothing here keeps them.
 
+from libc.stdint cimport int64_t, uint64_t
+
 from realtime_communication._core.hub.core cimport Core
+from realtime_communication._core.hub.peers cimport Body, Frame
 from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.hub.topics cimport Topic
 from realtime_communication._core.wire.envelope cimport Request
 
 
@@ -15,3 +19,20 @@ cdef int handle_request(Core core, Session* session, const Request* request) noe
 cdef int take_credential(Core core, Session* session, const Request* request, object answer) noexcept
 # Sends Connected, in reply to `request` or, when it is NULL, unasked.
 cdef void welcome(Core core, Session* session, const Request* request) noexcept
+
+# What another authority has answered; `bodies` holds nothing but bodies behind their sizes, the first with the offset
+# `first`. The topic stands where the answer says.
+cdef void subscribe_answered(Core core, Session* session, const Request* request, Topic* topic, bint recovered,
+                             Frame* bodies, uint64_t first) noexcept
+cdef void history_answered(Core core, Session* session, const Request* request, uint64_t epoch, uint64_t offset,
+                           Frame* bodies, uint64_t first) noexcept
+# Whether a mirror answers a Subscribe as its authority would.
+cdef bint is_covered(const Topic* topic, bint has_position, uint64_t epoch, uint64_t offset,
+                     int64_t history) noexcept nogil
+# The first offset of what a Subscribe is answered with; the newest message is the last.
+cdef uint64_t subscribed_from(const Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, int64_t history,
+                              bint* recovered) noexcept nogil
+# The offsets of a HistoryPage; none when first > last.
+cdef void page_range(const Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, uint64_t limit,
+                     bint reverse, uint64_t* first, uint64_t* last) noexcept nogil
+cdef bint next_body(Frame* bodies, Body* out) noexcept nogil

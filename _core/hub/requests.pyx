@@ -1,13 +1,21 @@
 """Requests; `requests.pxd` is the contract."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
+from realtime_communication._core.base.memory cimport (
+    Buffer,
+    Slice,
+    buffer_append,
+    buffer_free,
+    buffer_init,
+    slice_of,
+)
 from realtime_communication._core.hub.backlog cimport backlog_restart
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
+from realtime_communication._core.hub.peers cimport AUTHORITY_HERE, Body, Frame, body_read, take_number, take_slice
 from realtime_communication._core.hub.pending cimport Pending, pending_bind
 from realtime_communication._core.hub.publications cimport (
     NO_RETRY,
@@ -20,6 +28,7 @@ from realtime_communication._core.hub.publications cimport (
     no_memory,
     start,
 )
+from realtime_communication._core.hub.relay cimport ask_history, ask_subscribe, epoch_number, epoch_text
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,
     PERMISSION_READ,
@@ -39,12 +48,10 @@ from realtime_communication._core.hub.topics cimport (
     subscription_find,
     subscription_watch,
     topic_epoch,
-    topic_epoch_is,
     topic_find,
     topic_first,
     topic_message,
     topic_name,
-    topic_open,
     topic_release,
 )
 from realtime_communication._core.hub.users cimport User, user_id
@@ -140,13 +147,13 @@ cdef int handle_request(Core core, Session* session, const Request* request) noe
         if write_pong(start(core), variant_encoding(session.variant), request, core.wall_ms) == 0:
             reply(core, session, request, False)
     elif type == REQUEST_SUBSCRIBE:
-        subscribe(core, session, request)
+        return subscribe(core, session, request)
     elif type == REQUEST_UNSUBSCRIBE:
         unsubscribe(core, session, request)
     elif type == REQUEST_PRESENCE:
         presence(core, session, request)
     elif type == REQUEST_HISTORY:
-        history(core, session, request)
+        return history(core, session, request)
     else:
         core.error(session, request, ERROR_BAD_REQUEST, b"type: already authenticated; Refresh takes a new token",
                    NO_RETRY, NULL)
@@ -250,50 +257,80 @@ cdef void refresh(Core core, Session* session, const Request* request, object id
 
 # --- topics
 
-cdef void subscribe(Core core, Session* session, const Request* request) noexcept:
+cdef int subscribe(Core core, Session* session, const Request* request) noexcept:
     cdef const char* refused = forbidden_to_subscribe(session, request.topic)
     cdef Topic* topic
-    cdef Subscription* subscription
+    cdef int outcome = OUTCOME_DONE
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
-        return
-    topic = topic_open(&core.store, request.topic, TOPIC_PLAIN)
+        return OUTCOME_DONE
+    topic = core.open_topic(request.topic, TOPIC_PLAIN)
     if topic == NULL:
         no_memory(core, session, request)
-        return
-    subscription = subscription_find(&core.store, session, topic)
+        return OUTCOME_DONE
+    if topic.authority != AUTHORITY_HERE and not is_covered(
+            topic, request.has_position, epoch_number(request.epoch), request.offset, request.history):
+        outcome = ask_subscribe(core, session, request, topic)
+        if outcome < 0:
+            no_memory(core, session, request)
+            outcome = OUTCOME_DONE
+    elif enter_topic(core, session, request, topic) and request.id_kind:
+        send_subscribed(core, session, request, topic)
+    topic_release(&core.store, topic)
+    return outcome
+
+
+cdef bint is_covered(const Topic* topic, bint has_position, uint64_t epoch, uint64_t offset,
+                     int64_t history) noexcept nogil:
+    """Whether a mirror answers a Subscribe as its authority would."""
+    cdef uint64_t first = topic_first(topic)
+    if not topic.synced:
+        return False
+    if has_position and epoch == topic.epoch and offset < topic.offset:
+        return offset + 1 >= first
+    return history <= 0 or first == 1 or history <= <int64_t> topic.cached
+
+
+cdef bint enter_topic(Core core, Session* session, const Request* request, Topic* topic) noexcept:
+    """Subscribe the session, if it is not; False when it was told that this cannot be."""
+    cdef Subscription* subscription = subscription_find(&core.store, session, topic)
     if subscription == NULL:
         if session.subscription_count >= MAX_SUBSCRIPTIONS:
-            topic_release(&core.store, topic)
             core.error(session, request, ERROR_FORBIDDEN, b"topic: a connection may have at most 4096 subscriptions",
                        NO_RETRY, NULL)
-            return
+            return False
         subscription = core.join(session, topic)
         if subscription == NULL:
-            topic_release(&core.store, topic)
             no_memory(core, session, request)
-            return
+            return False
     outbox_flush_topic(&core.outbox, topic)
     backlog_restart(&core.outbox, subscription, request.has_position)
     subscription_watch(subscription, request.presence)
-    if request.id_kind:
-        send_subscribed(core, session, request, topic)
+    return True
+
+
+cdef uint64_t subscribed_from(const Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, int64_t history,
+                              bint* recovered) noexcept nogil:
+    cdef uint64_t first = topic.offset + 1
+    recovered[0] = False
+    if has_position and epoch == topic.epoch and offset <= topic.offset:
+        if offset + 1 >= topic_first(topic) and fits(topic, offset + 1, topic.offset):
+            recovered[0] = True
+            return offset + 1
+    if history > 0:
+        first = topic_first(topic)
+        if topic.offset + 1 - first > <uint64_t> history:
+            first = topic.offset + 1 - <uint64_t> history
+        while not fits(topic, first, topic.offset):
+            first += (topic.offset + 2 - first) // 2
+    return first
 
 
 cdef void send_subscribed(Core core, Session* session, const Request* request, const Topic* topic) noexcept:
     """What was missed, complete or not at all; otherwise the newest messages, if some were asked for."""
-    cdef uint64_t first = topic.offset + 1
     cdef bint recovered = False
-    if request.has_position and topic_epoch_is(topic, request.epoch) and request.offset <= topic.offset:
-        if request.offset + 1 >= topic_first(topic) and fits(core, session, topic, request.offset + 1, topic.offset):
-            recovered = True
-            first = request.offset + 1
-    if not recovered and request.history > 0:
-        first = topic_first(topic)
-        if topic.offset + 1 - first > <uint64_t> request.history:
-            first = topic.offset + 1 - <uint64_t> request.history
-        while not fits(core, session, topic, first, topic.offset):
-            first += (topic.offset + 2 - first) // 2
+    cdef uint64_t first = subscribed_from(topic, request.has_position, epoch_number(request.epoch), request.offset,
+                                          request.history, &recovered)
     cdef uint8_t epoch[EPOCH_SIZE]
     cdef int encoding = variant_encoding(session.variant)
     topic_epoch(topic, epoch)
@@ -303,6 +340,69 @@ cdef void send_subscribed(Core core, Session* session, const Request* request, c
         return
     # Behind what waits: messages from before an Unsubscribe, and its reply, come first.
     send_stored(core, session, request, topic, first, topic.offset, False, True)
+
+
+cdef void subscribe_answered(Core core, Session* session, const Request* request, Topic* topic, bint recovered,
+                             Frame* bodies, uint64_t first) noexcept:
+    cdef uint8_t epoch[EPOCH_SIZE]
+    if not enter_topic(core, session, request, topic) or not request.id_kind:
+        return
+    topic_epoch(topic, epoch)
+    if write_subscribed_head(
+            start(core), variant_encoding(session.variant), request, topic_name(topic), slice_of(epoch, EPOCH_SIZE),
+            topic.offset, recovered, readable_bodies(core, session, bodies)) < 0:
+        no_memory(core, session, request)
+        return
+    send_bodies(core, session, request, bodies, first, False, True)
+
+
+cdef bint next_body(Frame* bodies, Body* out) noexcept nogil:
+    cdef bint ok = True
+    cdef Slice bytes = take_slice(bodies, <size_t> take_number(bodies, 4, &ok), &ok)
+    return ok and body_read(bytes, out)
+
+
+cdef uint32_t readable_bodies(Core core, const Session* session, const Frame* bodies) noexcept nogil:
+    """How many of the bodies the session can be given."""
+    cdef Frame rest = bodies[0]
+    cdef Body body
+    cdef uint32_t count = 0
+    while next_body(&rest, &body):
+        count += core.settings.transcoding or body.encoding == variant_encoding(session.variant)
+    return count
+
+
+cdef void send_bodies(Core core, Session* session, const Request* request, Frame* bodies, uint64_t first, bint reverse,
+                      bint in_order) noexcept:
+    """Writes messages that came from elsewhere behind a head, ends the list and sends it."""
+    cdef Buffer* out = &core.outbox.text
+    cdef int encoding = variant_encoding(session.variant)
+    cdef Body body
+    cdef Body* read
+    cdef Buffer kept
+    cdef uint64_t count = 0, i, at
+    cdef bint empty = True
+    buffer_init(&kept)
+    while next_body(bodies, &body):
+        if buffer_append(&kept, &body, sizeof(Body)) < 0:
+            buffer_free(&kept)
+            no_memory(core, session, request)
+            return
+        count += 1
+    read = <Body*> kept.data
+    for i in range(count):
+        at = count - 1 - i if reverse else i
+        if not core.settings.transcoding and read[at].encoding != encoding:
+            continue
+        if write_stored_message(out, encoding, empty, first + at, read[at].ts, read[at].sender, read[at].payload,
+                                read[at].encoding) < 0:
+            buffer_free(&kept)
+            no_memory(core, session, request)
+            return
+        empty = False
+    buffer_free(&kept)
+    if write_list_tail(out, encoding) == 0:
+        outbox_reply(&core.outbox, session, in_order)
 
 
 cdef bint is_readable(Core core, const Session* session, const Message* message) noexcept nogil:
@@ -322,7 +422,7 @@ cdef uint32_t readable(
     return count
 
 
-cdef bint fits(Core core, const Session* session, const Topic* topic, uint64_t first, uint64_t last) noexcept nogil:
+cdef bint fits(const Topic* topic, uint64_t first, uint64_t last) noexcept nogil:
     """Whether the payloads of first..last together are within the bound of one reply."""
     cdef uint64_t bytes = 0
     while first <= last:
@@ -408,53 +508,80 @@ cdef void presence(Core core, Session* session, const Request* request) noexcept
         outbox_reply(&core.outbox, session, False)
 
 
-cdef void history(Core core, Session* session, const Request* request) noexcept:
+cdef int history(Core core, Session* session, const Request* request) noexcept:
     cdef const char* refused = forbidden_to_read(session, request.topic)
+    cdef int64_t limit = request.limit if request.limit >= 0 else DEFAULT_LIMIT
     cdef Topic* topic
+    cdef int outcome = OUTCOME_DONE
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
-        return
+        return OUTCOME_DONE
     if not request.id_kind:
-        return
+        return OUTCOME_DONE
     if request.topic.data[0] == b"@":
         # The own inbox is opened for real, so that it keeps its epoch while its user is here to use it.
         topic = core.inbox(user_id(<User*> session.user))
     else:
-        topic = topic_open(&core.store, request.topic, TOPIC_PLAIN)
+        topic = core.open_topic(request.topic, TOPIC_PLAIN)
     if topic == NULL:
         no_memory(core, session, request)
-        return
-    send_page(core, session, request, topic)
+        return OUTCOME_DONE
+    if topic.authority != AUTHORITY_HERE and not (topic.synced and topic_first(topic) == 1):
+        outcome = ask_history(core, session, request, topic, limit)
+        if outcome < 0:
+            no_memory(core, session, request)
+            outcome = OUTCOME_DONE
+    else:
+        send_page(core, session, request, topic, limit)
     topic_release(&core.store, topic)
+    return outcome
 
 
-cdef void send_page(Core core, Session* session, const Request* request, const Topic* topic) noexcept:
+cdef void page_range(const Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, uint64_t limit,
+                     bint reverse, uint64_t* first, uint64_t* last) noexcept nogil:
+    first[0] = topic_first(topic)
+    last[0] = topic.offset
+    if has_position and epoch == topic.epoch:
+        if reverse:
+            last[0] = offset - 1 if 0 < offset <= last[0] else (0 if offset == 0 else last[0])
+        elif offset >= first[0]:
+            first[0] = offset + 1
+    if first[0] > last[0]:
+        first[0] = last[0] + 1
+    if last[0] + 1 - first[0] > limit:
+        if reverse:
+            first[0] = last[0] + 1 - limit
+        else:
+            last[0] = first[0] + limit - 1
+    while not fits(topic, first[0], last[0]):
+        if reverse:
+            first[0] += (last[0] + 2 - first[0]) // 2
+        else:
+            last[0] -= (last[0] + 2 - first[0]) // 2
+
+
+cdef void send_page(Core core, Session* session, const Request* request, const Topic* topic, int64_t limit) noexcept:
     """The messages after a position (or, in reverse, before it) up to a limit; a position of another epoch counts as
     none, and the page's own epoch tells."""
-    cdef uint64_t first = topic_first(topic), last = topic.offset
-    cdef uint64_t limit = <uint64_t> request.limit if request.limit >= 0 else DEFAULT_LIMIT
+    cdef uint64_t first = 0, last = 0
     cdef uint8_t epoch[EPOCH_SIZE]
     cdef int encoding = variant_encoding(session.variant)
-    if request.has_position and topic_epoch_is(topic, request.epoch):
-        if request.reverse:
-            last = request.offset - 1 if 0 < request.offset <= last else (0 if request.offset == 0 else last)
-        elif request.offset >= first:
-            first = request.offset + 1
-    if first > last:
-        first = last + 1
-    if last + 1 - first > limit:
-        if request.reverse:
-            first = last + 1 - limit
-        else:
-            last = first + limit - 1
-    while not fits(core, session, topic, first, last):
-        if request.reverse:
-            first += (last + 2 - first) // 2
-        else:
-            last -= (last + 2 - first) // 2
+    page_range(topic, request.has_position, epoch_number(request.epoch), request.offset, <uint64_t> limit,
+               request.reverse, &first, &last)
     topic_epoch(topic, epoch)
     if write_history_page_head(start(core), encoding, request, topic_name(topic), slice_of(epoch, EPOCH_SIZE),
                                topic.offset, readable(core, session, topic, first, last)) < 0:
         no_memory(core, session, request)
         return
     send_stored(core, session, request, topic, first, last, request.reverse, False)
+
+
+cdef void history_answered(Core core, Session* session, const Request* request, uint64_t epoch, uint64_t offset,
+                           Frame* bodies, uint64_t first) noexcept:
+    cdef uint8_t text[EPOCH_SIZE]
+    epoch_text(epoch, text)
+    if write_history_page_head(start(core), variant_encoding(session.variant), request, request.topic,
+                               slice_of(text, EPOCH_SIZE), offset, readable_bodies(core, session, bodies)) < 0:
+        no_memory(core, session, request)
+        return
+    send_bodies(core, session, request, bodies, first, request.reverse, False)

@@ -46,6 +46,7 @@ cdef enum SessionFlag:
     FLAG_OVERRUN = 32768         # more is told to it than it reads: closed as a slow consumer at the end of the turn
     FLAG_TARDY = 16384           # some of its subscriptions wait to be told of a gap or to be caught up
     FLAG_PENDING = 65536         # not read until somebody says whether its credential is good, see pending.pxd
+    FLAG_ASKED = 131072          # not read until the topic's authority has answered its parked request, see relay.pxd
 
 
 cdef enum Permission:
@@ -109,6 +110,7 @@ cdef struct Session:
     void* user                   # User*, NULL until authenticated
     void* subscriptions          # first Subscription*
     void* pending                # Pending, with a reference, while FLAG_PENDING is set
+    void* asks                   # first Waiting*, see peers.pxd
     Session* next_of_user
     Session* previous_of_user
     Session* next                # in the list of all sessions

@@ -15,6 +15,7 @@ from realtime_communication._core.hub.mailbox cimport mailbox_push_priority
 from realtime_communication._core.hub.outbox cimport outbox_reply, outbox_touch
 from realtime_communication._core.hub.pending cimport Pending, pending_release
 from realtime_communication._core.hub.session cimport (
+    FLAG_ASKED,
     FLAG_BLOCKED,
     FLAG_DIRTY,
     FLAG_EXPIRY_TOLD,
@@ -136,7 +137,7 @@ cdef class Sessions(Core):
         if (<Driver> session.driver).write(session) < 0:
             self.finish(session)
             return
-        if session.flags & FLAG_PAUSED and not session.flags & (FLAG_WAITING | FLAG_PENDING) and (
+        if session.flags & FLAG_PAUSED and not session.flags & (FLAG_WAITING | FLAG_PENDING | FLAG_ASKED) and (
                 session.mailbox.priority.size == 0 and session.mailbox.queue_replies == 0):
             self.unpause(session)
 
@@ -161,7 +162,7 @@ cdef class Sessions(Core):
         wheel_set(&self.wheel, &session.timer, self.deadline(session))
 
     cdef void go_on(self, Session* session) noexcept:
-        if not session.flags & FLAG_PAUSED or session.flags & (FLAG_WAITING | FLAG_PENDING):
+        if not session.flags & FLAG_PAUSED or session.flags & (FLAG_WAITING | FLAG_PENDING | FLAG_ASKED):
             return
         if session.flags & FLAG_BLOCKED and (session.mailbox.priority.size or session.mailbox.queue_replies):
             return               # it does not read its replies: `flush` goes on once it does
@@ -293,8 +294,8 @@ cdef class Sessions(Core):
             self.error(session, NULL, ERROR_TOKEN_EXPIRED, b"the token has expired", -1, NULL)
             self.close(session, 4401, b"token expired")
             return
-        if session.flags & FLAG_WAITING:
-            session.received_ms = self.now_ms  # `block` leaves it unread: the silence is not the peer's
+        if session.flags & (FLAG_WAITING | FLAG_ASKED):
+            session.received_ms = self.now_ms  # it is left unread: the silence is not the peer's
         if session.flags & FLAG_FULL and self.now_ms - min(session.since_ms, session.received_ms) >= (
                 self.settings.client_timeout_ms):
             # Others wait for it, so this comes first: a stuck consumer does not see the pings it should answer, either.

@@ -1,7 +1,7 @@
 # Topics: offsets, the message cache, and who is subscribed.
 #
 # Rules: containers only. Nothing here encodes, delivers or reads a clock. A topic lives while somebody is subscribed, a
-# message of it is cached or pending, or a member of it is remembered; then `topic_release` frees it. If it had
+# message of it is cached or pending, a member of it is remembered, or another worker is fed or asked about it; then `topic_release` frees it. If it had
 # messages, topics made after that have another epoch, so that no epoch ever means two histories; a topic that never had
 # one may come and go without its subscribers losing their place. Subscribing, unsubscribing and finding are O(1).
 #
@@ -61,6 +61,11 @@ cdef struct Topic:
     uint8_t group_count
     uint8_t kind                 # TopicKind
     bint listed                  # in the list of topics with pending messages
+    uint8_t authority            # who gives the offsets, see peers.pxd; 0 this worker
+    bint foreign                 # its epoch was given by another authority than this worker
+    bint synced                  # a mirror that stands where its authority does, and is fed by it
+    uint64_t interest            # a bit for each other worker that mirrors this topic
+    uint32_t asking              # requests about it that wait for its authority
     uint32_t subscribers
     Message** ring               # cached messages; the newest has offset `offset`
     uint32_t ring_capacity       # a power of two, 0 while nothing was cached
@@ -128,6 +133,10 @@ cdef int subscription_watch(Subscription* subscription, bint on) noexcept nogil
 # Gives the message its topic's next offset and, when `entries` is not 0, a place in the cache, which then forgets its
 # oldest messages down to `entries` and `bytes`. Without memory for the ring the message is just not cached.
 cdef void topic_append(TopicStore* store, Topic* topic, Message* message, size_t entries, size_t bytes) noexcept nogil
+# The topic goes on at another place of another history: what is cached belongs to it no more.
+cdef void topic_reset(TopicStore* store, Topic* topic, uint64_t epoch, uint64_t offset) noexcept nogil
+# An epoch that no topic of this store had before.
+cdef uint64_t store_fresh_epoch(TopicStore* store) noexcept nogil
 # Forgets messages stored before `before_ms`, at most `most` of them; how many it forgot.
 cdef size_t cache_forget(TopicStore* store, uint64_t before_ms, size_t most) noexcept nogil
 cdef void cache_limit(TopicStore* store, size_t entries, size_t bytes) noexcept nogil

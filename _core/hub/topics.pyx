@@ -41,6 +41,9 @@ cdef void store_free(TopicStore* store) noexcept nogil:
         entry = table_next(&store.topics, &cursor)
         if entry == NULL:
             break
+        (<Topic*> entry).interest = 0
+        (<Topic*> entry).asking = 0
+        (<Topic*> entry).synced = False
         topic_release(store, <Topic*> entry)
     table_free(&store.topics)
     table_free(&store.subscriptions)
@@ -80,7 +83,8 @@ cdef Topic* topic_open(TopicStore* store, Slice name, int kind) noexcept nogil:
 
 cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil:
     cdef uint32_t i
-    if topic.subscribers or topic.cached or topic.pending or topic.members or topic.listed:
+    if topic.subscribers or topic.cached or topic.pending or topic.members or topic.listed or topic.interest or (
+            topic.asking or topic.synced):
         return False
     if topic.offset:
         change_epoch(store)
@@ -338,6 +342,9 @@ cdef void forget_oldest(TopicStore* store) noexcept nogil:
     message.newer = NULL
     store.cached -= 1
     store.cached_bytes -= message.payload_size
+    if topic == NULL:
+        message_drop(&store.messages, message)
+        return
     topic.ring_head = (topic.ring_head + 1) & (topic.ring_capacity - 1)
     topic.cached -= 1
     message_drop(&store.messages, message)
@@ -347,6 +354,25 @@ cdef void forget_oldest(TopicStore* store) noexcept nogil:
         topic.ring_capacity = 0
         topic.ring_head = 0
         topic_release(store, topic)
+
+
+cdef void topic_reset(TopicStore* store, Topic* topic, uint64_t epoch, uint64_t offset) noexcept nogil:
+    cdef uint32_t i
+    for i in range(topic.cached):
+        # They keep their place in the order of age until it is their turn, so that this costs nobody else anything.
+        topic.ring[(topic.ring_head + i) & (topic.ring_capacity - 1)].topic = NULL
+    free(topic.ring)
+    topic.ring = NULL
+    topic.ring_capacity = 0
+    topic.ring_head = 0
+    topic.cached = 0
+    topic.epoch = epoch
+    topic.offset = offset
+
+
+cdef uint64_t store_fresh_epoch(TopicStore* store) noexcept nogil:
+    change_epoch(store)
+    return store.epoch
 
 
 cdef size_t cache_forget(TopicStore* store, uint64_t before_ms, size_t most) noexcept nogil:

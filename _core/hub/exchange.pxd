@@ -1,0 +1,69 @@
+# What comes from other workers and from the upstream, and what it does here; relay.pyx has the asking side.
+#
+# Rules: bytes in by `receive_peer`, bytes out in each peer's buffer; what carries them (io/bus.pyx, a test) keeps their
+# order. Whatever comes is checked: a frame that makes no sense is counted and thrown away. A worker that is cut off has
+# its requests refused, and its topics are asked about again when their authority is known.
+#
+# Theory: all that one authority sends a worker about a topic travels one way, in order. An answer that says where the
+# topic stands is therefore preceded by every message up to there, so a mirror that is `synced` never misses one; and a
+# message that is not the next one is either known already or the sign of a history that was lost.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from realtime_communication._core.base.memory cimport Buffer, Slice
+from realtime_communication._core.hub.gate cimport Gate
+from realtime_communication._core.hub.peers cimport Body, Frame, Waiting
+from realtime_communication._core.hub.session cimport Inbound, Session
+from realtime_communication._core.hub.topics cimport Topic
+
+
+cdef class Exchange(Gate):
+    cdef Inbound inbound
+    cdef object upward_notify    # tells the upstream that there are items
+    cdef bint upward_told
+    cdef bint unsynced           # some topics are to be asked about again
+    cdef dict held               # topic -> answers of the upstream that wait for its feed to get there
+
+    # Handles the whole frames of the input; how many bytes they took. -1: it is no worker that speaks.
+    cdef Py_ssize_t receive_peer(self, int slot, const uint8_t* data, size_t size) noexcept
+    cdef Buffer* outgoing(self, int slot) noexcept
+    cdef void link_peer(self, int slot) noexcept
+    cdef void lose_peer(self, int slot) noexcept
+    cdef bytes stored_after(self, Topic* topic, uint64_t offset)
+    # Requests that nobody has answered in time are refused.
+    cdef void expire_asked(self) noexcept
+    # Tells the upstream of new items, once in a turn.
+    cdef void notify_upstream(self) noexcept
+
+    cdef void take_frame(self, int slot, Frame* frame) noexcept
+    cdef void lose_others(self, uint64_t slots) noexcept
+    cdef int tell_homes_of_users(self) except -1
+    cdef Waiting* relay_waiting(self, int slot, const Frame* frame) noexcept
+    cdef void asked_to_publish(self, int slot, Frame* frame) noexcept
+    cdef void asked_to_subscribe(self, int slot, Frame* frame) noexcept
+    cdef void asked_for_history(self, int slot, Frame* frame) noexcept
+    cdef void lose_interest(self, int slot, Topic* topic) noexcept
+    cdef void gain_interest(self, int slot, Topic* topic) noexcept
+    cdef void answer_ack(self, int slot, uint64_t token, uint64_t epoch, uint64_t offset, bint reached) noexcept
+    cdef void answer_refuse(self, int slot, uint64_t token, int code, const char* text, int64_t retry) noexcept
+    cdef void answer_stored(self, int slot, int type, uint64_t token, Topic* topic, bint recovered, uint64_t first,
+                            uint64_t last) noexcept
+    cdef void answer_bodies(self, int slot, int type, uint64_t token, uint64_t epoch, uint64_t offset, bint recovered,
+                            uint64_t first, Slice bodies) noexcept
+    # A message of a topic that is fed from elsewhere.
+    cdef void deliver(self, Topic* topic, uint64_t offset, const Body* body) noexcept
+    cdef void delivered(self, Slice name, int kind, uint64_t epoch, uint64_t offset, const Body* body) noexcept
+    # Answers to requests of this worker.
+    cdef void acked(self, Waiting* waiting, uint64_t epoch, uint64_t offset, bint reached) noexcept
+    cdef void refused(self, Waiting* waiting, int code, Slice text, int64_t retry) noexcept
+    cdef void subscribe_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, bint recovered,
+                                uint64_t first, Slice bodies) noexcept
+    cdef void history_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, uint64_t first,
+                              Slice bodies) noexcept
+    # Reads the parked request of a session whose answer is here. False: it has gone, or is closing.
+    cdef bint resume_parked(self, Session* session) noexcept
+    cdef void drop_waiting(self, Waiting* waiting) noexcept
+    # The topic's authority is another one now, or has to be asked anew.
+    cdef void move_topic(self, Topic* topic, int authority) noexcept
+    cdef void ask_again(self, Topic* topic) noexcept

@@ -1,0 +1,946 @@
+"""What comes from elsewhere; `exchange.pxd` is the contract."""
+
+import os
+
+from cpython.ref cimport Py_DECREF
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset, strlen
+
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
+from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
+from realtime_communication._core.hub.core cimport Position
+from realtime_communication._core.hub.message cimport Message, message_drop, message_new, message_payload, message_sender
+from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
+from realtime_communication._core.hub.peers cimport (
+    AUTHORITY_HERE,
+    AUTHORITY_UPSTREAM,
+    AUTHORITY_WORKER,
+    FRAME_ACK,
+    FRAME_DELIVER,
+    FRAME_HISTORY,
+    FRAME_INTEREST,
+    FRAME_PAGE,
+    FRAME_PUBLISH,
+    FRAME_REFUSE,
+    FRAME_RESET,
+    FRAME_SUBSCRIBE,
+    FRAME_SUBSCRIBED,
+    FRAME_UNSUBSCRIBE,
+    MAX_WORKERS,
+    WAIT_ACK,
+    WAIT_PAGE,
+    WAIT_RELAY,
+    WAIT_SUBSCRIBED,
+    WAIT_SYNC,
+    WAIT_TARGET,
+    Body,
+    Frame,
+    Group,
+    Peer,
+    Waiting,
+    add_body,
+    add_u8,
+    add_u32,
+    add_u64,
+    body_read,
+    frame_end,
+    frame_read,
+    frame_start,
+    peers_authority,
+    peers_free,
+    peers_init,
+    peers_set,
+    put_u32,
+    take_number,
+    take_slice,
+    waiting_add,
+    waiting_find,
+    waiting_remove,
+    waiting_topic,
+)
+from realtime_communication._core.hub.publications cimport group_answered, publish_inbox, publish_keyed, start
+from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.relay cimport (
+    Later,
+    ask_sync,
+    end_feed,
+    epoch_number,
+    epoch_text,
+    is_used,
+    relay_history,
+    relay_publish,
+    relay_subscribe,
+    request_of,
+    tell_upstream_of_user,
+    user_here,
+)
+from realtime_communication._core.hub.requests cimport (
+    history_answered,
+    is_covered,
+    next_body,
+    page_range,
+    subscribe_answered,
+    subscribed_from,
+)
+from realtime_communication._core.hub.session cimport FLAG_ASKED, SESSION_OPEN, Inbound, Session
+from realtime_communication._core.hub.settings cimport CACHE_BYTES
+from realtime_communication._core.hub.topics cimport (
+    EPOCH_SIZE,
+    TOPIC_ALL,
+    TOPIC_INBOX,
+    TOPIC_PLAIN,
+    Topic,
+    topic_append,
+    topic_find,
+    topic_first,
+    topic_message,
+    topic_name,
+    topic_open,
+    topic_release,
+    topic_reset,
+)
+from realtime_communication._core.hub.users cimport User, user_id
+from realtime_communication._core.hub.variants cimport variant_encoding
+from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, Request, envelope_parse, error_code_of, error_name
+from realtime_communication._core.wire.outbound cimport write_ack
+
+cdef enum:
+    ASK_TIMEOUT_MS = 10000       # after which a request that nobody answered is refused
+    KEPT_ITEMS = 100000          # publications that wait for an upstream that is away and takes none
+    RETRY_MS = 200               # told to clients whose topic is about to have another home
+
+cdef const char* MOVING = b"topic: its home is changing; try again"
+cdef const char* LOST = b"topic: its home was lost before it answered; the message may or may not have been published"
+cdef const char* LATE = b"topic: its home did not answer in time"
+
+
+cdef class Exchange(Gate):
+
+    def __cinit__(self, str node_id not None):
+        peers_init(&self.peers)
+        self.peers.instance = int.from_bytes(os.urandom(8), "big") | 1
+        self.upward = []
+        self.upward_notify = None
+        self.upward_told = False
+        self.held = {}
+        self.inbound = Inbound()
+
+    def __dealloc__(self):
+        while self.peers.oldest != NULL:
+            self.drop_waiting(self.peers.oldest)
+        peers_free(&self.peers)
+
+    # --- membership
+
+    def set_members(self, int me, members):
+        """Which slots are homes of topics: `members`, numbers from 0 to 63; `me` is this worker's.
+
+        Topics whose home is another one now are asked about there; those that came here from a worker that is gone
+        begin a new epoch, and their subscribers are told. Raises ValueError.
+        """
+        cdef uint64_t mask = 0
+        cdef TableCursor cursor
+        cdef Topic* topic
+        for slot in members:
+            if not 0 <= slot < MAX_WORKERS:
+                raise ValueError(f"members: {slot} is not between 0 and {MAX_WORKERS - 1}")
+            mask |= <uint64_t> 1 << <int> slot
+        if not 0 <= me < MAX_WORKERS:
+            raise ValueError(f"me: {me} is not between 0 and {MAX_WORKERS - 1}")
+        self.home.refresh()
+        self.lose_others(self.peers.members & ~mask)
+        peers_set(&self.peers, me, mask)
+        table_start(&cursor)
+        while True:
+            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            if topic == NULL:
+                break
+            topic.interest &= mask
+            if topic.kind == TOPIC_ALL and self.peers.spread:
+                topic.interest = mask & ~(<uint64_t> 1 << me)
+            self.move_topic(topic, peers_authority(&self.peers, topic_name(topic)))
+        self.tell_homes_of_users()
+        self.home.wake()
+
+    cdef void lose_others(self, uint64_t slots) noexcept:
+        """Workers that are homes no longer answer no more."""
+        cdef int slot
+        for slot in range(MAX_WORKERS):
+            if slots >> slot & 1:
+                self.lose_peer(slot)
+
+    cdef int tell_homes_of_users(self) except -1:
+        cdef Session* session = self.sessions
+        cdef set told = set()
+        if not self.peers.spread:
+            return 0
+        while session != NULL:
+            if session.user != NULL and <size_t> session.user not in told:
+                told.add(<size_t> session.user)
+                user_here(self, user_id(<User*> session.user), True)
+            session = session.next
+        return 0
+
+    cdef void kept_for_upstream(self, Topic* topic, const Message* message) noexcept:
+        cdef Buffer body
+        cdef Slice name = topic_name(topic)
+        if len(self.upward) >= KEPT_ITEMS:
+            self.counters.upstream_dropped += 1
+            return
+        buffer_init(&body)
+        try:
+            if add_body(&body, message.ts, 0, 0, message.encoding, message_sender(message),
+                        message_payload(message)) == 0:
+                self.upward.append(("publish", (<const char*> name.data)[:name.size], 0,
+                                    (<const char*> body.data)[:body.size], b""))
+        except MemoryError:
+            self.counters.upstream_dropped += 1
+        finally:
+            buffer_free(&body)
+
+    cdef void move_topic(self, Topic* topic, int authority) noexcept:
+        cdef bint was_here = topic.authority == AUTHORITY_HERE
+        if topic.authority == authority and (authority == AUTHORITY_HERE or topic.synced):
+            return
+        topic.authority = <uint8_t> authority
+        topic.synced = False
+        if authority == AUTHORITY_HERE:
+            if not was_here and topic.foreign:
+                self.localize(topic)
+            return
+        if topic.offset:
+            topic.foreign = True     # what it says of its history is good for asking what came after
+        if authority >= AUTHORITY_WORKER:
+            topic.interest = 0
+        self.ask_again(topic)
+
+    cdef void ask_again(self, Topic* topic) noexcept:
+        if is_used(self, topic) and topic.authority != AUTHORITY_HERE and topic.kind == TOPIC_PLAIN:
+            ask_sync(self, topic)
+
+    # --- peers
+
+    cdef Buffer* outgoing(self, int slot) noexcept:
+        return &self.peers.workers[slot].out
+
+    cdef void link_peer(self, int slot) noexcept:
+        cdef TableCursor cursor
+        cdef Topic* topic
+        self.peers.workers[slot].linked = True
+        table_start(&cursor)
+        while True:
+            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            if topic == NULL:
+                break
+            if topic.authority == AUTHORITY_WORKER + slot and not topic.synced and not topic.asking:
+                self.ask_again(topic)
+        # What was said of inboxes to the one before it is not known to this one.
+        try:
+            self.tell_homes_of_users()
+        except MemoryError:
+            pass
+
+    cdef void lose_peer(self, int slot) noexcept:
+        cdef Waiting* waiting = self.peers.oldest
+        cdef Waiting* following
+        cdef TableCursor cursor
+        cdef Topic* topic
+        self.peers.workers[slot].linked = False
+        buffer_free(&self.peers.workers[slot].out)
+        while waiting != NULL:
+            following = waiting.next
+            if waiting.kind == WAIT_RELAY and waiting.peer == slot:
+                self.drop_waiting(waiting)
+            elif waiting.authority == AUTHORITY_WORKER + slot:
+                self.refused(waiting, ERROR_UNAVAILABLE, slice_of(LOST, strlen(LOST)), RETRY_MS)
+            waiting = following
+        table_start(&cursor)
+        while True:
+            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            if topic == NULL:
+                break
+            if topic.authority == AUTHORITY_WORKER + slot:
+                topic.synced = False
+                if is_used(self, topic):
+                    topic.foreign = True
+            if topic.interest >> slot & 1:
+                self.lose_interest(slot, topic)
+                topic_release(&self.store, topic)
+
+    cdef Py_ssize_t receive_peer(self, int slot, const uint8_t* data, size_t size) noexcept:
+        cdef Frame frame
+        cdef size_t at = 0
+        cdef Py_ssize_t used
+        while True:
+            used = frame_read(data + at, size - at, &frame)
+            if used < 0:
+                return -1
+            if used == 0:
+                return <Py_ssize_t> at
+            at += <size_t> used
+            self.take_frame(slot, &frame)
+
+    cdef void take_frame(self, int slot, Frame* frame) noexcept:
+        cdef bint ok = True
+        cdef Topic* topic
+        cdef Waiting* waiting
+        cdef Body body
+        cdef uint64_t epoch, offset, first
+        cdef bint flag
+        cdef int code
+        cdef int64_t retry
+        cdef int type = frame.type
+        if type == FRAME_PUBLISH:
+            self.asked_to_publish(slot, frame)
+        elif type == FRAME_DELIVER:
+            epoch = take_number(frame, 8, &ok)
+            offset = take_number(frame, 8, &ok)
+            if ok and body_read(slice_of(frame.rest, frame.rest_size), &body):
+                self.delivered(frame.topic, frame.kind, epoch, offset, &body)
+        elif type == FRAME_SUBSCRIBE:
+            self.asked_to_subscribe(slot, frame)
+        elif type == FRAME_HISTORY:
+            self.asked_for_history(slot, frame)
+        elif type == FRAME_UNSUBSCRIBE:
+            topic = topic_find(&self.store, frame.topic)
+            if topic != NULL:
+                self.lose_interest(slot, topic)
+                topic_release(&self.store, topic)
+        elif type == FRAME_INTEREST:
+            topic = self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1)) if frame.topic.size > 1 else NULL
+            if topic != NULL and topic.authority < AUTHORITY_WORKER:
+                self.gain_interest(slot, topic)
+        elif type == FRAME_RESET:
+            epoch = take_number(frame, 8, &ok)
+            offset = take_number(frame, 8, &ok)
+            topic = topic_find(&self.store, frame.topic)
+            if ok and topic != NULL and topic.authority == AUTHORITY_WORKER + slot and topic.synced:
+                self.reset(topic, epoch, offset)
+        else:
+            waiting = waiting_find(&self.peers, frame.token)
+            if waiting == NULL or waiting.authority != AUTHORITY_WORKER + slot:
+                return
+            if type == FRAME_ACK:
+                epoch = take_number(frame, 8, &ok)
+                offset = take_number(frame, 8, &ok)
+                flag = take_number(frame, 1, &ok) != 0
+                if ok:
+                    self.acked(waiting, epoch, offset, flag)
+            elif type == FRAME_REFUSE:
+                code = <int> take_number(frame, 1, &ok)
+                retry = <int32_t> take_number(frame, 4, &ok)
+                if ok:
+                    self.refused(waiting, code, slice_of(frame.rest, frame.rest_size), retry)
+            elif type == FRAME_SUBSCRIBED or type == FRAME_PAGE:
+                epoch = take_number(frame, 8, &ok)
+                offset = take_number(frame, 8, &ok)
+                flag = take_number(frame, 1, &ok) != 0
+                first = take_number(frame, 8, &ok)
+                if ok and type == FRAME_SUBSCRIBED:
+                    self.subscribe_settled(waiting, epoch, offset, flag, first, slice_of(frame.rest, frame.rest_size))
+                elif ok:
+                    self.history_settled(waiting, epoch, offset, first, slice_of(frame.rest, frame.rest_size))
+
+    # --- asked by another worker
+
+    cdef void asked_to_publish(self, int slot, Frame* frame) noexcept:
+        cdef bint ok = True, reached = False
+        cdef Slice key = take_slice(frame, <size_t> take_number(frame, 2, &ok), &ok)
+        cdef Body body
+        cdef Position position
+        cdef int authority, outcome
+        cdef bytes name
+        cdef Waiting* waiting
+        if not ok or not body_read(slice_of(frame.rest, frame.rest_size), &body):
+            return
+        authority = peers_authority(&self.peers, frame.topic)
+        if authority >= AUTHORITY_WORKER or self.draining:
+            self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, MOVING, RETRY_MS)
+            return
+        try:
+            name = (<const char*> key.data)[:key.size]
+            if authority == AUTHORITY_UPSTREAM:
+                waiting = self.relay_waiting(slot, frame)
+                if waiting == NULL:
+                    self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, LATE, RETRY_MS)
+                    return
+                self.upward.append(("publish", (<const char*> frame.topic.data)[:frame.topic.size], waiting.token,
+                                    (<const char*> frame.rest)[:frame.rest_size], name))
+                return
+            self.origin_instance = body.instance
+            self.origin_serial = body.excluded
+            if frame.kind == TOPIC_INBOX:
+                outcome = publish_inbox(self, slice_of(frame.topic.data + 1, frame.topic.size - 1), body.sender,
+                                        body.payload, body.encoding, name, &position, &reached)
+            else:
+                outcome = publish_keyed(self, frame.topic, frame.kind, body.sender, body.payload, body.encoding, name,
+                                        &position)
+            self.origin_serial = 0
+        except MemoryError:
+            outcome = -1
+        if outcome < 0:
+            self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, LATE, RETRY_MS)
+        elif frame.token:
+            self.answer_ack(slot, frame.token, epoch_number(slice_of(position.epoch, EPOCH_SIZE)), position.offset,
+                            reached)
+
+    cdef Waiting* relay_waiting(self, int slot, const Frame* frame) noexcept:
+        cdef Waiting* waiting = waiting_add(
+            &self.peers, WAIT_RELAY, AUTHORITY_UPSTREAM, NULL, 0, 0, slice_of(NULL, 0), frame.topic, frame.kind,
+            self.now_ms)
+        if waiting != NULL:
+            waiting.peer = <uint8_t> slot
+            waiting.peer_token = frame.token
+            waiting.asked = frame.type
+        return waiting
+
+    cdef void asked_to_subscribe(self, int slot, Frame* frame) noexcept:
+        cdef bint ok = True, recovered = False
+        cdef bint has_position = take_number(frame, 1, &ok) != 0
+        cdef uint64_t epoch = take_number(frame, 8, &ok)
+        cdef uint64_t offset = take_number(frame, 8, &ok)
+        cdef int64_t history = <int64_t> take_number(frame, 8, &ok)
+        cdef Topic* topic
+        cdef Waiting* waiting
+        cdef uint64_t first
+        if not ok:
+            return
+        topic = self.open_topic(frame.topic, frame.kind)
+        if topic == NULL or topic.authority >= AUTHORITY_WORKER:
+            self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, MOVING, RETRY_MS)
+            return
+        if topic.authority == AUTHORITY_UPSTREAM and not is_covered(topic, has_position, epoch, offset, history):
+            waiting = self.relay_waiting(slot, frame)
+            if waiting == NULL or relay_subscribe(self, waiting, has_position, epoch, offset, history) < 0:
+                self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, LATE, RETRY_MS)
+                return
+            topic.asking += 1
+            return
+        outbox_flush_topic(&self.outbox, topic)
+        self.gain_interest(slot, topic)
+        first = subscribed_from(topic, has_position, epoch, offset, history, &recovered)
+        self.answer_stored(slot, FRAME_SUBSCRIBED, frame.token, topic, recovered, first, topic.offset)
+
+    cdef void asked_for_history(self, int slot, Frame* frame) noexcept:
+        cdef bint ok = True
+        cdef bint has_position = take_number(frame, 1, &ok) != 0
+        cdef uint64_t epoch = take_number(frame, 8, &ok)
+        cdef uint64_t offset = take_number(frame, 8, &ok)
+        cdef int64_t limit = <int64_t> take_number(frame, 8, &ok)
+        cdef bint reverse = take_number(frame, 1, &ok) != 0
+        cdef Topic* topic
+        cdef Waiting* waiting
+        cdef uint64_t first = 0, last = 0
+        if not ok:
+            return
+        topic = self.open_topic(frame.topic, frame.kind)
+        if topic == NULL or topic.authority >= AUTHORITY_WORKER:
+            self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, MOVING, RETRY_MS)
+        elif topic.authority == AUTHORITY_UPSTREAM:
+            waiting = self.relay_waiting(slot, frame)
+            if waiting == NULL or relay_history(self, waiting, has_position, epoch, offset, limit, reverse) < 0:
+                self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, LATE, RETRY_MS)
+        else:
+            page_range(topic, has_position, epoch, offset, <uint64_t> max(limit, 0), reverse, &first, &last)
+            self.answer_stored(slot, FRAME_PAGE, frame.token, topic, False, first, last)
+        if topic != NULL:
+            topic_release(&self.store, topic)
+
+    cdef void gain_interest(self, int slot, Topic* topic) noexcept:
+        cdef bint used = is_used(self, topic)
+        topic.interest |= <uint64_t> 1 << slot
+        if topic.kind == TOPIC_INBOX and not used and topic.authority == AUTHORITY_UPSTREAM:
+            tell_upstream_of_user(self, topic, True)
+
+    cdef void lose_interest(self, int slot, Topic* topic) noexcept:
+        cdef uint64_t bit = <uint64_t> 1 << slot
+        if not topic.interest & bit:
+            return
+        topic.interest &= ~bit
+        if is_used(self, topic) or topic.authority != AUTHORITY_UPSTREAM:
+            return
+        if topic.kind == TOPIC_INBOX:
+            tell_upstream_of_user(self, topic, False)
+        elif topic.synced:
+            end_feed(self, topic)
+
+    cdef void answer_ack(self, int slot, uint64_t token, uint64_t epoch, uint64_t offset, bint reached) noexcept:
+        cdef Buffer* out = self.outgoing(slot)
+        cdef Py_ssize_t start = frame_start(out, FRAME_ACK, 0, slice_of(NULL, 0), token, 17)
+        if start >= 0:
+            add_u64(out, epoch)
+            add_u64(out, offset)
+            add_u8(out, reached)
+            frame_end(out, start)
+
+    cdef void answer_refuse(self, int slot, uint64_t token, int code, const char* text, int64_t retry) noexcept:
+        cdef Buffer* out = self.outgoing(slot)
+        cdef size_t size = strlen(text)
+        cdef Py_ssize_t start
+        if token == 0:
+            return
+        start = frame_start(out, FRAME_REFUSE, 0, slice_of(NULL, 0), token, 5 + size)
+        if start >= 0:
+            add_u8(out, <uint8_t> code)
+            add_u32(out, <uint32_t> <int32_t> retry)
+            buffer_append(out, text, size)
+            frame_end(out, start)
+
+    cdef void answer_stored(self, int slot, int type, uint64_t token, Topic* topic, bint recovered, uint64_t first,
+                            uint64_t last) noexcept:
+        cdef Buffer* out = self.outgoing(slot)
+        cdef Message* message
+        cdef size_t at
+        cdef Py_ssize_t start = frame_start(out, type, topic.kind, slice_of(NULL, 0), token, 25)
+        if start < 0:
+            return
+        add_u64(out, topic.epoch)
+        add_u64(out, topic.offset)
+        add_u8(out, recovered)
+        add_u64(out, first)
+        while first <= last:
+            message = topic_message(topic, first)
+            at = out.size
+            if add_u32(out, 0) < 0 or add_body(out, message.ts, 0, 0, message.encoding, message_sender(message),
+                                               message_payload(message)) < 0:
+                out.size = <size_t> start
+                return
+            put_u32(out.data + at, <uint32_t> (out.size - at - 4))
+            first += 1
+        frame_end(out, start)
+
+    cdef void answer_bodies(self, int slot, int type, uint64_t token, uint64_t epoch, uint64_t offset, bint recovered,
+                            uint64_t first, Slice bodies) noexcept:
+        cdef Buffer* out = self.outgoing(slot)
+        cdef Py_ssize_t start = frame_start(out, type, 0, slice_of(NULL, 0), token, 25 + bodies.size)
+        if start >= 0:
+            add_u64(out, epoch)
+            add_u64(out, offset)
+            add_u8(out, recovered)
+            add_u64(out, first)
+            buffer_append(out, bodies.data, bodies.size)
+            frame_end(out, start)
+
+    # --- the feed
+
+    cdef void delivered(self, Slice name, int kind, uint64_t epoch, uint64_t offset, const Body* body) noexcept:
+        cdef Topic* topic
+        if kind == TOPIC_INBOX:
+            topic = self.inbox(slice_of(name.data + 1, name.size - 1))
+        elif kind == TOPIC_ALL:
+            topic = self.everyone()
+        else:
+            topic = topic_find(&self.store, name)
+        if topic == NULL or topic.authority == AUTHORITY_HERE:
+            return
+        if not topic.synced:
+            if kind == TOPIC_PLAIN or not is_used(self, topic):
+                topic_release(&self.store, topic)
+                return               # the answer that is on its way includes it, or nobody is left to get it
+            if topic.foreign and (topic.epoch != epoch or topic.offset + 1 != offset):
+                self.reset(topic, epoch, offset - 1)
+            elif topic.epoch != epoch or topic.offset + 1 != offset:
+                topic_reset(&self.store, topic, epoch, offset - 1)
+            topic.foreign = True
+            topic.synced = True
+        if topic.epoch != epoch or offset > topic.offset + 1:
+            self.reset(topic, epoch, offset - 1)
+        if offset == topic.offset + 1:
+            self.deliver(topic, offset, body)
+
+    cdef void deliver(self, Topic* topic, uint64_t offset, const Body* body) noexcept:
+        cdef Message* message = message_new(&self.store.messages, body.sender, body.payload, body.encoding)
+        if message == NULL:
+            # It is missing here from now on, and so is everything before it: both are told.
+            self.reset(topic, topic.epoch, offset)
+            return
+        message.ts = body.ts
+        message.stored_ms = self.now_ms
+        message.excluded = body.excluded if body.instance == self.peers.instance else 0
+        topic.members += 1
+        topic_append(&self.store, topic, message, self.settings.cache_entries if self.settings.caching else 0,
+                     CACHE_BYTES)
+        outbox_publish(&self.outbox, topic, message)
+        if topic.interest:
+            self.feed(topic, message, body.instance, body.excluded)
+        topic.members -= 1
+        message_drop(&self.store.messages, message)
+
+    # --- answers
+
+    cdef void drop_waiting(self, Waiting* waiting) noexcept:
+        """Take it out; a request over HTTP must have been answered."""
+        cdef Topic* topic
+        cdef Later later
+        if waiting.kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_SYNC) or (
+                waiting.kind == WAIT_RELAY and waiting.asked == FRAME_SUBSCRIBE):
+            topic = topic_find(&self.store, waiting_topic(waiting))
+            if topic != NULL and topic.asking:
+                topic.asking -= 1
+                topic_release(&self.store, topic)
+        if waiting.later != NULL:
+            later = <Later> waiting.later
+            waiting.later = NULL
+            Py_DECREF(later)
+        waiting_remove(&self.peers, waiting)
+
+    cdef void acked(self, Waiting* waiting, uint64_t epoch, uint64_t offset, bint reached) noexcept:
+        cdef Request request
+        cdef uint8_t text[EPOCH_SIZE]
+        cdef Session* session = waiting.session
+        cdef Group* group = waiting.group
+        cdef Later later = <Later> waiting.later if waiting.later != NULL else None
+        request_of(waiting, &request)
+        if waiting.kind == WAIT_RELAY:
+            self.answer_ack(waiting.peer, waiting.peer_token, epoch, offset, reached)
+        elif waiting.kind == WAIT_TARGET:
+            group.reached[waiting.target] = reached
+            group_answered(self, session, group, &request, later)
+        elif waiting.kind == WAIT_ACK:
+            epoch_text(epoch, text)
+            if later is not None:
+                later.settle({"epoch": (<const char*> text)[:EPOCH_SIZE].decode(), "offset": offset}, None)
+            elif session != NULL and request.id_kind and write_ack(
+                    start(self), variant_encoding(session.variant), &request, request.topic,
+                    slice_of(text, EPOCH_SIZE), offset) == 0:
+                outbox_reply(&self.outbox, session, False)
+        else:
+            return
+        self.drop_waiting(waiting)
+
+    cdef void refused(self, Waiting* waiting, int code, Slice text, int64_t retry) noexcept:
+        cdef Request request
+        cdef Session* session = waiting.session
+        cdef Group* group = waiting.group
+        cdef Later later = <Later> waiting.later if waiting.later != NULL else None
+        cdef int kind = waiting.kind
+        cdef bytes message = (<const char*> text.data)[:text.size] + b"\0"
+        cdef Topic* topic
+        request_of(waiting, &request)
+        if kind == WAIT_RELAY:
+            self.answer_refuse(waiting.peer, waiting.peer_token, code, <const char*> message, retry)
+        elif kind == WAIT_TARGET:
+            group.code = code
+            group_answered(self, session, group, &request, later)
+        elif kind == WAIT_SYNC:
+            topic = topic_find(&self.store, waiting_topic(waiting))
+            if topic != NULL and topic.asking:
+                topic.asking -= 1
+            waiting.kind = 0
+            waiting_remove(&self.peers, waiting)
+            self.unsynced = True     # asked again with the next tick
+            return
+        elif later is not None:
+            later.settle(None, RequestError(error_name(code).decode(), (<const char*> text.data)[:text.size].decode(), max(retry, 0)))
+        elif session != NULL:
+            self.error(session, &request, code, <const char*> message, retry, NULL)
+            if kind == WAIT_SUBSCRIBED or kind == WAIT_PAGE:
+                session.flags &= ~<uint32_t> FLAG_ASKED
+                buffer_free(&session.parked)
+                self.go_on(session)
+        self.drop_waiting(waiting)
+
+    cdef bint resume_parked(self, Session* session) noexcept:
+        session.flags &= ~<uint32_t> FLAG_ASKED
+        return session.state == SESSION_OPEN and envelope_parse(
+            &self.inbound.scratch, session.encoding, session.parked.data, session.parked.size, 0,
+            &self.inbound.request) == 0
+
+    cdef void subscribe_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, bint recovered, uint64_t first,
+                         Slice bodies) noexcept:
+        cdef Topic* topic = topic_find(&self.store, waiting_topic(waiting))
+        cdef Session* session = waiting.session
+        cdef Frame rest
+        cdef Body body
+        memset(&rest, 0, sizeof(Frame))
+        rest.rest = bodies.data
+        rest.rest_size = bodies.size
+        if topic == NULL or waiting.kind not in (WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY):
+            self.drop_waiting(waiting)
+            return
+        if not topic.synced:
+            if waiting.kind == WAIT_SYNC and recovered and topic.epoch == epoch:
+                # Those who are subscribed already get what they have missed as if nothing had happened.
+                while next_body(&rest, &body):
+                    if first == topic.offset + 1:
+                        self.deliver(topic, first, &body)
+                    first += 1
+            if topic.epoch != epoch or topic.offset != offset:
+                if topic.offset or (topic.kind == TOPIC_PLAIN and is_used(self, topic)):
+                    self.reset(topic, epoch, offset)
+                else:
+                    topic_reset(&self.store, topic, epoch, offset)
+            topic.synced = True
+            topic.foreign = True
+        elif topic.epoch != epoch:
+            self.reset(topic, epoch, offset)
+        if waiting.kind == WAIT_RELAY:
+            self.gain_interest(waiting.peer, topic)
+            self.answer_bodies(waiting.peer, FRAME_SUBSCRIBED, waiting.peer_token, epoch, offset, recovered, first,
+                               bodies)
+        elif waiting.kind == WAIT_SUBSCRIBED and session != NULL:
+            if self.resume_parked(session):
+                subscribe_answered(self, session, &self.inbound.request, topic, recovered, &rest, first)
+            buffer_free(&session.parked)
+            self.go_on(session)
+        if not is_used(self, topic):
+            end_feed(self, topic)
+        self.drop_waiting(waiting)
+
+    cdef void history_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, uint64_t first, Slice bodies) noexcept:
+        cdef Session* session = waiting.session
+        cdef Frame rest
+        memset(&rest, 0, sizeof(Frame))
+        rest.rest = bodies.data
+        rest.rest_size = bodies.size
+        if waiting.kind == WAIT_RELAY:
+            self.answer_bodies(waiting.peer, FRAME_PAGE, waiting.peer_token, epoch, offset, False, first, bodies)
+        elif waiting.kind == WAIT_PAGE and session != NULL:
+            if self.resume_parked(session):
+                history_answered(self, session, &self.inbound.request, epoch, offset, &rest, first)
+            buffer_free(&session.parked)
+            self.go_on(session)
+        self.drop_waiting(waiting)
+
+    cdef void expire_asked(self) noexcept:
+        cdef TableCursor cursor
+        cdef Topic* topic
+        while self.peers.oldest != NULL and self.peers.oldest.since_ms + ASK_TIMEOUT_MS <= self.now_ms:
+            self.refused(self.peers.oldest, ERROR_UNAVAILABLE, slice_of(LATE, strlen(LATE)), RETRY_MS)
+        if not self.unsynced:
+            return
+        self.unsynced = False
+        table_start(&cursor)
+        while True:
+            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            if topic == NULL:
+                break
+            if topic.authority != AUTHORITY_HERE and not topic.synced and not topic.asking:
+                self.ask_again(topic)
+
+    # --- hooks of the core
+
+    cdef void user_seen(self, Slice user, bint here) noexcept:
+        user_here(self, user, here)
+
+    cdef void unused(self, Topic* topic) noexcept:
+        if topic.authority == AUTHORITY_HERE or is_used(self, topic) or topic.kind != TOPIC_PLAIN:
+            return
+        end_feed(self, topic)
+
+    # --- the upstream
+
+    cdef void notify_upstream(self) noexcept:
+        if self.upward_told or not self.upward:
+            return
+        self.upward_told = True
+        if self.upward_notify is not None:
+            try:
+                self.upward_notify()
+            except Exception:
+                pass             # it finds the items with the next notice
+
+    def set_upstream(self, notify):
+        """Join this node to others: `notify()` is called when `take_upstream` has something, at most once until it has
+        been called. None: there are no others any more. Until `upstream_back` is called all is served here."""
+        self.upward_notify = notify
+        self.keeps_upstream = notify is not None
+        self.upward_told = False
+        if notify is None:
+            self.upstream_lost()
+            self.keeps_upstream = False
+            self.upward = []
+
+    def take_upstream(self):
+        """What is for the upstream: tuples, in order, as docs/internals.md lists them."""
+        taken = self.upward
+        self.upward = []
+        self.upward_told = False
+        return taken
+
+    def upstream_lost(self):
+        """The upstream is away: topics at home here go on here, and those that somebody publishes on begin an epoch of
+        their own. Publications come out of `take_upstream` with the token 0, to be published there later."""
+        cdef TableCursor cursor
+        cdef Topic* topic
+        self.home.refresh()
+        self.peers.upstream = False
+        peers_set(&self.peers, self.peers.me, self.peers.members)
+        self.keeps_upstream = self.upward_notify is not None
+        self.upward = []
+        self.held = {}
+        cdef Waiting* waiting = self.peers.oldest
+        cdef Waiting* following
+        while waiting != NULL:
+            following = waiting.next
+            if waiting.authority == AUTHORITY_UPSTREAM:
+                self.refused(waiting, ERROR_UNAVAILABLE, slice_of(LOST, strlen(LOST)), RETRY_MS)
+            waiting = following
+        table_start(&cursor)
+        while True:
+            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            if topic == NULL:
+                break
+            if topic.authority == AUTHORITY_UPSTREAM:
+                topic.authority = AUTHORITY_HERE
+                topic.synced = False
+                topic_release(&self.store, topic)
+        self.home.wake()
+
+    def upstream_back(self):
+        """The upstream is there: it gives the offsets of all topics at home here from now on, and is asked about those
+        in use."""
+        cdef TableCursor cursor
+        cdef Topic* topic
+        self.home.refresh()
+        self.peers.upstream = True
+        self.keeps_upstream = False
+        peers_set(&self.peers, self.peers.me, self.peers.members)
+        self.open_topic(slice_of(b"*", 1), TOPIC_ALL)
+        table_start(&cursor)
+        while True:
+            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            if topic == NULL:
+                break
+            if peers_authority(&self.peers, topic_name(topic)) != AUTHORITY_UPSTREAM:
+                continue
+            topic.authority = AUTHORITY_UPSTREAM
+            topic.synced = False
+            if topic.kind == TOPIC_INBOX:
+                if topic.interest:
+                    tell_upstream_of_user(self, topic, True)
+            elif is_used(self, topic):
+                ask_sync(self, topic)
+        self.tell_homes_of_users()
+        self.home.wake()
+
+    def published(self, uint64_t token, uint64_t epoch, uint64_t offset, bint reached=False):
+        """The upstream has taken a publication."""
+        cdef Waiting* waiting = waiting_find(&self.peers, token)
+        if waiting != NULL:
+            self.home.refresh()
+            self.acked(waiting, epoch, offset, reached)
+            self.home.wake()
+
+    def refuse_waiting(self, uint64_t token, str code not None, str message not None, retry_ms=None):
+        """The upstream refuses a request, with a code of the protocol's list."""
+        cdef Waiting* waiting = waiting_find(&self.peers, token)
+        cdef bytes name = code.encode()
+        cdef bytes text = message.encode()
+        cdef int number = error_code_of(slice_of(<const uint8_t*> name, len(name)))
+        if waiting != NULL:
+            self.home.refresh()
+            self.refused(waiting, number if number else ERROR_UNAVAILABLE,
+                         slice_of(<const uint8_t*> text, len(text)), -1 if retry_ms is None else retry_ms)
+            self.home.wake()
+
+    def subscribed(self, uint64_t token, uint64_t epoch, uint64_t offset, bint recovered, uint64_t first,
+                   bytes bodies not None):
+        """The upstream's answer to a `subscribe`; `bodies` are messages behind their u32 sizes, the first one's offset
+        is `first`. It waits until the feed has come to `offset`."""
+        cdef Waiting* waiting = waiting_find(&self.peers, token)
+        cdef Topic* topic
+        if waiting == NULL:
+            return
+        self.home.refresh()
+        topic = topic_find(&self.store, waiting_topic(waiting))
+        if topic != NULL and topic.synced and topic.epoch == epoch and topic.offset != offset:
+            if topic.offset < offset:
+                name = (<const char*> waiting_topic(waiting).data)[:waiting.topic_size]
+                self.held.setdefault(name, []).append((token, epoch, offset, recovered, first, bodies))
+                return
+            bodies += self.stored_after(topic, offset)
+            if topic_first(topic) > offset + 1:
+                recovered = False
+                bodies = b""
+            offset = topic.offset
+        self.subscribe_settled(waiting, epoch, offset, recovered, first,
+                               slice_of(<const uint8_t*> bodies, len(bodies)))
+        self.home.wake()
+
+    cdef bytes stored_after(self, Topic* topic, uint64_t offset):
+        """The cached messages behind `offset`, as bodies."""
+        cdef Buffer out
+        cdef Message* message
+        cdef size_t at
+        buffer_init(&out)
+        try:
+            while offset < topic.offset:
+                offset += 1
+                message = topic_message(topic, offset)
+                if message == NULL:
+                    continue
+                at = out.size
+                if add_u32(&out, 0) < 0 or add_body(&out, message.ts, 0, 0, message.encoding, message_sender(message),
+                                                    message_payload(message)) < 0:
+                    raise MemoryError
+                put_u32(out.data + at, <uint32_t> (out.size - at - 4))
+            return (<const char*> out.data)[:out.size]
+        finally:
+            buffer_free(&out)
+
+    def history_page(self, uint64_t token, uint64_t epoch, uint64_t offset, uint64_t first, bytes bodies not None):
+        """The upstream's answer to a `history`, oldest first."""
+        cdef Waiting* waiting = waiting_find(&self.peers, token)
+        if waiting != NULL:
+            self.home.refresh()
+            self.history_settled(waiting, epoch, offset, first, slice_of(<const uint8_t*> bodies, len(bodies)))
+            self.home.wake()
+
+    def deliver_upstream(self, bytes topic not None, uint64_t epoch, uint64_t first, bytes bodies not None):
+        """Messages of a topic's feed, in order; what is known already is passed over."""
+        cdef Slice name = slice_of(<const uint8_t*> topic, len(topic))
+        cdef Frame rest
+        cdef Body body
+        cdef int kind = TOPIC_PLAIN
+        memset(&rest, 0, sizeof(Frame))
+        rest.rest = <const uint8_t*> bodies
+        rest.rest_size = len(bodies)
+        if name.size and name.data[0] == b"@":
+            kind = TOPIC_INBOX
+        elif name.size == 1 and name.data[0] == b"*":
+            kind = TOPIC_ALL
+        if not self.peers.upstream:
+            return
+        self.home.refresh()
+        while next_body(&rest, &body):
+            self.delivered(name, kind, epoch, first, &body)
+            first += 1
+        if self.held:
+            for answer in self.held.pop(topic, ()):
+                self.subscribed(*answer)
+        self.home.wake()
+
+    def reset_topic(self, bytes topic not None, uint64_t epoch, uint64_t offset):
+        """The history of a topic was lost: it goes on behind `offset` of `epoch`, and its subscribers are told."""
+        cdef Topic* found = topic_find(&self.store, slice_of(<const uint8_t*> topic, len(topic)))
+        if found != NULL and found.authority == AUTHORITY_UPSTREAM and found.synced:
+            self.home.refresh()
+            self.reset(found, epoch, offset)
+            self.home.wake()
+
+    # --- peers that speak through Python
+
+    def link(self, int slot, bint up):
+        """A worker can be spoken to from now on, or no longer."""
+        self.home.refresh()
+        if up:
+            self.link_peer(slot)
+        else:
+            self.lose_peer(slot)
+        self.home.wake()
+
+    def take_for_peer(self, int slot):
+        """The bytes that wait for a worker."""
+        cdef Buffer* out = self.outgoing(slot)
+        taken = (<const char*> out.data)[:out.size]
+        out.size = 0
+        return taken
+
+    def receive_from_peer(self, int slot, bytes data not None):
+        """What a worker sent; how many bytes of it were whole frames, -1 when they are none."""
+        self.home.refresh()
+        used = self.receive_peer(slot, <const uint8_t*> data, len(data))
+        self.home.wake()
+        return used

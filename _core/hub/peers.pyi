@@ -1,0 +1,9 @@
+"""Authorities, frames and waiting requests."""
+
+from collections.abc import Iterable
+
+class RingProbe:
+    def __init__(self, members: Iterable[int]) -> None: ...
+    def home(self, topic: bytes) -> int: ...
+
+def split_frames(data: bytes) -> tuple[list[tuple[int, int, int, bytes, bytes]], int]: ...

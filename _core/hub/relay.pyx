@@ -1,0 +1,355 @@
+"""The asking side; `relay.pxd` is the contract."""
+
+from cpython.ref cimport Py_INCREF
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memset
+
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
+from realtime_communication._core.hub.core cimport Core
+from realtime_communication._core.hub.peers cimport (
+    AUTHORITY_UPSTREAM,
+    AUTHORITY_WORKER,
+    FRAME_HISTORY,
+    FRAME_INTEREST,
+    FRAME_PUBLISH,
+    FRAME_SUBSCRIBE,
+    FRAME_UNSUBSCRIBE,
+    WAIT_ACK,
+    WAIT_PAGE,
+    WAIT_SUBSCRIBED,
+    WAIT_SYNC,
+    Waiting,
+    add_body,
+    add_u8,
+    add_u64,
+    frame_end,
+    frame_start,
+    peers_authority,
+    put_u16,
+    waiting_add,
+    waiting_id,
+    waiting_remove,
+    waiting_topic,
+)
+from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.hub.topics cimport (
+    EPOCH_SIZE,
+    TOPIC_ALL,
+    TOPIC_INBOX,
+    TOPIC_PLAIN,
+    Topic,
+    topic_name,
+    topic_open,
+    topic_release,
+)
+from realtime_communication._core.hub.users cimport User, user_find, user_id
+from realtime_communication._core.wire.envelope cimport Request
+
+cdef enum:
+    PEER_BACKLOG = 16777216      # bytes that may wait for one worker before publications for it are refused
+    UPSTREAM_BACKLOG = 100000    # items that may wait for the upstream likewise
+    OUTCOME_DONE = 0
+    OUTCOME_ASKED = 5
+    OUTCOME_NO_MEMORY = -1
+
+
+cdef class Later:
+    """The answer to a request over HTTP that another worker, or Redis, gives later."""
+
+    def __cinit__(self):
+        self.settled = False
+        self.value = None
+        self.error = None
+        self.callback = None
+
+    def then(self, callback not None):
+        """Call `callback(value, error)` once, when the answer is there, or at once; one of the two is None."""
+        if self.settled:
+            callback(self.value, self.error)
+        else:
+            self.callback = callback
+
+    cdef void settle(self, object value, object error) noexcept:
+        if self.settled:
+            return
+        self.settled = True
+        self.value = value
+        self.error = error
+        if self.callback is not None:
+            try:
+                self.callback(value, error)
+            except Exception:
+                pass             # whoever asked has gone
+
+
+cdef uint64_t epoch_number(Slice text) noexcept nogil:
+    cdef uint64_t value = 0
+    cdef size_t i
+    cdef uint8_t digit
+    if text.size != EPOCH_SIZE:
+        return 0
+    for i in range(EPOCH_SIZE):
+        digit = text.data[i]
+        if 48 <= digit <= 57:
+            digit -= 48
+        elif 97 <= digit <= 102:
+            digit -= 87
+        else:
+            return 0
+        value = value << 4 | digit
+    return value
+
+
+cdef void epoch_text(uint64_t epoch, uint8_t* out) noexcept nogil:
+    cdef int i
+    cdef uint8_t digit
+    for i in range(EPOCH_SIZE):
+        digit = <uint8_t> ((epoch >> (60 - 4 * i)) & 15)
+        out[i] = digit + (48 if digit < 10 else 87)
+
+
+cdef void request_of(const Waiting* waiting, Request* out) noexcept nogil:
+    memset(out, 0, sizeof(Request))
+    out.id_kind = waiting.id_kind
+    out.id = waiting_id(waiting)
+    out.encoding = waiting.encoding
+    out.topic = waiting_topic(waiting)
+
+
+cdef bytes bytes_of(Slice text):
+    return (<const char*> text.data)[:text.size]
+
+
+# --- publications
+
+cdef int relay_publish(Core core, int authority, Slice topic, int kind, Slice sender, Slice payload, int encoding,
+                       uint64_t excluded, bytes key, uint64_t token) noexcept:
+    cdef uint64_t instance = core.peers.instance if excluded else 0
+    cdef Buffer* out
+    cdef Buffer body
+    cdef Py_ssize_t start
+    if authority == AUTHORITY_UPSTREAM:
+        buffer_init(&body)
+        try:
+            if len(core.upward) >= UPSTREAM_BACKLOG or add_body(
+                    &body, core.wall_ms, instance, excluded, encoding, sender, payload) < 0:
+                return -1
+            core.upward.append(
+                ("publish", bytes_of(topic), token, (<const char*> body.data)[:body.size], key))
+        except MemoryError:
+            return -1
+        finally:
+            buffer_free(&body)
+        return 0
+    out = &core.peers.workers[authority - AUTHORITY_WORKER].out
+    if out.size > PEER_BACKLOG:
+        return -1
+    start = frame_start(out, FRAME_PUBLISH, kind, topic, token, 2 + len(key) + 32 + sender.size + payload.size)
+    if start < 0:
+        return -1
+    put_u16(out.data + out.size, len(key))
+    out.size += 2
+    buffer_append(out, <const char*> key, len(key))
+    add_body(out, core.wall_ms, instance, excluded, encoding, sender, payload)
+    frame_end(out, start)
+    return 0
+
+
+cdef int relay_broadcast(Core core, Session* session, const Request* request, int authority, bytes key) noexcept:
+    cdef Waiting* waiting = waiting_add(
+        &core.peers, WAIT_ACK, authority, session, request.id_kind, request.encoding, request.id, request.topic,
+        TOPIC_ALL if request.topic_is_all else TOPIC_PLAIN, core.now_ms)
+    if waiting == NULL:
+        return OUTCOME_NO_MEMORY
+    if relay_publish(core, authority, request.topic, waiting.topic_kind, user_id(<User*> session.user),
+                     request.payload, request.encoding, session.serial if request.exclude_self else 0, key,
+                     waiting.token) < 0:
+        waiting_remove(&core.peers, waiting)
+        return OUTCOME_NO_MEMORY
+    return OUTCOME_DONE
+
+
+cdef Later relay_body(Core core, Slice sender, const Request* request, int authority, bytes key):
+    cdef Later later = Later()
+    cdef Slice none = slice_of(NULL, 0)
+    cdef Waiting* waiting = waiting_add(
+        &core.peers, WAIT_ACK, authority, NULL, 0, 0, none, request.topic,
+        TOPIC_ALL if request.topic_is_all else TOPIC_PLAIN, core.now_ms)
+    if waiting == NULL:
+        return None
+    if relay_publish(core, authority, request.topic, waiting.topic_kind, sender, request.payload, request.encoding, 0,
+                     key, waiting.token) < 0:
+        waiting_remove(&core.peers, waiting)
+        return None
+    Py_INCREF(later)
+    waiting.later = <void*> later
+    return later
+
+
+# --- subscriptions and history
+
+cdef object position_of(bint has_position, uint64_t epoch, uint64_t offset):
+    return (epoch, offset) if has_position and epoch else None
+
+
+cdef int relay_subscribe(Core core, Waiting* waiting, bint has_position, uint64_t epoch, uint64_t offset,
+                         int64_t history) noexcept:
+    cdef Buffer* out
+    cdef Py_ssize_t start
+    if waiting.authority == AUTHORITY_UPSTREAM:
+        try:
+            core.upward.append(("subscribe", bytes_of(waiting_topic(waiting)), waiting.token,
+                                position_of(has_position, epoch, offset), max(history, 0)))
+        except MemoryError:
+            return -1
+        return 0
+    out = &core.peers.workers[waiting.authority - AUTHORITY_WORKER].out
+    start = frame_start(out, FRAME_SUBSCRIBE, waiting.topic_kind, waiting_topic(waiting), waiting.token, 32)
+    if start < 0:
+        return -1
+    add_u8(out, has_position and epoch != 0)
+    add_u64(out, epoch)
+    add_u64(out, offset)
+    add_u64(out, <uint64_t> history)
+    frame_end(out, start)
+    return 0
+
+
+cdef int relay_history(Core core, Waiting* waiting, bint has_position, uint64_t epoch, uint64_t offset, int64_t limit,
+                       bint reverse) noexcept:
+    cdef Buffer* out
+    cdef Py_ssize_t start
+    if waiting.authority == AUTHORITY_UPSTREAM:
+        try:
+            core.upward.append(("history", bytes_of(waiting_topic(waiting)), waiting.token,
+                                position_of(has_position, epoch, offset), limit, bool(reverse)))
+        except MemoryError:
+            return -1
+        return 0
+    out = &core.peers.workers[waiting.authority - AUTHORITY_WORKER].out
+    start = frame_start(out, FRAME_HISTORY, waiting.topic_kind, waiting_topic(waiting), waiting.token, 32)
+    if start < 0:
+        return -1
+    add_u8(out, has_position and epoch != 0)
+    add_u64(out, epoch)
+    add_u64(out, offset)
+    add_u64(out, <uint64_t> limit)
+    add_u8(out, reverse)
+    frame_end(out, start)
+    return 0
+
+
+cdef int ask_subscribe(Core core, Session* session, const Request* request, Topic* topic) noexcept:
+    cdef Waiting* waiting = waiting_add(
+        &core.peers, WAIT_SUBSCRIBED, topic.authority, session, request.id_kind, request.encoding, request.id,
+        request.topic, TOPIC_PLAIN, core.now_ms)
+    if waiting == NULL:
+        return OUTCOME_NO_MEMORY
+    if relay_subscribe(core, waiting, request.has_position, epoch_number(request.epoch), request.offset,
+                       request.history) < 0:
+        waiting_remove(&core.peers, waiting)
+        return OUTCOME_NO_MEMORY
+    topic.asking += 1
+    return OUTCOME_ASKED
+
+
+cdef int ask_history(Core core, Session* session, const Request* request, Topic* topic, int64_t limit) noexcept:
+    cdef Waiting* waiting = waiting_add(
+        &core.peers, WAIT_PAGE, topic.authority, session, request.id_kind, request.encoding, request.id,
+        request.topic, topic.kind, core.now_ms)
+    if waiting == NULL:
+        return OUTCOME_NO_MEMORY
+    if relay_history(core, waiting, request.has_position, epoch_number(request.epoch), request.offset, limit,
+                     request.reverse) < 0:
+        waiting_remove(&core.peers, waiting)
+        return OUTCOME_NO_MEMORY
+    topic.asking += 1
+    return OUTCOME_ASKED
+
+
+cdef int ask_sync(Core core, Topic* topic) noexcept:
+    cdef Slice none = slice_of(NULL, 0)
+    cdef Waiting* waiting = waiting_add(
+        &core.peers, WAIT_SYNC, topic.authority, NULL, 0, 0, none, topic_name(topic), topic.kind, core.now_ms)
+    if waiting == NULL:
+        return -1
+    if relay_subscribe(core, waiting, topic.foreign, topic.epoch, topic.offset, 0) < 0:
+        waiting_remove(&core.peers, waiting)
+        return -1
+    topic.asking += 1
+    return 0
+
+
+# --- feeds
+
+cdef bint is_used(Core core, const Topic* topic) noexcept nogil:
+    cdef Slice name = topic_name(topic)
+    cdef User* user
+    if topic.subscribers or topic.interest or topic.kind == TOPIC_ALL:
+        return True
+    if topic.kind != TOPIC_INBOX:
+        return False
+    user = user_find(&core.users, slice_of(name.data + 1, name.size - 1))
+    return user != NULL and user.session_count != 0
+
+
+cdef void end_feed(Core core, Topic* topic) noexcept:
+    cdef Buffer* out
+    cdef Py_ssize_t start
+    topic.synced = False
+    if topic.authority == AUTHORITY_UPSTREAM:
+        try:
+            core.upward.append(("unsubscribe", bytes_of(topic_name(topic))))
+        except MemoryError:
+            pass                 # what comes for it is thrown away
+    elif topic.authority >= AUTHORITY_WORKER:
+        out = &core.peers.workers[topic.authority - AUTHORITY_WORKER].out
+        start = frame_start(out, FRAME_UNSUBSCRIBE, topic.kind, topic_name(topic), 0, 0)
+        if start >= 0:
+            frame_end(out, start)
+
+
+cdef void tell_upstream_of_user(Core core, Topic* inbox, bint here) noexcept:
+    cdef Slice name = topic_name(inbox)
+    try:
+        core.upward.append(("user_here" if here else "user_gone", bytes_of(slice_of(name.data + 1, name.size - 1))))
+    except MemoryError:
+        pass
+    if here:
+        if not inbox.synced and not inbox.asking:
+            ask_sync(core, inbox)
+    elif inbox.synced:
+        end_feed(core, inbox)
+
+
+cdef void user_here(Core core, Slice user, bint here) noexcept:
+    cdef uint8_t place[256]
+    cdef Slice name
+    cdef int authority
+    cdef Topic* topic
+    cdef Buffer* out
+    cdef Py_ssize_t start
+    cdef size_t i
+    place[0] = b"@"
+    for i in range(user.size):
+        place[i + 1] = user.data[i]
+    name = slice_of(place, user.size + 1)
+    authority = peers_authority(&core.peers, name)
+    if authority >= AUTHORITY_WORKER:
+        out = &core.peers.workers[authority - AUTHORITY_WORKER].out
+        start = frame_start(out, FRAME_INTEREST if here else FRAME_UNSUBSCRIBE, TOPIC_INBOX, name, 0, 0)
+        if start >= 0:
+            frame_end(out, start)
+        if not here:
+            topic = topic_open(&core.store, name, TOPIC_INBOX)
+            if topic != NULL:
+                topic.synced = False
+                topic_release(&core.store, topic)
+    elif authority == AUTHORITY_UPSTREAM:
+        topic = core.inbox(user)
+        if topic == NULL:
+            return
+        if not topic.interest:
+            tell_upstream_of_user(core, topic, here)
+        topic_release(&core.store, topic)

@@ -1,0 +1,222 @@
+"""Several workers of one node in memory: hubs whose frames for each other are carried by `pump`, and a stand-in upstream.
+
+`make_node(3)` gives a `Node`; `node.workers[0].connect("alice")` a peer at its first worker. Nothing moves between
+workers before `node.pump()`; `node.ask(peer, envelope)` sends, pumps, and takes the one answer.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from core.hub.sans_io import Envelope, Peer, Server, settings
+from realtime_communication._core.hub.peers import RingProbe
+
+
+class Node:
+    """Workers by slot. A worker that is killed loses everything; its slot is taken out of the members."""
+
+    def __init__(self, count: int, **changes: Any) -> None:
+        self.changes = changes
+        self.workers: dict[int, Server] = {}
+        self.left: dict[tuple[int, int], bytes] = {}
+        for slot in range(count):
+            self.workers[slot] = Server(deterministic_ids=False, **changes)
+        self.tell_members()
+        for slot in self.workers:
+            self.link(slot)
+
+    def tell_members(self) -> None:
+        """Everybody hears who is there."""
+        for slot, worker in self.workers.items():
+            worker.hub.set_members(slot, sorted(self.workers))
+
+    def link(self, slot: int) -> None:
+        """Join a worker to all others."""
+        for other in self.workers:
+            if other != slot:
+                self.workers[slot].hub.link(other, True)
+                self.workers[other].hub.link(slot, True)
+
+    def kill(self, slot: int, *, tell: bool = True) -> None:
+        """A worker is gone with all it had."""
+        del self.workers[slot]
+        for worker in self.workers.values():
+            worker.hub.link(slot, False)
+            worker.flush()
+        self.left = {key: data for key, data in self.left.items() if slot not in key}
+        if tell:
+            self.tell_members()
+
+    def start(self, slot: int) -> Server:
+        """A fresh worker in a free slot."""
+        self.workers[slot] = Server(deterministic_ids=False, **self.changes)
+        self.tell_members()
+        self.link(slot)
+        return self.workers[slot]
+
+    def pump(self, piece: int | None = None) -> None:
+        """Carry frames until nobody has any; in pieces of so many bytes."""
+        moved = True
+        while moved:
+            moved = False
+            for slot, worker in self.workers.items():
+                worker.flush()
+                for other, receiver in self.workers.items():
+                    if other == slot:
+                        continue
+                    data = worker.hub.take_for_peer(other)
+                    if not data:
+                        continue
+                    moved = True
+                    step = piece or len(data)
+                    for at in range(0, len(data), step):
+                        waiting = self.left.pop((slot, other), b"") + data[at : at + step]
+                        used = receiver.hub.receive_from_peer(slot, waiting)
+                        assert used >= 0
+                        if waiting[used:]:
+                            self.left[slot, other] = waiting[used:]
+            for worker in self.workers.values():
+                worker.flush()
+        assert not self.left, "half a frame is left over"
+
+    def ask(self, peer: Peer, envelope: Envelope) -> Envelope:
+        """The one and only answer to a request."""
+        peer.send(envelope)
+        self.pump()
+        (answer,) = peer.messages()
+        return answer
+
+    def subscribe(self, peer: Peer, topic: str, **fields: Any) -> Envelope:
+        """Subscribe, and what was answered."""
+        answer = self.ask(peer, {"type": "Subscribe", "id": 1, "topic": topic, **fields})
+        assert answer["type"] == "Subscribed", answer
+        return answer
+
+    def publish(self, peer: Peer, topic: str, payload: Any, **fields: Any) -> tuple[str, int]:
+        """Publish; the epoch and offset of the Ack, which is the only message that comes."""
+        answer = self.ask(peer, {"type": "Broadcast", "id": 2, "topic": topic, "payload": payload, **fields})
+        assert answer["type"] == "Ack", answer
+        return answer["epoch"], answer["offset"]
+
+    def home(self, topic: str) -> int:
+        """The slot at which a topic is at home."""
+        return RingProbe(list(self.workers)).home(topic.encode())
+
+    def topic_at(self, slot: int, name: str = "topic") -> str:
+        """A topic that is at home at that slot."""
+        return next(topic for number in range(1000) if self.home(topic := f"{name}-{number}") == slot)
+
+    def user_at(self, slot: int, name: str = "user") -> str:
+        """A user whose inbox is at home at that slot."""
+        return next(user for number in range(1000) if self.home("@" + (user := f"{name}-{number}")) == slot)
+
+
+def make_node(count: int = 2, **changes: Any) -> Node:
+    """A node with so many workers."""
+    return Node(count, **changes)
+
+
+def split_bodies(bodies: bytes) -> list[bytes]:
+    """The bodies behind their sizes."""
+    made = []
+    while bodies:
+        (size,) = struct.unpack_from("<I", bodies)
+        made.append(bodies[4 : 4 + size])
+        bodies = bodies[4 + size :]
+    return made
+
+
+def join_bodies(bodies: list[bytes]) -> bytes:
+    """Bodies, each behind its size."""
+    return b"".join(struct.pack("<I", len(body)) + body for body in bodies)
+
+
+class Upstream:
+    """What Redis is to several nodes: streams, feeds and routes, in plain Python. `step` takes what all hubs have."""
+
+    def __init__(self) -> None:
+        self.hubs: list[Any] = []
+        self.epochs = 100
+        self.streams: dict[bytes, tuple[int, list[bytes]]] = {}
+        self.feeds: dict[bytes, list[Any]] = {}
+        self.users: dict[bytes, list[Any]] = {}
+        self.answered: dict[bytes, tuple[int, int]] = {}
+        self.taken: list[tuple[Any, ...]] = []
+
+    def join(self, hub: Any) -> None:
+        """A hub whose upstream this is from now on."""
+        hub.set_upstream(lambda: None)
+        hub.upstream_back()
+        self.hubs.append(hub)
+
+    def stream(self, topic: bytes) -> tuple[int, list[bytes]]:
+        """Epoch and bodies of a topic."""
+        if topic not in self.streams:
+            self.epochs += 1
+            self.streams[topic] = (self.epochs, [])
+        return self.streams[topic]
+
+    def lose(self, topic: bytes) -> None:
+        """The history of a topic is lost."""
+        del self.streams[topic]
+
+    def step(self) -> bool:
+        """Do what was asked for; whether there was anything."""
+        some = False
+        for hub in self.hubs:
+            for item in hub.take_upstream():
+                some = True
+                self.taken.append(item)
+                self.do(hub, item[0], *item[1:])
+        return some
+
+    def do(self, hub: Any, what: str, *fields: Any) -> None:
+        handler: Callable[..., None] = getattr(self, "on_" + what)
+        handler(hub, *fields)
+
+    def on_publish(self, hub: Any, topic: bytes, token: int, body: bytes, key: bytes) -> None:
+        epoch, bodies = self.stream(topic)
+        reached = topic.startswith(b"@") and bool(self.users.get(topic[1:]))
+        if key in self.answered:
+            hub.published(token, *self.answered[key], reached)
+            return
+        bodies.append(body)
+        if key:
+            self.answered[key] = (epoch, len(bodies))
+        if token:
+            hub.published(token, epoch, len(bodies), reached)
+        for reader in self.feeds.get(topic, []):
+            reader.deliver_upstream(topic, epoch, len(bodies), join_bodies([body]))
+
+    def on_subscribe(self, hub: Any, topic: bytes, token: int, position: tuple[int, int] | None, history: int) -> None:
+        epoch, bodies = self.stream(topic)
+        if hub not in self.feeds.setdefault(topic, []):
+            self.feeds[topic].append(hub)
+        first, recovered = len(bodies), False
+        if position is not None and position[0] == epoch and position[1] <= len(bodies):
+            first, recovered = position[1], True
+        elif history:
+            first = max(0, len(bodies) - history)
+        hub.subscribed(token, epoch, len(bodies), recovered, first + 1, join_bodies(bodies[first:]))
+
+    def on_unsubscribe(self, hub: Any, topic: bytes) -> None:
+        self.feeds[topic].remove(hub)
+
+    def on_history(
+        self, hub: Any, topic: bytes, token: int, position: tuple[int, int] | None, limit: int, reverse: bool
+    ) -> None:
+        epoch, bodies = self.stream(topic)
+        first, last = 0, len(bodies)
+        if position is not None and position[0] == epoch:
+            first, last = (0, min(last, position[1] - 1)) if reverse else (position[1], last)
+        first, last = (max(first, last - limit), last) if reverse else (first, min(last, first + limit))
+        hub.history_page(token, epoch, len(bodies), first + 1, join_bodies(bodies[first:last]))
+
+    def on_user_here(self, hub: Any, user: bytes) -> None:
+        self.users.setdefault(user, []).append(hub)
+
+    def on_user_gone(self, hub: Any, user: bytes) -> None:
+        self.users[user].remove(hub)
+
+
+__all__ = ["Node", "Upstream", "join_bodies", "make_node", "settings", "split_bodies"]

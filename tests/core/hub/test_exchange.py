@@ -1,0 +1,493 @@
+"""Several workers that serve topics together, without a socket between them."""
+
+import collections
+
+import pytest
+
+from core.hub.node import Node, Upstream, make_node
+from core.hub.sans_io import ADMIN, READ, SUBSCRIBE, WRITE, identity, make_hub
+
+ALL = READ | WRITE | SUBSCRIBE
+
+
+def texts(messages: list[dict]) -> list[tuple]:
+    return [(each["offset"], each["payload"]) for each in messages if each["type"] == "Message"]
+
+
+@pytest.fixture(params=[0, 1], ids=["at home", "elsewhere"])
+def where(request: pytest.FixtureRequest) -> int:
+    """The slot that the topic of a test is at home at; its clients are at slot 0."""
+    return request.param
+
+
+class TestPublications:
+    """One order for all, wherever somebody is connected."""
+
+    def test_each_worker_gets_each_message_once_and_in_order(self) -> None:
+        node = make_node(3)
+        topics = [node.topic_at(slot) for slot in range(3)]
+        readers = [node.workers[slot].connect(f"reader{slot}") for slot in range(3)]
+        writers = [node.workers[slot].connect(f"writer{slot}") for slot in range(3)]
+        for reader in readers:
+            for topic in topics:
+                assert node.subscribe(reader, topic)["offset"] == 0
+        for number in range(5):
+            for slot, writer in enumerate(writers):
+                for topic in topics:
+                    writer.send({"type": "Broadcast", "topic": topic, "payload": [slot, number]})
+        node.pump(piece=7)
+        seen = []
+        for reader in readers:
+            messages = reader.messages()
+            by_topic = collections.defaultdict(list)
+            for each in messages:
+                by_topic[each["topic"]].append((each["offset"], each["from"], each["payload"]))
+            assert all([offset for offset, *_ in by_topic[topic]] == list(range(1, 16)) for topic in topics)
+            seen.append(by_topic)
+        assert seen[0] == seen[1] == seen[2]
+        for topic in topics:
+            assert sorted(payload for _, _, payload in seen[0][topic]) == sorted([s, n] for s in range(3) for n in range(5))
+
+    def test_an_ack_names_the_place(self, where: int) -> None:
+        node = make_node(2)
+        topic = node.topic_at(where)
+        writer = node.workers[0].connect("writer")
+        reader = node.workers[1].connect("reader")
+        epoch = node.subscribe(reader, topic)["epoch"]
+        assert [node.publish(writer, topic, number) for number in range(3)] == [(epoch, n) for n in (1, 2, 3)]
+        assert texts(reader.messages()) == [(1, 0), (2, 1), (3, 2)]
+
+    def test_who_is_excluded_is_left_out_there_only(self, where: int) -> None:
+        node = make_node(2)
+        topic = node.topic_at(where)
+        writer, other, far = (node.workers[slot].connect(f"u{slot}") for slot in (0, 0, 1))
+        for peer in (writer, other, far):
+            node.subscribe(peer, topic)
+        answer = node.ask(writer, {"type": "Broadcast", "id": 1, "topic": topic, "payload": 1, "exclude_self": True})
+        assert answer["type"] == "Ack"
+        assert texts(other.messages()) == texts(far.messages()) == [(1, 1)]
+
+    def test_a_repeated_key_publishes_once_whichever_worker_it_comes_to(self) -> None:
+        node = make_node(3)
+        topic = node.topic_at(1)
+        reader = node.workers[2].connect("reader")
+        node.subscribe(reader, topic)
+        places = {
+            node.publish(node.workers[slot].connect("writer"), topic, slot, idempotency_key="k") for slot in range(3)
+        }
+        assert len(places) == 1
+        assert texts(reader.messages()) == [(1, 0)]
+
+    def test_encodings_and_compression_of_each_subscriber(self, where: int) -> None:
+        node = make_node(2, compression_threshold_bytes=64)
+        topic = node.topic_at(where)
+        forms = ["rtc.v1.json", "rtc.v1.msgpack", "rtc.v1.msgpack+zstd", "rtc.v1.json+gzip"]
+        readers = [node.workers[slot].connect("r", protocol=form) for slot in (0, 1) for form in forms]
+        for reader in readers:
+            node.subscribe(reader, topic)
+        node.publish(node.workers[0].connect("w"), topic, {"text": "x" * 500})
+        node.publish(node.workers[1].connect("w", protocol="rtc.v1.msgpack"), topic, [1, None, "é"])
+        for reader in readers:
+            assert texts(reader.messages()) == [(1, {"text": "x" * 500}), (2, [1, None, "é"])]
+
+    def test_to_everybody(self, where: int) -> None:
+        node = make_node(3)
+        early = [node.workers[slot].connect(f"u{slot}") for slot in range(3)]
+        for slot in range(3):
+            admin = node.workers[slot].connect("root", permissions=ALL | ADMIN)
+            admin.send({"type": "Broadcast", "topic": "*", "payload": slot})
+            node.pump()
+            admin.end()
+        late = node.workers[2].connect("late")
+        for peer in early:
+            assert [payload for _, payload in texts(peer.messages())] == [0, 1, 2]
+        assert late.messages() == []
+
+    def test_over_http(self, where: int) -> None:
+        node = make_node(2)
+        topic = node.topic_at(where)
+        reader = node.workers[1].connect("reader")
+        epoch = node.subscribe(reader, topic)["epoch"]
+        server = node.workers[0]
+        found = []
+        body = b'{"topic":"%b","payload":{"a":1}}' % topic.encode()
+        answer = server.hub.publish_request(body, identity("backend"))
+        if where == 0:
+            found.append(answer)
+        else:
+            answer.then(lambda value, error: found.append(value))
+            node.pump()
+            assert answer.settled
+        assert found == [{"epoch": epoch, "offset": 1}]
+        node.pump()
+        assert texts(reader.messages()) == [(1, {"a": 1})]
+
+
+class TestSubscriptions:
+    """History and recovery come from the home."""
+
+    def test_recovery_is_complete_or_not_at_all(self, where: int) -> None:
+        node = make_node(2, max_cache_entries=5)
+        topic = node.topic_at(where)
+        writer = node.workers[1].connect("writer")
+        for number in range(1, 9):
+            epoch, _ = node.publish(writer, topic, number)
+        reader = node.workers[0].connect("reader")
+        answer = node.subscribe(reader, topic, recover={"epoch": epoch, "offset": 5})
+        assert (answer["recovered"], texts_of(answer)) == (True, [(6, 6), (7, 7), (8, 8)])
+        other = node.workers[0].connect("other")
+        answer = node.subscribe(other, topic, recover={"epoch": epoch, "offset": 2})
+        assert (answer["recovered"], answer["offset"], answer["messages"]) == (False, 8, [])
+        third = node.workers[0].connect("third")
+        answer = node.subscribe(third, topic, recover={"epoch": "0" * 16, "offset": 8})
+        assert (answer["recovered"], answer["offset"]) == (False, 8)
+        fourth = node.workers[0].connect("fourth")
+        assert texts_of(node.subscribe(fourth, topic, history=2)) == [(7, 7), (8, 8)]
+        node.publish(writer, topic, 9)
+        for peer in (reader, other, third, fourth):
+            assert texts(peer.messages()) == [(9, 9)]
+
+    def test_a_later_one_is_answered_at_once(self) -> None:
+        node = make_node(2)
+        topic = node.topic_at(1)
+        first, second = (node.workers[0].connect(name) for name in ("first", "second"))
+        epoch = node.subscribe(first, topic)["epoch"]
+        node.publish(node.workers[0].connect("writer"), topic, "a")
+        answer = second.subscribe(topic, recover={"epoch": epoch, "offset": 0})
+        assert (answer["recovered"], texts_of(answer)) == (True, [(1, "a")])
+
+    def test_what_follows_a_subscribe_waits_for_it(self) -> None:
+        node = make_node(2)
+        topic = node.topic_at(1)
+        peer = node.workers[0].connect("alice")
+        peer.send(
+            {"type": "Subscribe", "id": 1, "topic": topic},
+            {"type": "Broadcast", "id": 2, "topic": topic, "payload": 1},
+            {"type": "Unsubscribe", "id": 3, "topic": topic},
+            {"type": "Ping", "id": 4},
+        )
+        assert peer.messages() == []
+        node.pump()
+        kinds = [(each["type"], each.get("id")) for each in peer.messages()]
+        assert kinds[0] == ("Subscribed", 1)
+        assert sorted(kinds[1:], key=str) == sorted([("Unsubscribed", 3), ("Pong", 4), ("Ack", 2)], key=str)
+
+    def test_a_feed_ends_with_its_last_subscriber(self) -> None:
+        node = make_node(2)
+        topic = node.topic_at(1)
+        writer = node.workers[1].connect("writer")
+        peers = [node.workers[0].connect(f"p{n}") for n in range(2)]
+        for peer in peers:
+            node.subscribe(peer, topic)
+        node.ask(peers[0], {"type": "Unsubscribe", "id": 1, "topic": topic})
+        epoch, _ = node.publish(writer, topic, 1)
+        assert texts(peers[1].messages()) == [(1, 1)]
+        peers[1].end()
+        node.pump()
+        node.publish(writer, topic, 2)
+        assert node.workers[0].hub.take_for_peer(1) == b""
+        again = node.workers[0].connect("again")
+        answer = node.subscribe(again, topic, recover={"epoch": epoch, "offset": 1})
+        assert (answer["recovered"], texts_of(answer)) == (True, [(2, 2)])
+
+    def test_a_session_that_goes_while_it_waits(self) -> None:
+        node = make_node(2)
+        topic = node.topic_at(1)
+        peer = node.workers[0].connect("alice")
+        peer.send({"type": "Subscribe", "id": 1, "topic": topic}, {"type": "Broadcast", "topic": topic, "payload": 1})
+        peer.end()
+        node.pump()
+        for worker in node.workers.values():
+            worker.advance(400_000)
+        node.pump()
+        assert [worker.stats()["topics"] for worker in node.workers.values()] == [0, 0]
+
+    def test_history_page(self, where: int) -> None:
+        node = make_node(2)
+        topic = node.topic_at(where)
+        writer, reader = (node.workers[slot].connect(f"u{slot}") for slot in (1, 0))
+        for number in range(1, 6):
+            epoch, _ = node.publish(writer, topic, number)
+        page = node.ask(reader, {"type": "History", "id": 1, "topic": topic, "limit": 2})
+        assert (page["type"], page["epoch"], page["offset"], texts_of(page)) == ("HistoryPage", epoch, 5, [(1, 1), (2, 2)])
+        after = {"epoch": epoch, "offset": 3}
+        page = node.ask(reader, {"type": "History", "id": "x", "topic": topic, "after": after})
+        assert texts_of(page) == [(4, 4), (5, 5)]
+        page = node.ask(reader, {"type": "History", "id": 1, "topic": topic, "limit": 2, "reverse": True})
+        assert texts_of(page) == [(5, 5), (4, 4)]
+
+
+def texts_of(answer: dict) -> list[tuple]:
+    return [(each["offset"], each["payload"]) for each in answer["messages"]]
+
+
+class TestDirectMessages:
+    """An inbox is a topic like others: it has one home, and its user may be anywhere."""
+
+    @pytest.mark.parametrize("home", [0, 1, 2])
+    @pytest.mark.parametrize("at", [0, 1, 2])
+    def test_to_a_user_at_another_worker(self, home: int, at: int) -> None:
+        node = make_node(3)
+        user = node.user_at(home)
+        sender = node.workers[0].connect("sender")
+        sessions = [node.workers[at].connect(user), node.workers[2].connect(user)]
+        node.pump()
+        for number in (1, 2):
+            answer = node.ask(sender, {"type": "DirectMessage", "id": 1, "to": [user, "nobody"], "payload": number})
+            assert (answer["type"], answer["delivered"], answer["offline"]) == ("Ack", [user], ["nobody"])
+        for session in sessions:
+            got = [(each["type"], each["offset"], each["from"], each["payload"]) for each in session.messages()]
+            assert got == [("DirectMessage", 1, "sender", 1), ("DirectMessage", 2, "sender", 2)]
+            session.end()
+        node.pump()
+        answer = node.ask(sender, {"type": "DirectMessage", "id": 1, "to": user, "payload": 3})
+        assert (answer["delivered"], answer["offline"]) == ([], [user])
+        back = node.workers[1].connect(user)
+        node.pump()
+        page = node.ask(back, {"type": "History", "id": 1, "topic": f"@{user}"})
+        assert texts_of(page) == [(1, 1), (2, 2), (3, 3)]
+
+    def test_repeated_names_and_keys(self) -> None:
+        node = make_node(2)
+        near, far = node.user_at(0), node.user_at(1)
+        peers = [node.workers[1].connect(user) for user in (near, far)]
+        node.pump()
+        message = {"type": "DirectMessage", "id": 1, "to": [far, near, far], "payload": 1, "idempotency_key": "k"}
+        for slot in (0, 1, 0):
+            answer = node.ask(node.workers[slot].connect("sender"), message)
+            assert sorted(answer["delivered"]) == sorted([near, far])
+        assert [len(peer.messages()) for peer in peers] == [1, 1]
+
+    def test_over_http(self) -> None:
+        node = make_node(2)
+        user = node.user_at(1)
+        peer = node.workers[1].connect(user)
+        node.pump()
+        found: list = []
+        body = b'{"to":"%b","payload":1}' % user.encode()
+        server = node.workers[0]
+        server.hub.send_request(body, identity("backend")).then(lambda value, error: found.append(value))
+        node.pump()
+        assert found == [{"delivered": [user], "offline": []}]
+        assert len(peer.messages()) == 1
+
+
+class TestLostWorkers:
+    """A home that is gone takes its history with it, and everybody is told."""
+
+    def killed(self) -> tuple[Node, str]:
+        node = make_node(3)
+        return node, node.topic_at(2)
+
+    def test_subscribers_are_told_of_the_new_epoch(self) -> None:
+        node, topic = self.killed()
+        readers = [node.workers[slot].connect(f"r{slot}") for slot in (0, 1)]
+        for reader in readers:
+            epoch = node.subscribe(reader, topic)["epoch"]
+        node.publish(node.workers[0].connect("w"), topic, 1)
+        for reader in readers:
+            reader.messages()
+        node.kill(2)
+        node.pump()
+        told = [reader.messages() for reader in readers]
+        for (lagged,) in told:
+            assert (lagged["type"], lagged["missed"], lagged["recovered"]) == ("Lagged", 0, False)
+            assert (lagged["offset"], lagged["topic"]) == (0, topic)
+            assert lagged["epoch"] != epoch
+        assert told[0][0]["epoch"] == told[1][0]["epoch"]
+        writer = node.workers[1].connect("w")
+        assert node.publish(writer, topic, 2) == (told[0][0]["epoch"], 1)
+        assert [texts(reader.messages()) for reader in readers] == [[(1, 2)]] * 2
+        late = node.workers[0].connect("late")
+        assert not node.subscribe(late, topic, recover={"epoch": epoch, "offset": 1})["recovered"]
+
+    def test_what_waits_for_it_is_refused(self) -> None:
+        node, topic = self.killed()
+        peer = node.workers[0].connect("alice")
+        peer.send({"type": "Broadcast", "id": 1, "topic": topic, "payload": 1})
+        peer.send({"type": "Subscribe", "id": 2, "topic": topic})
+        node.workers[0].flush()
+        node.kill(2)
+        answers = peer.messages()
+        assert [(each["type"], each["id"], each["code"]) for each in answers] == [
+            ("Error", 1, "unavailable"),
+            ("Error", 2, "unavailable"),
+        ]
+        assert all(each["retry_after_ms"] > 0 for each in answers)
+        assert node.subscribe(peer, topic)["offset"] == 0
+
+    def test_a_worker_that_comes_back_is_home_again(self) -> None:
+        node, topic = self.killed()
+        readers = [node.workers[slot].connect(f"r{slot}") for slot in (0, 1)]
+        for reader in readers:
+            node.subscribe(reader, topic)
+        node.kill(2)
+        node.pump()
+        node.publish(node.workers[0].connect("w"), topic, 1)
+        node.start(2)
+        node.pump()
+        for reader in readers:
+            reader.messages()
+        epoch, offset = node.publish(node.workers[2].connect("w"), topic, 2)
+        assert offset == 1
+        assert [texts(reader.messages()) for reader in readers] == [[(1, 2)]] * 2
+
+    def test_a_link_that_was_cut_loses_nothing_that_is_cached(self) -> None:
+        node = make_node(2)
+        topic = node.topic_at(1)
+        reader, writer = node.workers[0].connect("r"), node.workers[1].connect("w")
+        node.subscribe(reader, topic)
+        node.publish(writer, topic, 1)
+        node.workers[0].hub.link(1, False)
+        node.workers[1].hub.link(0, False)
+        node.publish(writer, topic, 2)
+        assert texts(reader.messages()) == [(1, 1)]
+        node.link(0)
+        node.pump()
+        node.publish(writer, topic, 3)
+        assert texts(reader.messages()) == [(2, 2), (3, 3)]
+
+    def test_direct_messages_go_on(self) -> None:
+        node, _ = self.killed()
+        user = node.user_at(2)
+        peer = node.workers[0].connect(user)
+        node.pump()
+        node.kill(2)
+        node.pump()
+        answer = node.ask(node.workers[1].connect("s"), {"type": "DirectMessage", "id": 1, "to": user, "payload": 1})
+        assert answer["delivered"] == [user]
+        assert len(peer.messages()) == 1
+
+    def test_nobody_answers(self) -> None:
+        node = make_node(2)
+        topic = node.topic_at(1)
+        peer = node.workers[0].connect("alice")
+        peer.send({"type": "Subscribe", "id": 1, "topic": topic})
+        node.workers[0].advance(11_000)
+        (answer,) = peer.messages()
+        assert (answer["type"], answer["code"]) == ("Error", "unavailable")
+        assert peer.request({"type": "Ping", "id": 2})["type"] == "Pong"
+
+    def test_garbage_hurts_nobody(self) -> None:
+        node = make_node(2)
+        hub = node.workers[0].hub
+        for kind in range(256):
+            frame = bytes([kind, 0, 1, 0]) + bytes(8) + b"t"
+            for tail in (b"", b"\xff" * 30):
+                whole = len(frame + tail).to_bytes(4, "little") + frame + tail
+                assert hub.receive_from_peer(1, whole) == len(whole)
+        assert hub.receive_from_peer(1, b"\xff\xff\xff\xff") == -1
+        assert hub.receive_from_peer(1, b"\x05\x00\x00\x00\x01") == -1
+
+
+def carry(upstream: Upstream, *nodes: Node) -> None:
+    """Until nobody has anything to say."""
+    while True:
+        for node in nodes:
+            node.pump()
+        if not upstream.step():
+            return
+
+
+class TestUpstream:
+    """Topics of several nodes that have their offsets from above."""
+
+    def nodes(self, count: int, workers: int) -> tuple[Upstream, list[Node]]:
+        upstream = Upstream()
+        nodes = [make_node(workers) for _ in range(count)]
+        for node in nodes:
+            for worker in node.workers.values():
+                upstream.join(worker.hub)
+        carry(upstream, *nodes)
+        return upstream, nodes
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_messages_cross_nodes(self, workers: int) -> None:
+        upstream, nodes = self.nodes(2, workers)
+        readers = [worker.connect("r") for node in nodes for worker in node.workers.values()]
+        writer = nodes[0].workers[0].connect("w")
+        for reader in readers:
+            reader.send({"type": "Subscribe", "id": 1, "topic": "t"})
+            carry(upstream, *nodes)
+            assert [each["type"] for each in reader.messages()] == ["Subscribed"]
+        for number in range(3):
+            writer.send({"type": "Broadcast", "id": number, "topic": "t", "payload": number})
+        carry(upstream, *nodes)
+        assert [(each["type"], each["offset"]) for each in writer.messages()] == [("Ack", n) for n in (1, 2, 3)]
+        for reader in readers:
+            assert texts(reader.messages()) == [(1, 0), (2, 1), (3, 2)]
+        assert len(upstream.feeds[b"t"]) == 2, "one feed for a node"
+        late = nodes[1].workers[workers - 1].connect("late")
+        late.send({"type": "Subscribe", "id": 1, "topic": "t", "history": 2})
+        carry(upstream, *nodes)
+        (answer,) = late.messages()
+        assert texts_of(answer) == [(2, 1), (3, 2)]
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_direct_messages(self, workers: int) -> None:
+        upstream, nodes = self.nodes(2, workers)
+        bob = nodes[1].workers[workers - 1].connect("bob")
+        carry(upstream, *nodes)
+        alice = nodes[0].workers[0].connect("alice")
+        alice.send({"type": "DirectMessage", "id": 1, "to": ["bob", "carol"], "payload": 1})
+        carry(upstream, *nodes)
+        (answer,) = alice.messages()
+        assert (answer["delivered"], answer["offline"]) == (["bob"], ["carol"])
+        assert [each["type"] for each in bob.messages()] == ["DirectMessage"]
+        bob.end()
+        carry(upstream, *nodes)
+        assert not upstream.users[b"bob"]
+
+    def test_away_and_back(self) -> None:
+        upstream, nodes = self.nodes(2, 1)
+        hubs = [node.workers[0].hub for node in nodes]
+        peers = [node.workers[0].connect("p") for node in nodes]
+        for peer in peers:
+            peer.send({"type": "Subscribe", "id": 1, "topic": "t"}, {"type": "Subscribe", "id": 2, "topic": "quiet"})
+        carry(upstream, *nodes)
+        peers[0].send({"type": "Broadcast", "topic": "t", "payload": 1}, {"type": "Broadcast", "topic": "quiet", "payload": 1})
+        carry(upstream, *nodes)
+        for peer in peers:
+            peer.messages()
+        hubs[0].upstream_lost()
+        peers[0].send({"type": "Broadcast", "id": 3, "topic": "t", "payload": 2})
+        kinds = peers[0].messages()
+        assert sorted(each["type"] for each in kinds) == ["Ack", "Lagged", "Message"]
+        kept = [item for item in hubs[0].take_upstream() if item[0] == "publish"]
+        assert [(item[1], item[2]) for item in kept] == [(b"t", 0)]
+        peers[1].send({"type": "Broadcast", "topic": "quiet", "payload": 2})
+        upstream.step()
+        for item in kept:
+            upstream.do(hubs[0], *item)
+        hubs[0].upstream_back()
+        carry(upstream, *nodes)
+        messages = peers[0].messages()
+        assert [(m["offset"], m["payload"]) for m in messages if m.get("topic") == "quiet"] == [(2, 2)]
+        (lagged,) = [m for m in messages if m["type"] == "Lagged"]
+        assert (lagged["topic"], lagged["offset"], lagged["recovered"]) == ("t", 2, False)
+        assert [(m["topic"], m["offset"], m["payload"]) for m in peers[1].messages()] == [("quiet", 2, 2), ("t", 2, 2)]
+
+    def test_a_lost_history_is_told(self) -> None:
+        upstream, nodes = self.nodes(1, 2)
+        peers = [worker.connect("p") for worker in nodes[0].workers.values()]
+        for peer in peers:
+            peer.send({"type": "Subscribe", "id": 1, "topic": "t"})
+        carry(upstream, *nodes)
+        peers[0].send({"type": "Broadcast", "topic": "t", "payload": 1})
+        carry(upstream, *nodes)
+        for peer in peers:
+            peer.messages()
+        upstream.lose(b"t")
+        peers[1].send({"type": "Broadcast", "topic": "t", "payload": 2})
+        carry(upstream, *nodes)
+        for peer in peers:
+            lagged, message = peer.messages()
+            assert (lagged["type"], lagged["offset"], message["offset"]) == ("Lagged", 0, 1)
+
+
+def test_one_worker_alone_asks_nobody() -> None:
+    server = make_hub()
+    peer = server.connect("alice")
+    peer.subscribe("t")
+    assert peer.request({"type": "DirectMessage", "id": 1, "to": "bob", "payload": 1})["offline"] == ["bob"]
+    assert server.hub.take_upstream() == []
