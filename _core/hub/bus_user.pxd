@@ -35,9 +35,9 @@ cdef class BusUser:
     # keeps the descriptor: the bus closes it otherwise. It is -1 when this process had none left to take it.
     cdef bint descriptor_received(self, int slot, int fd, const uint8_t* frame, size_t size) noexcept
     # Where frames for that peer are queued, owned by the user and the same for as long as the link lasts. The user only
-    # ever appends whole frames; the bus takes out what has left, empties it when the link ends, and may leave bytes
-    # in front that have left already. NULL when there is none: a frame that could not be queued ends the link that
-    # way, so that no gap goes unseen.
+    # ever appends whole frames; the bus takes out what has left, frees it when the link ends, and may leave bytes in
+    # front that have left already. NULL ends the link, so that a frame that could not be queued leaves no gap unseen;
+    # the buffer is the user's to empty then.
     cdef Buffer* outgoing(self, int slot) noexcept
     # The link to that worker stands: frames can be queued, and come. Its incarnation tells it from those before it in
     # the same slot. A link only joins after the one before it has left.

@@ -94,4 +94,5 @@ cdef class BusRecorder(BusUser):
         self.events.append(("joined", slot, incarnation))
 
     cdef void peer_left(self, int slot) noexcept:
+        buffer_free(&self.queued[slot])
         self.events.append(("left", slot))
