@@ -15,10 +15,12 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.io.bus cimport Bus
 from realtime_communication._core.io.socket_driver cimport SocketDriver
 
 
 cdef class Reactor(SocketDriver):
+    cdef Bus bus                 # to the other workers of the node, or None
     cdef list listeners          # socket objects; an event names them by index + 1
     cdef list contexts           # ssl.SSLContext for new connections of the listener of that index, or None
     cdef int timer               # descriptor of a timerfd in it
@@ -31,6 +33,8 @@ cdef class Reactor(SocketDriver):
     cdef bint woken              # a turn is asked for already
     cdef bint in_turn
 
+    # What the hub has to say leaves, to clients and to other workers.
+    cdef void end_turn(self) noexcept
     cdef void round(self, int* ready) noexcept
     cdef void accept_from(self, int listener) noexcept
     cdef void admit_socket(self, int fd, object context) noexcept

@@ -17,6 +17,7 @@ from realtime_communication._core.hub.session cimport (
     SESSION_DEAD,
     Session,
 )
+from realtime_communication._core.io.bus cimport Bus
 from realtime_communication._core.io.socket_driver cimport RECEIVE_BYTES, WRITES, SocketDriver
 from realtime_communication._core.io.tls_connection cimport TLS_OPEN, TlsConnection, tls_connection
 
@@ -79,7 +80,8 @@ cdef enum:
     SPIN_AFTER = 4               # wake-ups in a row within SPIN_NS that prove it
     SPIN_MOST = 16               # counted no further, so that it is soon forgotten
     RETRY_MS = 100               # between attempts to accept when the system has no descriptor left
-    TIMER_EVENT = 1              # event data of the timer; listeners have 2 * index + 3, sessions their address
+    TIMER_EVENT = 1              # event data of the timer; listeners have 2 * index + 5, sessions their address
+    BUS_EVENT = 3                # of the bus' own epoll instance
 
 
 cdef uint64_t clock_ns(int clock) noexcept nogil:
@@ -143,7 +145,7 @@ cdef class Reactor(SocketDriver):
         self.listeners.append(sock)
         self.contexts.append(context)
         event.events = EPOLLIN
-        event.data.u64 = 2 * (len(self.listeners) - 1) + 3
+        event.data.u64 = 2 * (len(self.listeners) - 1) + 5
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, sock.fileno(), &event) < 0:
             raise OSError(errno, "the listening socket cannot be polled")
 
@@ -151,12 +153,27 @@ cdef class Reactor(SocketDriver):
         """Use another ssl.SSLContext for new connections of the listeners that speak TLS; live ones keep theirs."""
         self.contexts = [None if old is None else context for old in self.contexts]
 
+    def attach_bus(self, Bus bus not None):
+        """Drive the worker's bus from now on; `stop` closes it. Once only, in the event loop's thread. Raises OSError."""
+        cdef epoll_event event
+        if self.bus is not None:
+            raise RuntimeError("the reactor has a bus already")
+        event.events = EPOLLIN
+        event.data.u64 = BUS_EVENT
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, bus.epoll, &event) < 0:
+            raise OSError(errno, "the bus cannot be polled")
+        bus.home = self
+        self.bus = bus
+        self.wake()
+
     def start(self):
         """Let the event loop poll the reactor."""
         if not self.running:
             self.running = True
             self.loop.add_reader(self.epoll, self.turn)
             self.arm()
+            if self.bus is not None:
+                self.wake()
 
     def stop_accepting(self):
         """Close the listening sockets; connections go on."""
@@ -173,7 +190,9 @@ cdef class Reactor(SocketDriver):
             self.loop.remove_reader(self.epoll)
         while self.hub.sessions != NULL:
             self.hub.finish(self.hub.sessions)
-        self.hub.end_turn()
+        self.end_turn()
+        if self.bus is not None:
+            self.bus.close()
 
     def turn(self):
         """Handle all that is ready. Called by the event loop."""
@@ -200,7 +219,7 @@ cdef class Reactor(SocketDriver):
                 self.refresh()
                 if self.hub.now_ms >= until:
                     break
-            self.hub.end_turn()
+            self.end_turn()
             now = clock_ns(CLOCK_MONOTONIC)
             if now >= share:
                 break
@@ -210,15 +229,24 @@ cdef class Reactor(SocketDriver):
                 break
         self.refresh()
         self.hub.tick()
+        if self.bus is not None:
+            self.bus.tick(self.hub.now_ms)
         if self.retry_ms and self.hub.now_ms >= self.retry_ms:
             self.retry_ms = 0
             self.watch_listeners(True)
-        self.hub.end_turn()
+        self.end_turn()
         self.in_turn = False
         self.arm()
         if more or self.hub.resume != NULL:
             self.wake()
         self.asleep_ns = now
+
+    cdef void end_turn(self) noexcept:
+        self.hub.end_turn()
+        if self.bus is not None:
+            # The hub tells its clients of workers that were lost over it; each lap loses one at least.
+            while self.bus.flush():
+                self.hub.end_turn()
 
     cdef void round(self, int* ready) noexcept:
         """One look at what is ready."""
@@ -234,8 +262,10 @@ cdef class Reactor(SocketDriver):
             if what == TIMER_EVENT:
                 read(self.timer, &expirations, sizeof(expirations))
                 self.armed_ms = 0
+            elif what == BUS_EVENT:
+                self.bus.poll()
             elif what & 1:
-                self.accept_from(<int> ((what - 3) // 2))
+                self.accept_from(<int> ((what - 5) // 2))
             else:
                 session = <Session*> what
                 if session.state == SESSION_DEAD:
@@ -300,7 +330,7 @@ cdef class Reactor(SocketDriver):
         cdef int i
         for i in range(len(self.listeners)):
             event.events = EPOLLIN if on else 0
-            event.data.u64 = 2 * i + 3
+            event.data.u64 = 2 * i + 5
             epoll_ctl(self.epoll, EPOLL_CTL_MOD, self.listeners[i].fileno(), &event)
 
     # --- receiving
@@ -396,8 +426,11 @@ cdef class Reactor(SocketDriver):
         cdef itimerspec value
         cdef int64_t wait = self.hub.next_deadline()
         cdef uint64_t at
-        if self.retry_ms and (wait < 0 or self.hub.now_ms + <uint64_t> wait > self.retry_ms):
-            wait = <int64_t> (self.retry_ms - self.hub.now_ms) if self.retry_ms > self.hub.now_ms else 0
+        cdef uint64_t retry_ms = self.retry_ms
+        if self.bus is not None and self.bus.retry_ms and (retry_ms == 0 or retry_ms > self.bus.retry_ms):
+            retry_ms = self.bus.retry_ms
+        if retry_ms and (wait < 0 or self.hub.now_ms + <uint64_t> wait > retry_ms):
+            wait = <int64_t> (retry_ms - self.hub.now_ms) if retry_ms > self.hub.now_ms else 0
         if wait < 0:
             return
         at = self.hub.now_ms + <uint64_t> max(wait, 1)
