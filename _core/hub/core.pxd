@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.base.timer_wheel cimport TimerWheel
+from realtime_communication._core.hub.bus_user cimport BusUser
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.message cimport Message
 from realtime_communication._core.hub.outbox cimport Outbox
@@ -36,7 +37,7 @@ cdef struct Refusal:             # why a limit refused a request
 cdef Slice inbox_name(Slice user, uint8_t* place) noexcept nogil  # `@user`, written into `place` (256 bytes)
 
 
-cdef class Core:
+cdef class Core(BusUser):
     cdef Counters counters
     cdef Settings settings
     cdef TopicStore store

@@ -7,6 +7,7 @@ from libc.string cimport memcpy, memset, strlen
 from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
 from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_set
 from realtime_communication._core.hub.backlog cimport backlog_discard, backlog_forget
+from realtime_communication._core.hub.bus_user cimport BusUser
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.message cimport (
     Message,
@@ -122,7 +123,7 @@ cdef char* copy_text(object text) except? NULL:
     return made
 
 
-cdef class Core:
+cdef class Core(BusUser):
 
     cdef int publish(self, Slice name, int kind, Slice sender, Slice payload, int encoding, Session* excluded,
                      Position* out) noexcept:

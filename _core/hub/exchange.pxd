@@ -1,17 +1,16 @@
 # What comes from other workers and from the upstream, and what it does here; relay.pyx has the asking side.
 #
-# Rules: bytes in by `receive_peer`, bytes out in each peer's buffer; what carries them (io/bus.pyx, a test) keeps their
-# order. Whatever comes is checked: a frame that makes no sense is counted and thrown away. A worker that is cut off has
+# Rules: bytes in by `receive_peer`, bytes out in each peer's buffer (bus_user.pxd); what carries them (io/bus.pyx, a
+# test) keeps their order. Whatever comes is checked: a frame that makes no sense is counted and thrown away. A worker that is cut off has
 # its requests refused, and its topics are asked about again when their authority is known.
 #
 # Theory: all that one authority sends a worker about a topic travels one way, in order. An answer that says where the
 # topic stands is therefore preceded by every message up to there, so a mirror that is `synced` never misses one; and a
 # message that is not the next one is either known already or the sign of a history that was lost.
 
-from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from realtime_communication._core.base.memory cimport Buffer, Slice
+from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.hub.gate cimport Gate
 from realtime_communication._core.hub.peers cimport Body, Frame, Waiting
 from realtime_communication._core.hub.session cimport Inbound, Session
@@ -20,21 +19,10 @@ from realtime_communication._core.hub.topics cimport Topic
 
 cdef class Exchange(Gate):
     cdef Inbound inbound
-    cdef object upward_notify    # tells the upstream that there are items
-    cdef bint upward_told
     cdef bint unsynced           # some topics are to be asked about again
-    cdef dict held               # topic -> answers of the upstream that wait for its feed to get there
 
-    # Handles the whole frames of the input; how many bytes they took. -1: it is no worker that speaks.
-    cdef Py_ssize_t receive_peer(self, int slot, const uint8_t* data, size_t size) noexcept
-    cdef Buffer* outgoing(self, int slot) noexcept
-    cdef void link_peer(self, int slot) noexcept
-    cdef void lose_peer(self, int slot) noexcept
-    cdef bytes stored_after(self, Topic* topic, uint64_t offset)
     # Requests that nobody has answered in time are refused.
     cdef void expire_asked(self) noexcept
-    # Tells the upstream of new items, once in a turn.
-    cdef void notify_upstream(self) noexcept
 
     cdef void take_frame(self, int slot, Frame* frame) noexcept
     cdef void lose_others(self, uint64_t slots) noexcept

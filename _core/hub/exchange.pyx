@@ -9,6 +9,7 @@ from libc.string cimport memset, strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
+from realtime_communication._core.hub.bus_user cimport BUS_NONSENSE
 from realtime_communication._core.hub.core cimport Position
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
@@ -107,7 +108,6 @@ from realtime_communication._core.wire.outbound cimport write_ack
 
 cdef enum:
     ASK_TIMEOUT_MS = 10000       # after which a request that nobody answered is refused
-    KEPT_ITEMS = 100000          # publications that wait for an upstream that is away and takes none
     RETRY_MS = 200               # told to clients whose topic is about to have another home
 
 cdef const char* MOVING = b"topic: its home is changing; try again"
@@ -121,9 +121,6 @@ cdef class Exchange(Gate):
         peers_init(&self.peers)
         self.peers.instance = int.from_bytes(os.urandom(8), "big") | 1
         self.upward = []
-        self.upward_notify = None
-        self.upward_told = False
-        self.held = {}
         self.inbound = Inbound()
 
     def __dealloc__(self):
@@ -168,7 +165,7 @@ cdef class Exchange(Gate):
         cdef int slot
         for slot in range(MAX_WORKERS):
             if slots >> slot & 1:
-                self.lose_peer(slot)
+                self.peer_left(slot)
 
     cdef int tell_homes_of_users(self) except -1:
         cdef Session* session = self.sessions
@@ -181,23 +178,6 @@ cdef class Exchange(Gate):
                 user_here(self, user_id(<User*> session.user), True)
             session = session.next
         return 0
-
-    cdef void kept_for_upstream(self, Topic* topic, const Message* message) noexcept:
-        cdef Buffer body
-        cdef Slice name = topic_name(topic)
-        if len(self.upward) >= KEPT_ITEMS:
-            self.counters.upstream_dropped += 1
-            return
-        buffer_init(&body)
-        try:
-            if add_body(&body, message.ts, 0, 0, message.encoding, message_sender(message),
-                        message_payload(message)) == 0:
-                self.upward.append(("publish", (<const char*> name.data)[:name.size], 0,
-                                    (<const char*> body.data)[:body.size], b""))
-        except MemoryError:
-            self.counters.upstream_dropped += 1
-        finally:
-            buffer_free(&body)
 
     cdef void move_topic(self, Topic* topic, int authority) noexcept:
         cdef bint was_here = topic.authority == AUTHORITY_HERE
@@ -224,7 +204,7 @@ cdef class Exchange(Gate):
     cdef Buffer* outgoing(self, int slot) noexcept:
         return &self.peers.workers[slot].out
 
-    cdef void link_peer(self, int slot) noexcept:
+    cdef void peer_joined(self, int slot, uint64_t incarnation) noexcept:
         cdef TableCursor cursor
         cdef Topic* topic
         self.peers.workers[slot].linked = True
@@ -241,7 +221,7 @@ cdef class Exchange(Gate):
         except MemoryError:
             pass
 
-    cdef void lose_peer(self, int slot) noexcept:
+    cdef void peer_left(self, int slot) noexcept:
         cdef Waiting* waiting = self.peers.oldest
         cdef Waiting* following
         cdef TableCursor cursor
@@ -268,16 +248,16 @@ cdef class Exchange(Gate):
                 self.lose_interest(slot, topic)
                 topic_release(&self.store, topic)
 
-    cdef Py_ssize_t receive_peer(self, int slot, const uint8_t* data, size_t size) noexcept:
+    cdef size_t receive_peer(self, int slot, const uint8_t* data, size_t size) noexcept:
         cdef Frame frame
         cdef size_t at = 0
         cdef Py_ssize_t used
         while True:
             used = frame_read(data + at, size - at, &frame)
             if used < 0:
-                return -1
+                return <size_t> BUS_NONSENSE
             if used == 0:
-                return <Py_ssize_t> at
+                return at
             at += <size_t> used
             self.take_frame(slot, &frame)
 
@@ -729,206 +709,15 @@ cdef class Exchange(Gate):
             return
         end_feed(self, topic)
 
-    # --- the upstream
-
-    cdef void notify_upstream(self) noexcept:
-        if self.upward_told or not self.upward:
-            return
-        self.upward_told = True
-        if self.upward_notify is not None:
-            try:
-                self.upward_notify()
-            except Exception:
-                pass             # it finds the items with the next notice
-
-    def set_upstream(self, notify):
-        """Join this node to others: `notify()` is called when `take_upstream` has something, at most once until it has
-        been called. None: there are no others any more. Until `upstream_back` is called all is served here."""
-        self.upward_notify = notify
-        self.keeps_upstream = notify is not None
-        self.upward_told = False
-        if notify is None:
-            self.upstream_lost()
-            self.keeps_upstream = False
-            self.upward = []
-
-    def take_upstream(self):
-        """What is for the upstream: tuples, in order, as docs/internals.md lists them."""
-        taken = self.upward
-        self.upward = []
-        self.upward_told = False
-        return taken
-
-    def upstream_lost(self):
-        """The upstream is away: topics at home here go on here, and those that somebody publishes on begin an epoch of
-        their own. Publications come out of `take_upstream` with the token 0, to be published there later."""
-        cdef TableCursor cursor
-        cdef Topic* topic
-        self.home.refresh()
-        self.peers.upstream = False
-        peers_set(&self.peers, self.peers.me, self.peers.members)
-        self.keeps_upstream = self.upward_notify is not None
-        self.upward = []
-        self.held = {}
-        cdef Waiting* waiting = self.peers.oldest
-        cdef Waiting* following
-        while waiting != NULL:
-            following = waiting.next
-            if waiting.authority == AUTHORITY_UPSTREAM:
-                self.refused(waiting, ERROR_UNAVAILABLE, slice_of(LOST, strlen(LOST)), RETRY_MS)
-            waiting = following
-        table_start(&cursor)
-        while True:
-            topic = <Topic*> table_next(&self.store.topics, &cursor)
-            if topic == NULL:
-                break
-            if topic.authority == AUTHORITY_UPSTREAM:
-                topic.authority = AUTHORITY_HERE
-                topic.synced = False
-                topic_release(&self.store, topic)
-        self.home.wake()
-
-    def upstream_back(self):
-        """The upstream is there: it gives the offsets of all topics at home here from now on, and is asked about those
-        in use."""
-        cdef TableCursor cursor
-        cdef Topic* topic
-        self.home.refresh()
-        self.peers.upstream = True
-        self.keeps_upstream = False
-        peers_set(&self.peers, self.peers.me, self.peers.members)
-        self.open_topic(slice_of(b"*", 1), TOPIC_ALL)
-        table_start(&cursor)
-        while True:
-            topic = <Topic*> table_next(&self.store.topics, &cursor)
-            if topic == NULL:
-                break
-            if peers_authority(&self.peers, topic_name(topic)) != AUTHORITY_UPSTREAM:
-                continue
-            topic.authority = AUTHORITY_UPSTREAM
-            topic.synced = False
-            if topic.kind == TOPIC_INBOX:
-                if topic.interest:
-                    tell_upstream_of_user(self, topic, True)
-            elif is_used(self, topic):
-                ask_sync(self, topic)
-        self.tell_homes_of_users()
-        self.home.wake()
-
-    def published(self, uint64_t token, uint64_t epoch, uint64_t offset, bint reached=False):
-        """The upstream has taken a publication."""
-        cdef Waiting* waiting = waiting_find(&self.peers, token)
-        if waiting != NULL:
-            self.home.refresh()
-            self.acked(waiting, epoch, offset, reached)
-            self.home.wake()
-
-    def refuse_waiting(self, uint64_t token, str code not None, str message not None, retry_ms=None):
-        """The upstream refuses a request, with a code of the protocol's list."""
-        cdef Waiting* waiting = waiting_find(&self.peers, token)
-        cdef bytes name = code.encode()
-        cdef bytes text = message.encode()
-        cdef int number = error_code_of(slice_of(<const uint8_t*> name, len(name)))
-        if waiting != NULL:
-            self.home.refresh()
-            self.refused(waiting, number if number else ERROR_UNAVAILABLE,
-                         slice_of(<const uint8_t*> text, len(text)), -1 if retry_ms is None else retry_ms)
-            self.home.wake()
-
-    def subscribed(self, uint64_t token, uint64_t epoch, uint64_t offset, bint recovered, uint64_t first,
-                   bytes bodies not None):
-        """The upstream's answer to a `subscribe`; `bodies` are messages behind their u32 sizes, the first one's offset
-        is `first`. It waits until the feed has come to `offset`."""
-        cdef Waiting* waiting = waiting_find(&self.peers, token)
-        cdef Topic* topic
-        if waiting == NULL:
-            return
-        self.home.refresh()
-        topic = topic_find(&self.store, waiting_topic(waiting))
-        if topic != NULL and topic.synced and topic.epoch == epoch and topic.offset != offset:
-            if topic.offset < offset:
-                name = (<const char*> waiting_topic(waiting).data)[:waiting.topic_size]
-                self.held.setdefault(name, []).append((token, epoch, offset, recovered, first, bodies))
-                return
-            bodies += self.stored_after(topic, offset)
-            if topic_first(topic) > offset + 1:
-                recovered = False
-                bodies = b""
-            offset = topic.offset
-        self.subscribe_settled(waiting, epoch, offset, recovered, first,
-                               slice_of(<const uint8_t*> bodies, len(bodies)))
-        self.home.wake()
-
-    cdef bytes stored_after(self, Topic* topic, uint64_t offset):
-        """The cached messages behind `offset`, as bodies."""
-        cdef Buffer out
-        cdef Message* message
-        cdef size_t at
-        buffer_init(&out)
-        try:
-            while offset < topic.offset:
-                offset += 1
-                message = topic_message(topic, offset)
-                if message == NULL:
-                    continue
-                at = out.size
-                if add_u32(&out, 0) < 0 or add_body(&out, message.ts, 0, 0, message.encoding, message_sender(message),
-                                                    message_payload(message)) < 0:
-                    raise MemoryError
-                put_u32(out.data + at, <uint32_t> (out.size - at - 4))
-            return (<const char*> out.data)[:out.size]
-        finally:
-            buffer_free(&out)
-
-    def history_page(self, uint64_t token, uint64_t epoch, uint64_t offset, uint64_t first, bytes bodies not None):
-        """The upstream's answer to a `history`, oldest first."""
-        cdef Waiting* waiting = waiting_find(&self.peers, token)
-        if waiting != NULL:
-            self.home.refresh()
-            self.history_settled(waiting, epoch, offset, first, slice_of(<const uint8_t*> bodies, len(bodies)))
-            self.home.wake()
-
-    def deliver_upstream(self, bytes topic not None, uint64_t epoch, uint64_t first, bytes bodies not None):
-        """Messages of a topic's feed, in order; what is known already is passed over."""
-        cdef Slice name = slice_of(<const uint8_t*> topic, len(topic))
-        cdef Frame rest
-        cdef Body body
-        cdef int kind = TOPIC_PLAIN
-        memset(&rest, 0, sizeof(Frame))
-        rest.rest = <const uint8_t*> bodies
-        rest.rest_size = len(bodies)
-        if name.size and name.data[0] == b"@":
-            kind = TOPIC_INBOX
-        elif name.size == 1 and name.data[0] == b"*":
-            kind = TOPIC_ALL
-        if not self.peers.upstream:
-            return
-        self.home.refresh()
-        while next_body(&rest, &body):
-            self.delivered(name, kind, epoch, first, &body)
-            first += 1
-        if self.held:
-            for answer in self.held.pop(topic, ()):
-                self.subscribed(*answer)
-        self.home.wake()
-
-    def reset_topic(self, bytes topic not None, uint64_t epoch, uint64_t offset):
-        """The history of a topic was lost: it goes on behind `offset` of `epoch`, and its subscribers are told."""
-        cdef Topic* found = topic_find(&self.store, slice_of(<const uint8_t*> topic, len(topic)))
-        if found != NULL and found.authority == AUTHORITY_UPSTREAM and found.synced:
-            self.home.refresh()
-            self.reset(found, epoch, offset)
-            self.home.wake()
-
     # --- peers that speak through Python
 
     def link(self, int slot, bint up):
         """A worker can be spoken to from now on, or no longer."""
         self.home.refresh()
         if up:
-            self.link_peer(slot)
+            self.peer_joined(slot, 0)
         else:
-            self.lose_peer(slot)
+            self.peer_left(slot)
         self.home.wake()
 
     def take_for_peer(self, int slot):
@@ -941,6 +730,6 @@ cdef class Exchange(Gate):
     def receive_from_peer(self, int slot, bytes data not None):
         """What a worker sent; how many bytes of it were whole frames, -1 when they are none."""
         self.home.refresh()
-        used = self.receive_peer(slot, <const uint8_t*> data, len(data))
+        used = <Py_ssize_t> self.receive_peer(slot, <const uint8_t*> data, len(data))
         self.home.wake()
         return used

@@ -29,7 +29,6 @@ from realtime_communication._core.base.timer_wheel cimport (
 )
 from realtime_communication._core.hub.core cimport Position, Refusal
 from realtime_communication._core.hub.driver cimport Driver
-from realtime_communication._core.hub.exchange cimport Exchange
 from realtime_communication._core.hub.mailbox cimport mailbox_has_bytes, mailbox_messages
 from realtime_communication._core.hub.outbox cimport (
     outbox_flush_topics,
@@ -97,6 +96,7 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
 )
 from realtime_communication._core.hub.transforms cimport transforms_read
+from realtime_communication._core.hub.upstream cimport Upstream
 from realtime_communication._core.hub.users cimport (
     TIMER_MEMBER,
     TIMER_SESSION,
@@ -125,7 +125,7 @@ cdef enum:
     KEPT_WHEN_IDLE = 64          # arenas kept by a hub with little to do
 
 
-cdef class Hub(Exchange):
+cdef class Hub(Upstream):
     """The hub of one worker.
 
     `node_id` names the node to clients. Nothing works before `configure` is called. Not thread-safe: all happens
