@@ -29,7 +29,8 @@ cdef enum:
 cdef class BusUser:
     # Bytes of a peer, from the start of a frame on: uses whole frames and returns how many bytes they are. What is
     # left comes again, in front of what follows; while a whole frame is in it, at once. The bytes are only good within
-    # the call. 0 with a whole frame there, or <size_t> BUS_NONSENSE, ends the link.
+    # the call. 0 with a whole frame there, or <size_t> BUS_NONSENSE, ends the link. The bus looks at the first size in
+    # what it gives only; an empty frame behind others is the user's to stop at.
     cdef size_t receive_peer(self, int slot, const uint8_t* data, size_t size) noexcept
     # A frame with a descriptor, in its place between the others; `size` has the frame's u32 in it. Whether the user
     # keeps the descriptor: the bus closes it otherwise. It is -1 when this process had none left to take it.

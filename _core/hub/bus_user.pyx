@@ -16,8 +16,8 @@ cdef class BusUser:
         cdef uint32_t length = 0
         while size - used >= sizeof(length):
             memcpy(&length, data + used, sizeof(length))
-            if size - used - sizeof(length) < length:
-                break
+            if length == 0 or size - used - sizeof(length) < length:
+                break            # no frame is empty: the bus ends the link over it
             used += sizeof(length) + length
         return used
 

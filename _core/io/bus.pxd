@@ -1,8 +1,8 @@
 # The local bus: a worker's links to the other workers of its node, over Unix sockets.
 #
 # Rules: the bus moves frames between the user's buffers (bus_user.pxd) and the sockets, and knows no more of a frame
-# than its size. The reactor drives it: it polls the bus' epoll instance within its own, lets it write at the end of each
-# turn, and tells it the time. Nothing else calls it but the control plane, which says who is a member.
+# than its size. The reactor drives it: it polls the bus' epoll instance within its own, lets it write at the end of
+# each turn, and tells it the time. Nothing else calls it but the control plane, which says who is a member.
 #
 # Theory: each worker listens on `<directory>/<slot>.sock`. Of two members the one with the lower slot connects, every
 # RETRY_MS while there is no link, and says hello; the other answers with its own hello once it wants the link: it knows

@@ -1,20 +1,16 @@
 """The bus between the workers of a node; `bus.pxd` is the contract."""
 
-import contextlib
 import errno
 import fcntl
 import os
 import socket
-import struct
 
 from libc.errno cimport errno as c_errno
-from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from realtime_communication._core.base.memory cimport Buffer, buffer_append, buffer_free
 from realtime_communication._core.hub.bus_user cimport BUS_BYTES, BUS_SLOTS, MAX_BUS_FRAME, BusUser
-from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.io.bus_link cimport (
     LINK_BLOCKED,
     LINK_FAULT,
@@ -31,6 +27,8 @@ from realtime_communication._core.io.bus_link cimport (
     link_end,
     link_greet,
     link_init,
+    link_is_own,
+    link_listen,
     link_read_hello,
     link_receive,
     link_send,
@@ -53,7 +51,6 @@ cdef extern from "<unistd.h>" nogil:
 cdef enum:
     EVENTS = 4                   # handled by one poll: of so many peers one read each, before clients have their turn
     ACCEPTS = 16                 # connections taken at a time
-    SEND_BUFFER_BYTES = 1048576  # asked of the system for each socket; it may give less
     RETRY_MS = 100               # between attempts to make a link that is missing
     GREETING_MS = 2000           # for the answer to a hello
     LISTENER_EVENT = 0           # event data of the listening socket; links have serial * 128 + index
@@ -84,7 +81,7 @@ cdef class Bus:
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise OSError(c_errno, "no descriptor for the bus")
-        self.listener = listen_at(self.path, incarnation)
+        self.listener = link_listen(self.path, incarnation)
         event.events = EPOLLIN
         event.data.u64 = LISTENER_EVENT
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, self.listener.fileno(), &event) < 0:
@@ -105,6 +102,7 @@ cdef class Bus:
         """
         cdef int slot
         cdef int index
+        cdef uint64_t before
         cdef BusLink* link
         for named, incarnation in members.items():
             if not 0 <= named < BUS_SLOTS:
@@ -117,10 +115,13 @@ cdef class Bus:
             self.home.refresh()
         for slot in range(BUS_SLOTS):
             self.wanted[slot] = slot in members and slot != self.slot
+            before = self.members[slot]
             self.members[slot] = members.get(slot, 0)
             link = &self.links[slot]
             if not self.wanted[slot] or (link.state == LINK_UP and link.incarnation < self.members[slot]):
                 self.cut(link)
+            elif link.state == LINK_GREETING and before != self.members[slot]:
+                self.cut(link)   # whoever was asked may not be there to answer
         for index in range(BUS_SLOTS, BUS_SLOTS + BUS_GUESTS):
             if self.links[index].state == LINK_WAITING:
                 self.admit(&self.links[index])
@@ -255,7 +256,7 @@ cdef class Bus:
                     self.listen(False)
                     self.retry_later()
                 return
-            if not is_own(peer):
+            if not link_is_own(peer):
                 self.counters.refused += 1
                 peer.close()
                 continue
@@ -273,7 +274,7 @@ cdef class Bus:
         try:
             peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             peer.connect(os.path.join(os.path.dirname(self.path), f"{slot}.sock"))
-            if not is_own(peer):
+            if not link_is_own(peer):
                 self.counters.refused += 1
                 raise PermissionError
             link = self.open_link(slot, peer.detach())
@@ -422,30 +423,3 @@ cdef class Bus:
     cdef void retry_later(self) noexcept:
         if self.retry_ms == 0:
             self.retry_ms = self.now_ms + RETRY_MS
-
-
-cdef object listen_at(str path, uint64_t incarnation):
-    """A listening socket under that path, in place of whoever was there. Raises OSError."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    beside = f"{path}.{incarnation}"
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        listener.bind(beside)
-        os.chmod(beside, 0o600)
-        listener.listen(2 * BUS_SLOTS)
-        os.rename(beside, path)
-    except OSError:
-        listener.close()
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
-    return listener
-
-
-cdef bint is_own(object peer) except -1:
-    """Whether this user is at the other end; makes the socket ready for the bus. Raises OSError."""
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    peer.setblocking(False)
-    _, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return user == os.geteuid()

@@ -74,10 +74,15 @@ cdef void link_init(BusLink* link) noexcept nogil
 # Ends it: closes its socket and the descriptors on their way, and leaves it LINK_FREE.
 cdef void link_end(BusLink* link) noexcept nogil
 
+# A listening socket under that path, in place of whoever was there. Raises OSError.
+cdef object link_listen(str path, uint64_t incarnation)
+# Whether this user is at the other end of a socket; makes it ready for the bus. Raises OSError.
+cdef bint link_is_own(object peer) except -1
+
 # Says who is here. LINK_OK or LINK_GONE.
 cdef int link_greet(BusLink* link, int slot, uint64_t incarnation) noexcept nogil
-# Reads on in the peer's hello. LINK_OK when it is whole: `slot` and `incarnation` are its own then; LINK_LATER, LINK_GONE
-# or LINK_FAULT.
+# Reads on in the peer's hello. LINK_OK when it is whole: `slot` and `incarnation` are its own then; LINK_LATER,
+# LINK_GONE or LINK_FAULT.
 cdef int link_read_hello(BusLink* link, int* slot, uint64_t* incarnation) noexcept nogil
 
 # Reads once and gives the user the frames that are whole. `shared` has LINK_SHARED_BYTES, used within the call only.
@@ -86,6 +91,6 @@ cdef int link_receive(BusLink* link, BusUser user, uint8_t* shared, BusCounters*
 # Sends as much from the front of `out` as the socket takes, and takes it out. LINK_OK when all has left, LINK_BLOCKED,
 # LINK_LATER or LINK_GONE.
 cdef int link_send(BusLink* link, Buffer* out, BusCounters* counters) noexcept nogil
-# The descriptor goes with the frame that ends where `out` ends now, and is the link's from then on. -1 without memory or
-# with LINK_DESCRIPTORS of them waiting.
+# The descriptor goes with the frame that ends where `out` ends now, and is the link's from then on. -1 without memory
+# or with LINK_DESCRIPTORS of them waiting.
 cdef int link_carry(BusLink* link, const Buffer* out, int fd) noexcept nogil

@@ -1,5 +1,10 @@
 """One link of the bus; `bus_link.pxd` is the contract."""
 
+import contextlib
+import os
+import socket
+import struct
+
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, ENOMEM, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -46,6 +51,8 @@ cdef enum:
     VERSION = 1                  # of the hello and of how frames are cut
     SIZE_BYTES = 4               # of a frame's u32
     CONTROL_WORDS = 8            # for the ancillary data of one descriptor, aligned
+    BACKLOG = 128                # of the listening socket: each peer may try once more while it is not served
+    SEND_BUFFER_BYTES = 1048576  # asked of the system for each socket; it may give less
     SPARE_BYTES = 1048576        # a user's buffer that has grown beyond is given back once it is empty
 
 
@@ -67,6 +74,33 @@ cdef void link_end(BusLink* link) noexcept nogil:
     buffer_free(&link.kept)
     buffer_free(&link.carried)
     link_init(link)
+
+
+# --- sockets
+
+cdef object link_listen(str path, uint64_t incarnation):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    beside = f"{path}.{incarnation}"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        listener.bind(beside)
+        os.chmod(beside, 0o600)
+        listener.listen(BACKLOG)
+        os.rename(beside, path)
+    except OSError:
+        listener.close()
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+    return listener
+
+
+cdef bint link_is_own(object peer) except -1:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    peer.setblocking(False)
+    _, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return user == os.geteuid()
 
 
 # --- the hello

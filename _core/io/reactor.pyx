@@ -154,7 +154,7 @@ cdef class Reactor(SocketDriver):
         self.contexts = [None if old is None else context for old in self.contexts]
 
     def attach_bus(self, Bus bus not None):
-        """Drive the worker's bus from now on; `stop` closes it. Once only, in the event loop's thread. Raises OSError."""
+        """Drive the worker's bus from now on; `stop` closes it. Once only, in the loop's thread. Raises OSError."""
         cdef epoll_event event
         if self.bus is not None:
             raise RuntimeError("the reactor has a bus already")

@@ -30,9 +30,12 @@ if uid:
     os.setuid(int(uid))
 peer = socket.socket(socket.AF_UNIX)
 peer.connect(path)
-peer.sendall(bytes.fromhex(said))
-while data := peer.recv(65536):
-    sys.stdout.buffer.write(data)
+try:
+    peer.sendall(bytes.fromhex(said))
+    while data := peer.recv(65536):
+        sys.stdout.buffer.write(data)
+except ConnectionError:
+    pass
 """
 
 
@@ -46,7 +49,7 @@ def hello(slot: int, incarnation: int, magic: bytes = b"RTCB", version: int = 1)
 
 def descriptors() -> set[str]:
     """The descriptors this process has."""
-    return set(os.listdir("/proc/self/fd"))
+    return {fd for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")}
 
 
 @contextlib.contextmanager
@@ -71,11 +74,16 @@ class Worker:
     def __init__(self, loop: asyncio.AbstractEventLoop, slot: int, incarnation: int, directory: Path) -> None:
         self.hub = Hub("node")
         self.hub.configure(settings())
-        self.reactor = Reactor(self.hub, loop, None, None, lambda *_: None)
+        self.handed_over: list[bytes] = []
+        self.reactor = Reactor(self.hub, loop, None, None, self.take_over)
         self.user = BusRecorder()
         self.bus = Bus(self.user, slot, incarnation, str(directory))
         self.reactor.attach_bus(self.bus)
         self.reactor.start()
+
+    def take_over(self, fd: int, data: bytes, *_: object) -> None:
+        os.close(fd)
+        self.handed_over.append(data)
 
     @property
     def links(self) -> dict[int, int]:
@@ -149,13 +157,24 @@ class Rig:
             for worker in self.workers:
                 worker.reactor.turn()
 
+    def feed(self, peer: socket.socket, data: bytes) -> None:
+        """Send it all from a peer made by hand, however many turns of the workers it takes."""
+        peer.setblocking(False)
+        while data:
+            with contextlib.suppress(BlockingIOError):
+                data = data[peer.send(data) :]
+            self.turns(1)
+
     def rest_of(self, peer: socket.socket) -> bytes:
         """What comes until the end of the stream, while the loop runs."""
         peer.setblocking(False)
         data = b""
         while True:
             self.until(lambda: select.select([peer], [], [], 0)[0])
-            piece = peer.recv(1 << 20)
+            try:
+                piece = peer.recv(1 << 20)
+            except ConnectionResetError:  # it left some of what we said unread
+                return data
             if not piece:
                 return data
             data += piece
@@ -171,8 +190,10 @@ class Rig:
     def child(self, slot: int, said: bytes, uid: int | None = None) -> "subprocess.Popen[bytes]":
         """A process that connects to that slot's worker, says this, and prints what comes until the end."""
         process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(self.directory / f"{slot}.sock"), said.hex(), str(uid or "")],
+            [sys.executable, "-c", CHILD, f"{slot}.sock", said.hex(), str(uid or "")],
+            cwd=self.directory,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         self.children.append(process)
         return process
