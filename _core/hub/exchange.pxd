@@ -19,13 +19,14 @@ from realtime_communication._core.hub.topics cimport Topic
 
 cdef class Exchange(Gate):
     cdef Inbound inbound
+    cdef uint64_t hold_until_ms  # when topics that should arrive are given up
+    cdef list held_frames        # (slot, bytes) of requests that came for topics that may still arrive
     cdef bint unsynced           # some topics are to be asked about again
 
     # Requests that nobody has answered in time are refused.
     cdef void expire_asked(self) noexcept
 
     cdef void take_frame(self, int slot, Frame* frame) noexcept
-    cdef void lose_others(self, uint64_t slots) noexcept
     cdef int tell_homes_of_users(self) except -1
     cdef Waiting* relay_waiting(self, int slot, const Frame* frame) noexcept
     cdef void asked_to_publish(self, int slot, Frame* frame) noexcept
@@ -52,6 +53,19 @@ cdef class Exchange(Gate):
     # Reads the parked request of a session whose answer is here. False: it has gone, or is closing.
     cdef bint resume_parked(self, Session* session) noexcept
     cdef void drop_waiting(self, Waiting* waiting) noexcept
+    cdef void write_stored(self, int slot, int type, Slice name, uint64_t token, Topic* topic, bint recovered,
+                           uint64_t first, uint64_t last) noexcept
+    cdef void change_members(self, int me, uint64_t mask, uint64_t version) noexcept
+    cdef uint64_t others(self) noexcept nogil
+    cdef bint awaits_somebody(self) noexcept nogil
+    cdef void tell_settled(self, int slot) noexcept
+    cdef void hand_answers_over(self) noexcept
+    cdef void hand_over(self, Topic* topic, int slot) noexcept
+    cdef void arrive(self, Frame* frame) noexcept
+    cdef void store_arrived(self, Topic* topic, const Body* body, bint fresh) noexcept
+    cdef void stop_holding(self) noexcept
+    cdef void hold(self, int slot, const Frame* frame) noexcept
+    cdef void take_answer(self, Frame* frame) noexcept
     # The topic's authority is another one now, or has to be asked anew.
     cdef void move_topic(self, Topic* topic, int authority) noexcept
     cdef void ask_again(self, Topic* topic) noexcept

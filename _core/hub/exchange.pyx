@@ -14,17 +14,22 @@ from realtime_communication._core.hub.core cimport Position
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
 from realtime_communication._core.hub.peers cimport (
+    AUTHORITY_ARRIVING,
     AUTHORITY_HERE,
     AUTHORITY_UPSTREAM,
     AUTHORITY_WORKER,
     FRAME_ACK,
     FRAME_DELIVER,
+    FRAME_HANDOVER,
+    FRAME_HEAD,
     FRAME_HISTORY,
     FRAME_INTEREST,
     FRAME_PAGE,
     FRAME_PUBLISH,
     FRAME_REFUSE,
+    FRAME_REMEMBER,
     FRAME_RESET,
+    FRAME_SETTLED,
     FRAME_SUBSCRIBE,
     FRAME_SUBSCRIBED,
     FRAME_UNSUBSCRIBE,
@@ -50,6 +55,7 @@ from realtime_communication._core.hub.peers cimport (
     frame_start,
     peers_authority,
     peers_free,
+    peers_home,
     peers_init,
     peers_set,
     put_u32,
@@ -107,6 +113,8 @@ from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, Reque
 from realtime_communication._core.wire.outbound cimport write_ack
 
 cdef enum:
+    HOLD_MS = 3000               # after which topics are no longer waited for that should arrive
+    HANDOVER_BYTES = 16777216    # of one topic's history
     ASK_TIMEOUT_MS = 10000       # after which a request that nobody answered is refused
     RETRY_MS = 200               # told to clients whose topic is about to have another home
 
@@ -121,6 +129,7 @@ cdef class Exchange(Gate):
         peers_init(&self.peers)
         self.peers.instance = int.from_bytes(os.urandom(8), "big") | 1
         self.upward = []
+        self.held_frames = []
         self.inbound = Inbound()
 
     def __dealloc__(self):
@@ -130,42 +139,190 @@ cdef class Exchange(Gate):
 
     # --- membership
 
-    def set_members(self, int me, members):
-        """Which slots are homes of topics: `members`, numbers from 0 to 63; `me` is this worker's.
+    def set_members(self, int me, members, uint64_t version=0):
+        """Which slots are homes of topics from `version` on: `members`, numbers from 0 to 63; `me` is this worker's,
+        which may be none of them. All workers that can be linked should be by now.
 
-        Topics whose home is another one now are asked about there; those that came here from a worker that is gone
-        begin a new epoch, and their subscribers are told. Raises ValueError.
+        Topics whose home is another worker now are handed over to it, with their history. Those that have their home
+        here now arrive from the worker before, and what is asked about them waits for that; where it is gone they begin
+        a new epoch, and their subscribers are told. A version that is not the newest is passed over. Raises ValueError.
         """
         cdef uint64_t mask = 0
-        cdef TableCursor cursor
-        cdef Topic* topic
         for slot in members:
             if not 0 <= slot < MAX_WORKERS:
                 raise ValueError(f"members: {slot} is not between 0 and {MAX_WORKERS - 1}")
             mask |= <uint64_t> 1 << <int> slot
         if not 0 <= me < MAX_WORKERS:
             raise ValueError(f"me: {me} is not between 0 and {MAX_WORKERS - 1}")
+        if version == 0:
+            version = self.peers.version + 1
+        if version <= self.peers.version:
+            return
         self.home.refresh()
-        self.lose_others(self.peers.members & ~mask)
+        if self.peers.holding:
+            self.stop_holding()
+        self.change_members(me, mask, version)
+        self.home.wake()
+
+    cdef void change_members(self, int me, uint64_t mask, uint64_t version) noexcept:
+        cdef uint64_t old = self.peers.members
+        cdef TableCursor cursor
+        cdef Topic* topic
+        cdef int slot
+        self.peers.version = version
         peers_set(&self.peers, me, mask)
+        self.hold_until_ms = self.now_ms + HOLD_MS
+        # What has its authority upstream is not handed over.
+        self.peers.holding = not self.peers.upstream and old != 0 and self.awaits_somebody()
+        self.hand_answers_over()
         table_start(&cursor)
         while True:
             topic = <Topic*> table_next(&self.store.topics, &cursor)
             if topic == NULL:
                 break
-            topic.interest &= mask
             if topic.kind == TOPIC_ALL and self.peers.spread:
-                topic.interest = mask & ~(<uint64_t> 1 << me)
+                topic.interest = self.others()
             self.move_topic(topic, peers_authority(&self.peers, topic_name(topic)))
-        self.tell_homes_of_users()
-        self.home.wake()
+        for slot in range(MAX_WORKERS):
+            if self.peers.workers[slot].linked:
+                self.tell_settled(slot)
+            elif old >> slot & 1 and not mask >> slot & 1:
+                self.peer_left(slot)
+        try:
+            self.tell_homes_of_users()
+        except MemoryError:
+            pass
 
-    cdef void lose_others(self, uint64_t slots) noexcept:
-        """Workers that are homes no longer answer no more."""
+    cdef uint64_t others(self) noexcept nogil:
+        """A bit for each worker that can be spoken to, and each home."""
+        cdef uint64_t mask = self.peers.members
         cdef int slot
         for slot in range(MAX_WORKERS):
-            if slots >> slot & 1:
-                self.peer_left(slot)
+            if self.peers.workers[slot].linked:
+                mask |= <uint64_t> 1 << slot
+        return mask & ~(<uint64_t> 1 << self.peers.me)
+
+    cdef bint awaits_somebody(self) noexcept nogil:
+        cdef int slot
+        for slot in range(MAX_WORKERS):
+            if self.peers.workers[slot].linked and self.peers.settled[slot] < self.peers.version:
+                return True
+        return False
+
+    cdef void tell_settled(self, int slot) noexcept:
+        cdef Buffer* out = self.outgoing(slot)
+        cdef Py_ssize_t start = frame_start(out, FRAME_SETTLED, 0, slice_of(NULL, 0), 0, 8)
+        if start >= 0:
+            add_u64(out, self.peers.version)
+            frame_end(out, start)
+
+    cdef void hand_answers_over(self) noexcept:
+        """Idempotency keys go to the homes of their topics."""
+        cdef Buffer* out
+        cdef Py_ssize_t start
+        cdef int slot
+        cdef bytes key, epoch, topic
+        if not self.answered or self.peers.upstream:
+            return
+        try:
+            for key, (until, epoch, offset) in list(self.answered.items()):
+                topic = key.split(b"\0", 2)[1]
+                slot = peers_home(&self.peers, slice_of(<const uint8_t*> topic, len(topic)))
+                if slot == self.peers.me or until <= self.now_ms:
+                    continue
+                out = self.outgoing(slot)
+                start = frame_start(out, FRAME_REMEMBER, 0, slice_of(NULL, 0), 0, 24 + len(key))
+                if start < 0:
+                    return
+                add_u64(out, epoch_number(slice_of(<const uint8_t*> epoch, len(epoch))))
+                add_u64(out, offset)
+                add_u64(out, until - self.now_ms)
+                buffer_append(out, <const char*> key, len(key))
+                frame_end(out, start)
+                del self.answered[key]
+        except MemoryError:
+            pass                 # a repeated request is published once more then
+
+    cdef void hand_over(self, Topic* topic, int slot) noexcept:
+        """The topic's history goes to its new home, as much of it as one frame takes."""
+        cdef uint64_t first = topic_first(topic), offset = topic.offset
+        cdef size_t size = 0
+        outbox_flush_topic(&self.outbox, topic)
+        while offset >= first:
+            size += topic_message(topic, offset).payload_size + 300
+            if size > HANDOVER_BYTES:
+                break
+            offset -= 1
+        self.write_stored(slot, FRAME_HANDOVER, topic_name(topic), 0, topic, False, offset + 1, topic.offset)
+
+    cdef void arrive(self, Frame* frame) noexcept:
+        """A topic that another worker was the home of comes with its history."""
+        cdef bint ok = True
+        cdef uint64_t epoch = take_number(frame, 8, &ok)
+        cdef uint64_t offset = take_number(frame, 8, &ok)
+        take_number(frame, 1, &ok)
+        cdef uint64_t first = take_number(frame, 8, &ok)
+        cdef Topic* topic
+        cdef Body body
+        cdef uint64_t known
+        if not ok or not self.peers.holding or peers_authority(&self.peers, frame.topic) != AUTHORITY_ARRIVING:
+            return
+        topic = self.open_topic(frame.topic, frame.kind)
+        if topic == NULL:
+            return
+        outbox_flush_topic(&self.outbox, topic)
+        if topic.epoch != epoch or topic.offset > offset or topic.offset + 1 < first:
+            if topic.offset or (topic.kind == TOPIC_PLAIN and is_used(self, topic)):
+                self.reset(topic, epoch, offset)
+            known = offset
+        else:
+            known = topic.offset
+        topic_reset(&self.store, topic, epoch, first - 1)
+        while next_body(frame, &body):
+            self.store_arrived(topic, &body, topic.offset + 1 > known)
+        topic.authority = AUTHORITY_HERE
+        topic.foreign = False
+        topic.synced = False
+        topic_release(&self.store, topic)
+
+    cdef void store_arrived(self, Topic* topic, const Body* body, bint fresh) noexcept:
+        cdef Message* message
+        if fresh:
+            self.deliver(topic, topic.offset + 1, body)
+            return
+        message = message_new(&self.store.messages, body.sender, body.payload, body.encoding)
+        if message == NULL:
+            topic_reset(&self.store, topic, topic.epoch, topic.offset + 1)
+            return
+        message.ts = body.ts
+        message.stored_ms = self.now_ms
+        topic.members += 1
+        topic_append(&self.store, topic, message, self.settings.cache_entries if self.settings.caching else 0,
+                     CACHE_BYTES)
+        topic.members -= 1
+        message_drop(&self.store.messages, message)
+
+    cdef void stop_holding(self) noexcept:
+        """All has arrived that will; what nobody handed over begins here."""
+        cdef TableCursor cursor
+        cdef Topic* topic
+        cdef list frames = self.held_frames
+        self.peers.holding = False
+        self.held_frames = []
+        table_start(&cursor)
+        while True:
+            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            if topic == NULL:
+                break
+            if topic.authority == AUTHORITY_ARRIVING:
+                topic.authority = AUTHORITY_HERE
+                topic.synced = False
+                if topic.foreign:
+                    self.localize(topic)
+                topic_release(&self.store, topic)
+        for slot, data in frames:
+            self.receive_peer(slot, <const uint8_t*> <const char*> (<bytes> data), len(<bytes> data))
+        self.outbox.relieved = True
 
     cdef int tell_homes_of_users(self) except -1:
         cdef Session* session = self.sessions
@@ -183,20 +340,25 @@ cdef class Exchange(Gate):
         cdef bint was_here = topic.authority == AUTHORITY_HERE
         if topic.authority == authority and (authority == AUTHORITY_HERE or topic.synced):
             return
+        if was_here and AUTHORITY_WORKER <= authority < AUTHORITY_ARRIVING and (topic.offset or topic.interest):
+            self.hand_over(topic, authority - AUTHORITY_WORKER)
         topic.authority = <uint8_t> authority
-        topic.synced = False
+        topic.synced = topic.synced and authority == AUTHORITY_ARRIVING  # fed on by the home before
         if authority == AUTHORITY_HERE:
             if not was_here and topic.foreign:
                 self.localize(topic)
             return
-        if topic.offset:
+        if topic.offset or was_here:
             topic.foreign = True     # what it says of its history is good for asking what came after
+        if authority == AUTHORITY_ARRIVING:
+            return
         if authority >= AUTHORITY_WORKER:
             topic.interest = 0
         self.ask_again(topic)
 
     cdef void ask_again(self, Topic* topic) noexcept:
-        if is_used(self, topic) and topic.authority != AUTHORITY_HERE and topic.kind == TOPIC_PLAIN:
+        if topic.authority not in (AUTHORITY_HERE, AUTHORITY_ARRIVING) and topic.kind == TOPIC_PLAIN and (
+                is_used(self, topic)):
             ask_sync(self, topic)
 
     # --- peers
@@ -208,6 +370,12 @@ cdef class Exchange(Gate):
         cdef TableCursor cursor
         cdef Topic* topic
         self.peers.workers[slot].linked = True
+        self.peers.settled[slot] = 0
+        if self.peers.version:
+            self.tell_settled(slot)
+        topic = topic_find(&self.store, slice_of(b"*", 1))
+        if topic != NULL and topic.authority < AUTHORITY_WORKER:
+            topic.interest = self.others()
         table_start(&cursor)
         while True:
             topic = <Topic*> table_next(&self.store.topics, &cursor)
@@ -227,6 +395,8 @@ cdef class Exchange(Gate):
         cdef TableCursor cursor
         cdef Topic* topic
         self.peers.workers[slot].linked = False
+        if self.peers.holding and not self.awaits_somebody():
+            self.stop_holding()
         buffer_free(&self.peers.workers[slot].out)
         while waiting != NULL:
             following = waiting.next
@@ -271,6 +441,10 @@ cdef class Exchange(Gate):
         cdef int code
         cdef int64_t retry
         cdef int type = frame.type
+        if self.peers.holding and type in (FRAME_PUBLISH, FRAME_SUBSCRIBE, FRAME_HISTORY, FRAME_INTEREST,
+                                           FRAME_UNSUBSCRIBE):
+            self.hold(slot, frame)
+            return
         if type == FRAME_PUBLISH:
             self.asked_to_publish(slot, frame)
         elif type == FRAME_DELIVER:
@@ -291,6 +465,14 @@ cdef class Exchange(Gate):
             topic = self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1)) if frame.topic.size > 1 else NULL
             if topic != NULL and topic.authority < AUTHORITY_WORKER:
                 self.gain_interest(slot, topic)
+        elif type == FRAME_HANDOVER:
+            self.arrive(frame)
+        elif type == FRAME_REMEMBER:
+            self.take_answer(frame)
+        elif type == FRAME_SETTLED:
+            self.peers.settled[slot] = take_number(frame, 8, &ok)
+            if self.peers.holding and not self.awaits_somebody():
+                self.stop_holding()
         elif type == FRAME_RESET:
             epoch = take_number(frame, 8, &ok)
             offset = take_number(frame, 8, &ok)
@@ -321,6 +503,30 @@ cdef class Exchange(Gate):
                     self.subscribe_settled(waiting, epoch, offset, flag, first, slice_of(frame.rest, frame.rest_size))
                 elif ok:
                     self.history_settled(waiting, epoch, offset, first, slice_of(frame.rest, frame.rest_size))
+
+    cdef void hold(self, int slot, const Frame* frame) noexcept:
+        """Keep a frame until all topics have arrived."""
+        cdef const uint8_t* start = frame.topic.data - FRAME_HEAD
+        try:
+            self.held_frames.append((slot, (<const char*> start)[:frame.rest + frame.rest_size - start]))
+        except MemoryError:
+            pass                 # it is refused when its time is over
+
+    cdef void take_answer(self, Frame* frame) noexcept:
+        cdef bint ok = True
+        cdef uint64_t epoch = take_number(frame, 8, &ok)
+        cdef uint64_t offset = take_number(frame, 8, &ok)
+        cdef uint64_t left = take_number(frame, 8, &ok)
+        cdef uint8_t text[EPOCH_SIZE]
+        if not ok:
+            return
+        epoch_text(epoch, text)
+        try:
+            self.answered[(<const char*> frame.rest)[:frame.rest_size]] = (
+                self.now_ms + min(left, <uint64_t> self.settings.cache_ttl_ms),
+                (<const char*> text)[:EPOCH_SIZE], offset)
+        except MemoryError:
+            pass
 
     # --- asked by another worker
 
@@ -469,10 +675,14 @@ cdef class Exchange(Gate):
 
     cdef void answer_stored(self, int slot, int type, uint64_t token, Topic* topic, bint recovered, uint64_t first,
                             uint64_t last) noexcept:
+        self.write_stored(slot, type, slice_of(NULL, 0), token, topic, recovered, first, last)
+
+    cdef void write_stored(self, int slot, int type, Slice name, uint64_t token, Topic* topic, bint recovered,
+                           uint64_t first, uint64_t last) noexcept:
         cdef Buffer* out = self.outgoing(slot)
         cdef Message* message
         cdef size_t at
-        cdef Py_ssize_t start = frame_start(out, type, topic.kind, slice_of(NULL, 0), token, 25)
+        cdef Py_ssize_t start = frame_start(out, type, topic.kind, name, token, 25)
         if start < 0:
             return
         add_u64(out, topic.epoch)
@@ -686,6 +896,8 @@ cdef class Exchange(Gate):
     cdef void expire_asked(self) noexcept:
         cdef TableCursor cursor
         cdef Topic* topic
+        if self.peers.holding and self.now_ms >= self.hold_until_ms:
+            self.stop_holding()
         while self.peers.oldest != NULL and self.peers.oldest.since_ms + ASK_TIMEOUT_MS <= self.now_ms:
             self.refused(self.peers.oldest, ERROR_UNAVAILABLE, slice_of(LATE, strlen(LATE)), RETRY_MS)
         if not self.unsynced:
@@ -705,7 +917,8 @@ cdef class Exchange(Gate):
         user_here(self, user, here)
 
     cdef void unused(self, Topic* topic) noexcept:
-        if topic.authority == AUTHORITY_HERE or is_used(self, topic) or topic.kind != TOPIC_PLAIN:
+        if not self.peers.spread or topic.authority == AUTHORITY_HERE or topic.kind != TOPIC_PLAIN or (
+                is_used(self, topic)):
             return
         end_feed(self, topic)
 

@@ -162,6 +162,7 @@ cdef class Hub(Upstream):
         pool_init(&self.pool, sizeof(Session), 0)
 
     def __dealloc__(self):
+        self.peers.spread = False    # nobody is told any more
         while self.sessions != NULL:
             self.finish(self.sessions)
         outbox_flush_topics(&self.outbox)
@@ -473,7 +474,7 @@ cdef class Hub(Upstream):
 
     cdef int64_t next_deadline(self) noexcept:
         cdef int64_t wait = wheel_next_ms(&self.wheel, self.now_ms)
-        if self.unsynced:
+        if self.unsynced or self.peers.holding:
             return ASK_AGAIN_MS if wait < 0 else min(wait, <int64_t> ASK_AGAIN_MS)
         if (self.store.oldest != NULL or self.peers.oldest != NULL or len(self.answered)) and (wait < 0 or wait > FORGET_EACH_MS):
             return FORGET_EACH_MS
@@ -491,7 +492,7 @@ cdef class Hub(Upstream):
                 self.member_expired(member_of_timer(timer))
             elif timer.kind == TIMER_USER:
                 self.forget_user(user_of_timer(timer))
-        if self.unsynced or self.peers.oldest != NULL:
+        if self.unsynced or self.peers.holding or self.peers.oldest != NULL:
             self.expire_asked()
         if self.now_ms - self.forgotten_ms >= FORGET_EACH_MS:
             self.forgotten_ms = self.now_ms

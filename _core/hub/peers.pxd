@@ -31,6 +31,7 @@ cdef enum Authority:             # who gives a topic's offsets
     AUTHORITY_HERE = 0
     AUTHORITY_UPSTREAM = 1
     AUTHORITY_WORKER = 2         # + its slot
+    AUTHORITY_ARRIVING = 255     # this worker, once the one before it has handed the topic over
 
 
 cdef enum PeerFrame:
@@ -45,6 +46,9 @@ cdef enum PeerFrame:
     FRAME_PAGE = 9               # as SUBSCRIBED
     FRAME_RESET = 10             # u64 epoch, u64 offset: the topic's history was lost
     FRAME_INTEREST = 11          # deliver this inbox here, without an answer
+    FRAME_HANDOVER = 12          # as SUBSCRIBED: the topic has its home with you now, and this is its history
+    FRAME_REMEMBER = 13          # u64 epoch, u64 offset, u64 milliseconds left, idempotency key
+    FRAME_SETTLED = 14           # u64 version of the members: all that was to be handed over has been
 
 
 cdef enum WaitingKind:
@@ -103,6 +107,10 @@ cdef struct Peers:
     uint64_t members             # a bit for each slot that is home of topics
     uint64_t tokens              # the newest one given
     uint8_t ring[RING]           # slot of each place
+    uint8_t before[RING]         # the same of the members before, good while `holding`
+    uint64_t version             # of the members, grows with each change
+    uint64_t settled[MAX_WORKERS]    # version up to which each worker has handed over
+    bint holding                 # some worker may still hand topics over that are at home here now
     Peer workers[MAX_WORKERS]
     Table waiting
     Waiting* oldest
@@ -132,8 +140,9 @@ cdef void peers_init(Peers* peers) noexcept nogil
 cdef void peers_free(Peers* peers) noexcept nogil
 # Takes new members over, a bit for each slot; `me` may be none of them.
 cdef void peers_set(Peers* peers, int me, uint64_t members) noexcept nogil
-# The slot a topic is at home at.
+# The slot a topic is at home at, and was at before.
 cdef int peers_home(const Peers* peers, Slice topic) noexcept nogil
+cdef int peers_home_before(const Peers* peers, Slice topic) noexcept nogil
 
 cdef inline int peers_authority(const Peers* peers, Slice topic) noexcept nogil:
     cdef int slot
@@ -142,6 +151,8 @@ cdef inline int peers_authority(const Peers* peers, Slice topic) noexcept nogil:
     slot = peers_home(peers, topic)
     if slot != peers.me:
         return AUTHORITY_WORKER + slot
+    if peers.holding and peers_home_before(peers, topic) != slot:
+        return AUTHORITY_ARRIVING
     return AUTHORITY_UPSTREAM if peers.upstream else AUTHORITY_HERE
 
 # Frames. `frame_start` writes the head and returns where it begins, -1 without memory; `frame_end` fills the size in.

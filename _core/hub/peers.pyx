@@ -48,6 +48,7 @@ cdef void peers_set(Peers* peers, int me, uint64_t members) noexcept nogil:
     cdef int slot, chosen
     peers.me = <uint8_t> me
     peers.members = members
+    memcpy(peers.before, peers.ring, RING)
     for place in range(RING):
         chosen = me
         best = 0
@@ -61,14 +62,22 @@ cdef void peers_set(Peers* peers, int me, uint64_t members) noexcept nogil:
     peers.spread = peers.upstream or (members & ~(<uint64_t> 1 << me)) != 0
 
 
-cdef int peers_home(const Peers* peers, Slice topic) noexcept nogil:
+cdef int place_of(Slice topic) noexcept nogil:
     # FNV-1a: all workers must agree, so the hash has no key of this process. Who picks names that meet at one worker
     # only makes that worker the home of their topics.
     cdef uint64_t hash = <uint64_t> 0xCBF29CE484222325
     cdef size_t i
     for i in range(topic.size):
         hash = (hash ^ topic.data[i]) * <uint64_t> 0x100000001B3
-    return peers.ring[mixed(hash) & (RING - 1)]
+    return <int> (mixed(hash) & (RING - 1))
+
+
+cdef int peers_home(const Peers* peers, Slice topic) noexcept nogil:
+    return peers.ring[place_of(topic)]
+
+
+cdef int peers_home_before(const Peers* peers, Slice topic) noexcept nogil:
+    return peers.before[place_of(topic)]
 
 
 # --- frames

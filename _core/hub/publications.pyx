@@ -18,6 +18,7 @@ from realtime_communication._core.hub.backlog cimport mailbox_is_full
 from realtime_communication._core.hub.core cimport Core, Position, Refusal, inbox_name
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
 from realtime_communication._core.hub.peers cimport (
+    AUTHORITY_ARRIVING,
     AUTHORITY_HERE,
     WAIT_TARGET,
     Group,
@@ -76,10 +77,12 @@ from realtime_communication._core.wire.outbound cimport write_ack, write_deliver
 cdef enum:
     FORGOTTEN_MOST = 5000        # idempotency keys forgotten at a time
     BACKPRESSURE_RETRY_MS = 1000  # told to a publisher whose consumer is full
+    MOVING_RETRY_MS = 200        # told to a publisher over HTTP whose topic arrives here
     DRAINING_RETRY_MS = 1000     # told to a publisher when the server ends; its successor will be there
 
 # Nothing is accepted that might not be delivered any more, and nobody keeps the server from its end by publishing on.
 cdef const char* ENDING = b"the server is shutting down; publish when you are connected again"
+cdef const char* MOVING = b"its home on this server is changing; try again"
 
 
 class RequestError(Exception):
@@ -246,6 +249,8 @@ cdef int broadcast(Core core, Session* session, const Request* request) noexcept
     if consumers_full(core, request.topic):
         return OUTCOME_PARKED
     authority = peers_authority(&core.peers, request.topic)
+    if authority == AUTHORITY_ARRIVING:
+        return OUTCOME_PARKED
     if authority != AUTHORITY_HERE:
         outcome = broadcast_elsewhere(core, session, request, authority)
         if outcome < 0:
@@ -482,6 +487,8 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
         return OUTCOME_DONE
     if inboxes_full(core, request):
         return OUTCOME_PARKED
+    if core.peers.holding and any_arriving(core, request):
+        return OUTCOME_PARKED
     if core.peers.spread and any_elsewhere(core, request):
         code = send_spread(core, session, sender, request, None)
         if code < 0:
@@ -510,6 +517,15 @@ cdef bint any_elsewhere(Core core, const Request* request) noexcept nogil:
     cdef uint32_t i
     for i in range(request.target_count):
         if peers_authority(&core.peers, inbox_name(request.targets[i], place)) != AUTHORITY_HERE:
+            return True
+    return False
+
+
+cdef bint any_arriving(Core core, const Request* request) noexcept nogil:
+    cdef uint8_t place[256]
+    cdef uint32_t i
+    for i in range(request.target_count):
+        if peers_authority(&core.peers, inbox_name(request.targets[i], place)) == AUTHORITY_ARRIVING:
             return True
     return False
 
@@ -733,6 +749,8 @@ cdef object publish_body(Core core, bytes body, object identity):
     cdef bytes changed
     cdef bytes key = b""
     cdef Later later
+    if authority == AUTHORITY_ARRIVING:
+        raise RequestError("unavailable", MOVING.decode(), MOVING_RETRY_MS)
     if authority != AUTHORITY_HERE:
         changed = transformed_payload(core, parsed.request.topic, &parsed.request, &outcome)
         if outcome < 0:
@@ -772,6 +790,8 @@ cdef object send_body(Core core, bytes body, object identity):
         core.counters.backpressure += 1
         raise RequestError("backpressure", "to: a recipient does not keep up; try again later", BACKPRESSURE_RETRY_MS)
     cdef Later later
+    if core.peers.holding and any_arriving(core, request):
+        raise RequestError("unavailable", MOVING.decode(), MOVING_RETRY_MS)
     if core.peers.spread and any_elsewhere(core, request):
         later = Later()
         code = send_spread(core, NULL, parsed.name(), request, later)

@@ -8,6 +8,7 @@ from libc.string cimport memset
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.peers cimport (
+    AUTHORITY_ARRIVING,
     AUTHORITY_UPSTREAM,
     AUTHORITY_WORKER,
     FRAME_HISTORY,
@@ -303,7 +304,7 @@ cdef void end_feed(Core core, Topic* topic) noexcept:
             core.upward.append(("unsubscribe", bytes_of(topic_name(topic))))
         except MemoryError:
             pass                 # what comes for it is thrown away
-    elif topic.authority >= AUTHORITY_WORKER:
+    elif AUTHORITY_WORKER <= topic.authority < AUTHORITY_ARRIVING:
         out = &core.peers.workers[topic.authority - AUTHORITY_WORKER].out
         start = frame_start(out, FRAME_UNSUBSCRIBE, topic.kind, topic_name(topic), 0, 0)
         if start >= 0:
@@ -336,6 +337,8 @@ cdef void user_here(Core core, Slice user, bint here) noexcept:
         place[i + 1] = user.data[i]
     name = slice_of(place, user.size + 1)
     authority = peers_authority(&core.peers, name)
+    if authority == AUTHORITY_ARRIVING:
+        return                   # its home will be here, where the user is known
     if authority >= AUTHORITY_WORKER:
         out = &core.peers.workers[authority - AUTHORITY_WORKER].out
         start = frame_start(out, FRAME_INTEREST if here else FRAME_UNSUBSCRIBE, TOPIC_INBOX, name, 0, 0)

@@ -15,11 +15,20 @@ from realtime_communication._core.hub.backlog cimport backlog_restart
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
-from realtime_communication._core.hub.peers cimport AUTHORITY_HERE, Body, Frame, body_read, take_number, take_slice
+from realtime_communication._core.hub.peers cimport (
+    AUTHORITY_ARRIVING,
+    AUTHORITY_HERE,
+    Body,
+    Frame,
+    body_read,
+    take_number,
+    take_slice,
+)
 from realtime_communication._core.hub.pending cimport Pending, pending_bind
 from realtime_communication._core.hub.publications cimport (
     NO_RETRY,
     OUTCOME_DONE,
+    OUTCOME_PARKED,
     OUTCOME_PENDING,
     OUTCOME_UNAUTHORIZED,
     broadcast,
@@ -268,7 +277,9 @@ cdef int subscribe(Core core, Session* session, const Request* request) noexcept
     if topic == NULL:
         no_memory(core, session, request)
         return OUTCOME_DONE
-    if topic.authority != AUTHORITY_HERE and not is_covered(
+    if topic.authority == AUTHORITY_ARRIVING:
+        outcome = OUTCOME_PARKED
+    elif topic.authority != AUTHORITY_HERE and not is_covered(
             topic, request.has_position, epoch_number(request.epoch), request.offset, request.history):
         outcome = ask_subscribe(core, session, request, topic)
         if outcome < 0:
@@ -526,7 +537,9 @@ cdef int history(Core core, Session* session, const Request* request) noexcept:
     if topic == NULL:
         no_memory(core, session, request)
         return OUTCOME_DONE
-    if topic.authority != AUTHORITY_HERE and not (topic.synced and topic_first(topic) == 1):
+    if topic.authority == AUTHORITY_ARRIVING:
+        outcome = OUTCOME_PARKED
+    elif topic.authority != AUTHORITY_HERE and not (topic.synced and topic_first(topic) == 1):
         outcome = ask_history(core, session, request, topic, limit)
         if outcome < 0:
             no_memory(core, session, request)

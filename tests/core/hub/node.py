@@ -19,16 +19,18 @@ class Node:
         self.changes = changes
         self.workers: dict[int, Server] = {}
         self.left: dict[tuple[int, int], bytes] = {}
+        self.version = 0
         for slot in range(count):
             self.workers[slot] = Server(deterministic_ids=False, **changes)
         self.tell_members()
         for slot in self.workers:
             self.link(slot)
 
-    def tell_members(self) -> None:
-        """Everybody hears who is there."""
+    def tell_members(self, members: list[int] | None = None) -> None:
+        """Everybody hears who is home of topics: all, unless said otherwise."""
+        self.version += 1
         for slot, worker in self.workers.items():
-            worker.hub.set_members(slot, sorted(self.workers))
+            worker.hub.set_members(slot, sorted(self.workers) if members is None else members, self.version)
 
     def link(self, slot: int) -> None:
         """Join a worker to all others."""
@@ -48,10 +50,13 @@ class Node:
             self.tell_members()
 
     def start(self, slot: int) -> Server:
-        """A fresh worker in a free slot."""
+        """A fresh worker in a free slot: it knows of the others, is joined to them, and becomes a home last."""
+        members = sorted(self.workers)
         self.workers[slot] = Server(deterministic_ids=False, **self.changes)
-        self.tell_members()
+        self.tell_members(members)
         self.link(slot)
+        self.pump()
+        self.tell_members()
         return self.workers[slot]
 
     def pump(self, piece: int | None = None) -> None:
@@ -98,9 +103,9 @@ class Node:
         assert answer["type"] == "Ack", answer
         return answer["epoch"], answer["offset"]
 
-    def home(self, topic: str) -> int:
+    def home(self, topic: str, members: list[int] | None = None) -> int:
         """The slot at which a topic is at home."""
-        return RingProbe(list(self.workers)).home(topic.encode())
+        return RingProbe(members or list(self.workers)).home(topic.encode())
 
     def topic_at(self, slot: int, name: str = "topic") -> str:
         """A topic that is at home at that slot."""

@@ -316,21 +316,22 @@ class TestLostWorkers:
         assert all(each["retry_after_ms"] > 0 for each in answers)
         assert node.subscribe(peer, topic)["offset"] == 0
 
-    def test_a_worker_that_comes_back_is_home_again(self) -> None:
+    def test_a_worker_that_comes_back_is_handed_its_topics(self) -> None:
         node, topic = self.killed()
         readers = [node.workers[slot].connect(f"r{slot}") for slot in (0, 1)]
         for reader in readers:
             node.subscribe(reader, topic)
         node.kill(2)
         node.pump()
-        node.publish(node.workers[0].connect("w"), topic, 1)
-        node.start(2)
-        node.pump()
+        place = node.publish(node.workers[0].connect("w"), topic, 1)
         for reader in readers:
             reader.messages()
-        epoch, offset = node.publish(node.workers[2].connect("w"), topic, 2)
-        assert offset == 1
-        assert [texts(reader.messages()) for reader in readers] == [[(1, 2)]] * 2
+        node.start(2)
+        node.pump()
+        assert node.publish(node.workers[2].connect("w"), topic, 2) == (place[0], 2)
+        assert [texts(reader.messages()) for reader in readers] == [[(2, 2)]] * 2
+        late = node.workers[1].connect("late")
+        assert texts_of(node.subscribe(late, topic, recover={"epoch": place[0], "offset": 0})) == [(1, 1), (2, 2)]
 
     def test_a_link_that_was_cut_loses_nothing_that_is_cached(self) -> None:
         node = make_node(2)
@@ -387,6 +388,97 @@ def carry(upstream: Upstream, *nodes: Node) -> None:
             node.pump()
         if not upstream.step():
             return
+
+
+class TestHandover:
+    """Homes that change while all workers live: nobody notices."""
+
+    def test_offsets_go_on_and_nothing_is_told(self) -> None:
+        node = make_node(3)
+        topics = [f"t{number}" for number in range(40)]
+        peers = [node.workers[slot].connect(f"u{slot}") for slot in range(3)]
+        seen: dict[str, list[list[tuple]]] = {topic: [[], [], []] for topic in topics}
+        for topic in topics:
+            for peer in peers:
+                node.subscribe(peer, topic)
+        steps = [[0, 1], [1], [0, 1, 2], [2], [0, 1, 2]]
+        sent = 0
+        for members in [*steps, None]:
+            for topic in topics:
+                for peer in peers:
+                    sent += 1
+                    peer.send({"type": "Broadcast", "topic": topic, "payload": sent})
+            if members is not None:
+                node.tell_members(members)
+            for topic in topics[::3]:
+                peers[1].send({"type": "Broadcast", "topic": topic, "payload": -sent})
+            node.pump(piece=1000)
+            for place, peer in enumerate(peers):
+                for each in peer.messages():
+                    assert each["type"] == "Message", each
+                    seen[each["topic"]][place].append((each["offset"], each["payload"]))
+        for number, topic in enumerate(topics):
+            first, second, third = seen[topic]
+            assert first == second == third
+            assert [offset for offset, _ in first] == list(range(1, 6 * 3 + 1 + 6 * (number % 3 == 0)))
+
+    def test_history_and_keys_come_along(self) -> None:
+        node = make_node(2)
+        topic = node.topic_at(0)
+        writer = node.workers[1].connect("writer")
+        place = node.publish(writer, topic, 1, idempotency_key="k")
+        node.publish(writer, topic, 2)
+        node.tell_members([1])
+        node.pump()
+        assert node.publish(writer, topic, 1, idempotency_key="k") == place
+        reader = node.workers[0].connect("reader")
+        answer = node.subscribe(reader, topic, recover={"epoch": place[0], "offset": 0})
+        assert (answer["recovered"], texts_of(answer)) == (True, [(1, 1), (2, 2)])
+
+    def test_requests_of_its_own_wait_for_what_arrives(self) -> None:
+        node = make_node(2)
+        topic = node.topic_at(0)
+        place = node.publish(node.workers[0].connect("w"), topic, 1)
+        node.tell_members([1])
+        peer = node.workers[1].connect("alice")
+        peer.send(
+            {"type": "Subscribe", "id": 1, "topic": topic, "recover": {"epoch": place[0], "offset": 0}},
+            {"type": "Broadcast", "id": 2, "topic": topic, "payload": 2},
+            {"type": "History", "id": 3, "topic": topic},
+        )
+        assert peer.messages() == []
+        node.pump()
+        found = {each.get("id"): each for each in peer.messages()}
+        assert (found[1]["recovered"], texts_of(found[1])) == (True, [(1, 1)])
+        assert (found[2]["epoch"], found[2]["offset"]) == (place[0], 2)
+        assert texts_of(found[3]) == [(1, 1), (2, 2)]
+
+    def test_a_worker_that_hands_nothing_over_is_not_waited_for(self) -> None:
+        node = make_node(2)
+        topic = node.topic_at(0)
+        place = node.publish(node.workers[0].connect("w"), topic, 1)
+        node.workers[1].hub.set_members(1, [1], 99)
+        peer = node.workers[1].connect("alice")
+        peer.send({"type": "Subscribe", "id": 1, "topic": topic})
+        node.workers[1].advance(1000)
+        assert peer.messages() == []
+        node.workers[1].advance(2500)
+        (answer,) = peer.messages()
+        assert (answer["offset"], answer["epoch"] == place[0]) == (0, False)
+
+    def test_inboxes_move(self) -> None:
+        node = make_node(3)
+        users = [f"user{number}" for number in range(20)]
+        peers = [node.workers[number % 3].connect(user) for number, user in enumerate(users)]
+        sender = node.workers[0].connect("sender")
+        node.pump()
+        for number, members in enumerate([[0], [1, 2], [0, 1, 2]]):
+            answer = node.ask(sender, {"type": "DirectMessage", "id": 1, "to": users, "payload": number})
+            assert sorted(answer["delivered"]) == sorted(users)
+            node.tell_members(members)
+            node.pump()
+        for peer in peers:
+            assert [(each["type"], each["offset"]) for each in peer.messages()] == [("DirectMessage", n) for n in (1, 2, 3)]
 
 
 class TestUpstream:
