@@ -152,6 +152,7 @@ class TestTroubledIssuer:
     def test_a_new_key_is_fetched_once_for_all(self, issuer: OidcIssuer, start_server: StartServer) -> None:
         server = start_server(trusting(issuer))
         assert answer_to(server, issuer.token()).status == 101
+        assert issuer.counts()[KEY_SET] == 1
         issuer.control(rotate=True, key_mode="hang")
         with contextlib.ExitStack() as stack:
             waiting = [
@@ -160,7 +161,8 @@ class TestTroubledIssuer:
             ]
             wait_for(lambda: issuer.counts()[KEY_SET] == 2)
             issuer.control(key_mode="ok")
-            assert [raw.answer().status for raw in waiting] == [101] * 3
+            answers = [raw.answer() for raw in waiting]
+            assert [answer.status for answer in answers] == [101] * 3, answers
         assert issuer.counts()[KEY_SET] == 2
 
     def test_an_issuer_that_hangs_holds_up_nobody_else(self, issuer: OidcIssuer, start_server: StartServer) -> None:
