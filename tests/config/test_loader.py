@@ -395,3 +395,12 @@ def test_whatever_comes_only_problems_come_out(words: list[str], text: str) -> N
         except ConfigurationError as error:
             assert error.problems
             assert all(str(problem).isprintable() for problem in error.problems)
+
+
+def test_a_file_that_cannot_be_read_is_the_one_problem(load_config: Load) -> None:
+    """What is missing without it may stand in it; what other layers say is looked at all the same."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_config("--redis.pool.min_idle=11", files={"config.toml": "[broken\n"}, secret=False)
+    first, second = caught.value.problems
+    assert "is not valid TOML" in first.message
+    assert (second.key, second.origin) == ("redis.pool.min_idle", "command line --redis.pool.min_idle")

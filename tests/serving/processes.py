@@ -134,6 +134,11 @@ class ServerProcess:
         return f"{'https' if self.target == 'tls' else 'http'}://127.0.0.1:{self.port}"
 
     @property
+    def configuration(self) -> Path:
+        """The file that the server reads."""
+        return Path(self._folder.name) / "config.toml"
+
+    @property
     def pid(self) -> int:
         assert self._process is not None, "the server was not started"
         return self._process.pid
@@ -193,9 +198,7 @@ class ServerProcess:
     def reload_and_wait(self, settings: dict[str, Any]) -> None:
         """Put ``settings`` in place of the ones so far, send SIGHUP and wait until the server has read them."""
         before = self.log.count(_RELOADED)
-        self._settings = settings
-        self._write_configuration()
-        os.kill(self.pid, signal.SIGHUP)
+        self.reload(settings)
         deadline = time.monotonic() + START_SECS
         while self.log.count(_RELOADED) == before:
             assert time.monotonic() < deadline, f"no reload within {START_SECS} s:\n{self.log[-4000:]}"
@@ -213,10 +216,14 @@ class ServerProcess:
 
     def reload(self, settings: dict[str, Any] | None = None, *, text: str = "") -> None:
         """Send SIGHUP, after `settings` have taken the place of those so far, with `text` behind them in the file."""
-        assert self._process is not None, "the server was not started"
         if settings is not None:
             self._settings = settings
         self._write_configuration(text)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Send SIGHUP."""
+        assert self._process is not None, "the server was not started"
         self._process.send_signal(signal.SIGHUP)
 
     def events(self, event: str) -> list[dict[str, Any]]:
@@ -256,13 +263,14 @@ class ServerProcess:
         return [str(script), "serve", f"--profile={self.profile}", f"--config={self._write_configuration()}"]
 
     def _write_configuration(self, text: str = "") -> Path:
-        path = Path(self._folder.name) / "config.toml"
         own = merged(tls_settings() if self.target == "tls" else {}, self._settings)
         base = settings_for(self.port)
         if self.profile != "test":
             del base["testing"]  # refused there
-        path.write_text(toml(merged(base, own)) + text)
-        return path
+        # In one step: a reload that is under way must not find half of it.
+        fresh = self.configuration.with_suffix(".new")
+        fresh.write_text(toml(merged(base, own)) + text)
+        return fresh.replace(self.configuration)
 
     def _limit_files(self) -> None:
         assert self._open_files is not None

@@ -104,6 +104,7 @@ class _Loader:
         self.origins: dict[str, Origin] = dict.fromkeys(KEYS, DEFAULT)
         self.wrong: set[str] = set()
         self.files: list[Path] = []
+        self.unread = False  # a file could not be read
         self.secret_made = False
         self.profile = DEFAULT_PROFILE
 
@@ -121,7 +122,8 @@ class _Loader:
         config = self._build(Config, "")
         subject = Subject(config, profile, self.secret_made)
         for path, message in check(subject, self.wrong):
-            self._complain_about(path, message)
+            if self._is_known(path):
+                self._complain_about(path, message)
         if self.problems:
             raise ConfigurationError(self.problems)
         return LoadedConfig(
@@ -134,6 +136,10 @@ class _Loader:
             words=self.words,
             directory=self.directory,
         )
+
+    def _is_known(self, place: str) -> bool:
+        """Whether the value at a place is what was configured: a file that cannot be read may say something else."""
+        return not self.unread or self.origins[place.partition("[")[0]].layer > Layer.PROFILE
 
     # Layers
 
@@ -162,6 +168,7 @@ class _Loader:
             try:
                 file = read_toml(path)
             except UnreadableFileError as error:
+                self.unread = True
                 self._problem("", "", str(path), str(error))
                 continue
             self.files.append(path)
