@@ -103,6 +103,7 @@ cdef class Gate(Sessions):
         """Answer the request with an HTTP error and end the connection."""
         cdef bytes response
         self.counters.refused += 1
+        self.tell(session, status, message)
         session.state = SESSION_LINGER
         session.since_ms = self.now_ms
         self.renew(session)

@@ -18,8 +18,10 @@ def assert_clean(server: ServerProcess) -> None:
         assert trace not in log, log[max(0, log.index(trace) - 500) :][:4000]
 
 
-def running(target: str, settings: dict[str, Any] | None = None, open_files: int | None = None) -> ServerProcess:
-    server = ServerProcess(target, free_port(), settings, open_files)
+def running(
+    target: str, settings: dict[str, Any] | None = None, open_files: int | None = None, **options: Any
+) -> ServerProcess:
+    server = ServerProcess(target, free_port(), settings, open_files, **options)
     server.start()
     return server
 
@@ -54,9 +56,13 @@ def start_server() -> Iterator[StartServer]:
     started: list[ServerProcess] = []
 
     def start(
-        settings: dict[str, Any] | None = None, *, target: str = "product", open_files: int | None = None
+        settings: dict[str, Any] | None = None,
+        *,
+        target: str = "product",
+        open_files: int | None = None,
+        **options: Any,
     ) -> ServerProcess:
-        process = running(target, settings, open_files)
+        process = running(target, settings, open_files, **options)
         started.append(process)
         return process
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +105,29 @@ def tls_settings() -> dict[str, Any]:
 
 
 class ServerProcess:
-    """One running server. ``log`` is everything it wrote to standard output and standard error."""
+    """One running server. ``log`` is everything it wrote to standard output and standard error.
 
-    def __init__(self, target: str, port: int, settings: dict[str, Any] | None, open_files: int | None) -> None:
+    ``words`` are more options, ``environment`` more variables; with ``output``, a path, standard output and standard
+    error go there. ``metrics_port`` is where the metrics are when the settings turn them on.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        port: int,
+        settings: dict[str, Any] | None,
+        open_files: int | None,
+        *,
+        words: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        output: str | None = None,
+    ) -> None:
         self.target = target
         self.port = port
+        self.metrics_port = (settings or {}).get("monitoring", {}).get("prometheus", {}).get("port", 0)
+        self._words = tuple(words)
+        self._environment = dict(environment or {})
+        self._output = output
         self._settings = settings or {}
         self._open_files = open_files
         self._folder = tempfile.TemporaryDirectory(prefix="rtc-test-")
@@ -151,8 +169,9 @@ class ServerProcess:
     def launch(self) -> "subprocess.Popen[bytes]":
         """Start without waiting."""
         environment = {key: value for key, value in os.environ.items() if key not in _CONFIGURING}
-        command = self._command(environment)
-        with self._log_path.open("ab") as log:
+        environment |= self._environment
+        command = [*self._command(environment), *self._words]
+        with open(self._output or self._log_path, "ab") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -219,11 +238,24 @@ class ServerProcess:
         if self.target == "baseline":
             environment["JWT_SECRET"] = SECRET
             return [sys.executable, "-m", "benchmarks.baseline", "--port", str(self.port)]
-        path = Path(self._folder.name) / "config.toml"
-        own = merged(tls_settings() if self.target == "tls" else {}, self._settings)
-        path.write_text(toml(merged(settings_for(self.port), own)))
+        self.configure(self._settings)
         script = Path(sys.executable).with_name("rtc")
-        return [str(script), "serve", "--profile=test", f"--config={path}"]
+        return [str(script), "serve", "--profile=test", f"--config={self.config_path}"]
+
+    @property
+    def config_path(self) -> Path:
+        """The configuration file of the product."""
+        return Path(self._folder.name) / "config.toml"
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Write the configuration file, with other settings of the test's than those so far."""
+        own = merged(tls_settings() if self.target == "tls" else {}, settings)
+        self.config_path.write_text(toml(merged(settings_for(self.port), own)))
+
+    def hang_up(self) -> None:
+        """Send SIGHUP: read the configuration again."""
+        assert self._process is not None, "the server was not started"
+        self._process.send_signal(signal.SIGHUP)
 
     def _limit_files(self) -> None:
         assert self._open_files is not None

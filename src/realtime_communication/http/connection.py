@@ -86,7 +86,7 @@ class HttpConnection(RequestHandler):
         violation = guard.violation
         if violation is None:
             return
-        _log.info("HTTP request refused", status=violation.status, reason=violation.message)
+        self._services.refusals.tell(peer=self._peer(), status=violation.status, reason=violation.message)
         if violation.in_body and self._payload is not None:
             self._payload.set_exception(BodyRefused(violation))
         else:
@@ -129,6 +129,13 @@ class HttpConnection(RequestHandler):
         if violation is not None and last and not reset:
             await self._linger()
         return resp, reset
+
+    def _peer(self) -> str:
+        """The other end's address, as lines about other peers name it; "" on a Unix socket."""
+        address = None if self.transport is None else self.transport.get_extra_info("peername")
+        if not isinstance(address, tuple):
+            return ""
+        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
     async def _linger(self) -> None:
         transport = self.transport
