@@ -124,7 +124,7 @@ class ServerProcess:
     ) -> None:
         self.target = target
         self.port = port
-        self.metrics_port = (settings or {}).get("monitoring", {}).get("prometheus", {}).get("port", 0)
+        self.metrics_port = int((settings or {}).get("metrics", {}).get("port", 0))
         self._words = tuple(words)
         self._environment = dict(environment or {})
         self._output = output

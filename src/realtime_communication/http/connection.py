@@ -20,6 +20,7 @@ from realtime_communication.http.framing import RequestGuard, State, Violation
 from realtime_communication.http.services import SERVICES, Services
 from realtime_communication.http.tls_transport import Stream, TlsTransport, last_words
 from realtime_communication.observability.logs import get_logger
+from realtime_communication.observability.metrics import UNMATCHED
 
 KEEP_ALIVE_SECS: Final = 10.0  # silence, or a head that does not end, on a connection that is waiting for a request
 LINGER_SECS: Final = 2.0  # how long bytes behind an error are read and thrown away, so that the answer arrives
@@ -87,6 +88,9 @@ class HttpConnection(RequestHandler):
         if violation is None:
             return
         self._services.refusals.tell(peer=self._peer(), status=violation.status, reason=violation.message)
+        metrics = self._services.metrics
+        if metrics is not None and not violation.in_body:  # no handler will see it, and so no middleware
+            metrics.observe_http("", UNMATCHED, violation.status, 0.0)
         if violation.in_body and self._payload is not None:
             self._payload.set_exception(BodyRefused(violation))
         else:

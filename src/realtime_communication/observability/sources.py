@@ -81,4 +81,5 @@ class Sources:
     dropped_log_lines: Callable[[], int] | None = None
     last_reload: Callable[[], ReloadReading | None] | None = None
     certificate_expiry: Callable[[], float | None] | None = None
+    tls_failures: Callable[[], int | None] | None = None
     redis: Callable[[], RedisReading | None] | None = None

@@ -207,6 +207,7 @@ class Parts:
             dropped_log_lines=logs.dropped_lines,
             last_reload=self._last_reload,
             certificate_expiry=lambda: self.certificate_end,
+            tls_failures=lambda: None if self.tls_context is None else self.tls_failures.count,
             redis=self._redis_reading if self.broker.link is not None else None,
         )
 

@@ -43,14 +43,16 @@ def certificate_end(tls: Tls) -> float | None:
 class FailureLog:
     """Writes a line for a connection that TLS ended: no more than some in a second, and how many were left out.
 
-    `clock` gives seconds, as time.monotonic does.
+    `count` is how many there were. `clock` gives seconds, as time.monotonic does.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.count = 0
         self._faults = FaultLog(_log, "TLS ended a connection", clock)
 
     def failed(self, peer: str, reason: str) -> None:
         """TLS ended the connection of `peer`, for a reason that OpenSSL gives."""
+        self.count += 1
         self._faults.tell(peer=peer, reason=reason)
 
 

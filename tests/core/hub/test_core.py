@@ -341,7 +341,7 @@ class TestFaults:
         server.connect("alice").send_frame(b"x", opcode=3)
         server.connect("alice").send_frame(b"x", opcode=2)
         server.connect(None).send({"type": "Authenticate", "token": "wrong"})
-        assert [(code, untold) for _peer, code, _reason, untold in told] == [(400, 0), (1002, 0), (1003, 0), (4401, 0)]
+        assert [(code, untold) for _peer, code, _reason, untold in told] == [(426, 0), (1002, 0), (1003, 0), (4401, 0)]
         assert all(reason for _peer, _code, reason, _untold in told)
 
     def test_what_is_nobodys_fault_is_not_told(self) -> None:
