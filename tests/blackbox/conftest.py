@@ -5,17 +5,9 @@ from typing import Any
 
 import pytest
 
+from serving.notices import assert_clean
 from serving.peer import JSON, MSGPACK, Connect, Peer, unique, unique_user
 from serving.processes import TARGETS, ServerProcess, StartServer, free_port
-
-TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
-
-
-def assert_clean(server: ServerProcess) -> None:
-    """The log shows no failure of the server's own."""
-    log = server.log
-    for trace in TRACES:
-        assert trace not in log, log[max(0, log.index(trace) - 500) :][:4000]
 
 
 def running(

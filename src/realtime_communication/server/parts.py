@@ -241,7 +241,7 @@ def _tell_fault(peer: str, code: int, reason: str, untold: int) -> None:
     """A line for a peer that the data plane refused or closed; the data plane bounds how often this is called."""
     more = {"not_logged": untold} if untold else {}
     if code < LEAST_CLOSE_CODE:
-        _log.info("WebSocket request refused", peer=peer, status=code, reason=reason, **more)
+        _log.info("request refused", peer=peer, status=code, reason=reason, **more)
     else:
         _log.info("connection closed for a fault", peer=peer, code=code, reason=reason, **more)
 
