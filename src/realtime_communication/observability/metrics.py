@@ -187,6 +187,8 @@ class Metrics:
             yield from self._one("redis_latency_seconds", redis.latency_secs)
             yield from self._one("redis_buffered_events", redis.buffered_events)
             yield from self._one("redis_dropped_events", redis.dropped_events)
+            skipped = redis.skipped_events.items()
+            yield from self._served("redis_skipped_events", [((reason,), count) for reason, count in skipped])
 
     def _of_process(self) -> Iterator[Metric]:
         process = self._process

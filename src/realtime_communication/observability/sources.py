@@ -50,6 +50,7 @@ class RedisReading(msgspec.Struct, frozen=True):
     latency_secs: float | None = None
     buffered_events: int = 0
     dropped_events: int = 0
+    skipped_events: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 class ReloadReading(msgspec.Struct, frozen=True):

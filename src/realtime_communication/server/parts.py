@@ -234,6 +234,7 @@ class Parts:
             latency_secs=None if link.latency_ms is None else link.latency_ms / 1000,
             buffered_events=link.buffered(),
             dropped_events=getattr(events, "dropped", 0),
+            skipped_events={why.value: count for why, count in getattr(events, "skipped", {}).items()},
         )
 
 
