@@ -53,6 +53,10 @@ cdef class Core:
     cdef bint draining           # the server ends: no more connections, no more publications
     cdef list transforms         # of (pattern as bytes, function); None when there are none
     cdef Samples samples
+    cdef object on_fault         # callback(peer, code, reason, untold) for what `tell` is told; None without any
+    cdef uint64_t told_second    # the second (monotonic) `told` is of
+    cdef uint32_t told           # calls of the callback in it
+    cdef uint64_t untold         # what it was not told since its last call
 
     # Publishes on the topic of that name. 0; -1 without memory, with nothing published.
     cdef int publish(self, Slice name, int kind, Slice sender, Slice payload, int encoding, Session* excluded,
@@ -89,6 +93,9 @@ cdef class Core:
     # Sends an Error; `request` may be NULL.
     cdef void error(self, Session* session, const Request* request, int code, const char* message,
                     int64_t retry_after_ms, const char* scope) noexcept
+    # An operator should know of a peer that was refused (`code` is an HTTP status) or closed (a close code). A flood of
+    # these costs no more than FAULTS_A_SECOND calls.
+    cdef void tell(self, Session* session, int code, object reason) noexcept
     # The peer's address, for logs and credentials checks.
     cdef str peer_of(self, Session* session)
     # Somebody has answered for the session's credential (`pending` is a Pending); `answer` is what the callback could

@@ -351,6 +351,29 @@ class TestGuide:
         ]
 
 
+class TestSecretsOnTheCommandLine:
+    @pytest.mark.parametrize(
+        ("word", "key"),
+        [
+            ("--auth.jwt_secret=" + "hush" * 10, "auth.jwt_secret"),
+            ("--redis.url=redis://:hush@localhost", "redis.url"),
+            ("--circuit_breaker.events.webhook_secret=" + "hush" * 10, "circuit_breaker.events.webhook_secret"),
+        ],
+    )
+    def test_there_is_a_warning_that_names_the_option_only(self, load_config: Load, word: str, key: str) -> None:
+        (warning,) = load_config(word).warnings
+        assert warning.startswith(word.partition("=")[0])
+        assert warning.endswith(f"for {key}")
+        assert "hush" not in warning
+
+    @pytest.mark.parametrize("word", ["--redis.url=redis://localhost:6380/1", "--server.port=8082"])
+    def test_there_is_none_without(self, load_config: Load, word: str) -> None:
+        assert load_config(word).warnings == ()
+
+    def test_there_is_none_for_other_sources(self, load_config: Load) -> None:
+        assert load_config(environ={"REDIS_URL": "redis://:hush@localhost"}).warnings == ()
+
+
 _paths = [
     "server.port",
     "server.workers",

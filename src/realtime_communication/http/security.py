@@ -34,6 +34,7 @@ from realtime_communication.observability.logs import get_logger
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_LOGGED_PATH: Final = 200  # characters
+TOLD_STATUSES: Final = frozenset({401, 403, 413, 429})  # somebody wants what is not theirs: an operator should know
 TLS_REQUIRED: Final = "this server is only to be used over TLS: use https or wss"
 # RFC 2817 section 4.2: the answer that demands TLS names it, and the protocol the client may go on with.
 TLS_PROTOCOLS: Final = "TLS/1.2, HTTP/1.1"
@@ -67,6 +68,13 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception:
         _log.exception("an HTTP handler failed", method=request.method, path=_loggable_path(request))
         response = error_response(500, "internal", "the server failed to answer this request")
+    if response.status in TOLD_STATUSES:
+        request.app[SERVICES].refusals.tell(
+            address=client_of_request(request).address,
+            method=request.method,
+            path=_loggable_path(request),
+            status=response.status,
+        )
     if _log.enabled_for(logging.DEBUG):
         # The query is left out: tokens and API keys may stand in it.
         _log.debug(

@@ -17,9 +17,13 @@ from realtime_communication.auth.mock_issuer import MockIssuer
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
+from realtime_communication.observability.fault_log import FaultLog
+from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.spans import NO_TRACER, Tracer
 from realtime_communication.resilience.breaker import Breakers
+
+_log = get_logger(__name__)
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -56,6 +60,10 @@ class ConfigControl(Protocol):
         """{"profile", "files", "keys": {path: {"value", "origin"}}} as it is in force, secrets redacted."""
 
 
+def _refusal_log() -> FaultLog:
+    return FaultLog(_log, "HTTP request refused")
+
+
 @dataclasses.dataclass(slots=True)
 class Services:
     """One worker's parts. `config` is replaced as a whole by a reload; handlers read it afresh for each request."""
@@ -79,6 +87,7 @@ class Services:
     required: set[str] = dataclasses.field(default_factory=set)  # the checks whose last answer said so
     control: ConfigControl | None = None  # None: the configuration cannot be changed while the server runs
     attempts: Attempts = dataclasses.field(default_factory=Attempts)
+    refusals: FaultLog = dataclasses.field(default_factory=_refusal_log)  # requests over HTTP that were refused
     clock: Callable[[], float] = time.time
     started_at: float = dataclasses.field(default_factory=time.monotonic)
 
