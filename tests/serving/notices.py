@@ -2,14 +2,13 @@
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
+from serving.asking import until
 from serving.processes import ServerProcess
 from serving.scrapes import scrape
 
-NOTICE_SECS = 10.0
 TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
 
 
@@ -35,15 +34,6 @@ def total(server: ServerProcess, metric: str, **labels: str) -> float:
     """The sum of the samples of a metric whose labels are as given."""
     samples = scrape(server.metrics_port)._samples(metric)
     return sum(each.value for each in samples if labels.items() <= each.labels.items())
-
-
-def until(met: Any, what: Any, seconds: float = NOTICE_SECS) -> Any:
-    """What `met()` returns once it is true. `what()` says what there was instead."""
-    deadline = time.monotonic() + seconds
-    while not (found := met()):
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.02)
-    return found
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from serving.notices import assert_clean, lines, noticed, total, until
+from serving.asking import until
+from serving.notices import assert_clean, lines, noticed, total
 from serving.oidc_issuer import WELL_KNOWN, OidcIssuer
 from serving.peer import Peer
 from serving.processes import ServerProcess, StartServer, free_port

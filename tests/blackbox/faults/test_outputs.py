@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from serving.notices import lines, noticed, total, until
+from serving.asking import until
+from serving.notices import lines, noticed, total
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ROOT, ServerProcess, StartServer, free_port
 from serving.raw import RawSocket, close_frame, exchange, upgrade
@@ -114,8 +115,8 @@ class TestOutputsThatFail:
         try:
             settings = {"metrics": {"enabled": True, "port": free_port()}, "logging": {"level": "trace"}}
             server = start_server(settings, output=str(pipe))
-            before = server.resident_kib()
             with Witness(server.url) as witness:
+                before = server.resident_kib()
                 for number in range(1000):
                     exchange(server.port, f"GET /{number}{'x' * 5000} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                 witness.check()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import redis
 
-from serving.notices import noticed, total, until
+from serving.asking import until
+from serving.notices import noticed, total
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess, StartServer, free_port, merged
 from serving.raw import exchange, upgrade
