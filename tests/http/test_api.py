@@ -35,6 +35,7 @@ def test_without_credentials(server, headers):
 def test_without_permission(server, bearer):
     answer = server.request("POST", "/api/publish", b"{}", bearer(permissions=["read"]) | JSON)
     assert (answer.status, answer.json["error"]["code"]) == (403, "forbidden")
+    assert answer.json["error"]["message"] == "this needs the permission write"
 
 
 class Later:

@@ -13,9 +13,9 @@ from aiohttp import hdrs, web
 
 from realtime_communication._core.hub.hub import RequestError
 from realtime_communication.auth.chain import parse_query
-from realtime_communication.auth.identity import WRITE, Identity
+from realtime_communication.auth.identity import ADMIN, READ, SUBSCRIBE, WRITE, Identity
 from realtime_communication.config.schema import Auth
-from realtime_communication.errors import AuthenticationFailed
+from realtime_communication.errors import AuthenticationFailed, RequestRefused
 from realtime_communication.http.answers import json_response, limit_headers, refused_response
 from realtime_communication.http.forwarding import client_of_request
 from realtime_communication.http.services import SERVICES
@@ -23,6 +23,12 @@ from realtime_communication.http.services import SERVICES
 # From the head to the last byte of the body; with what lingers behind the answer, ten seconds in all.
 BODY_TIMEOUT_SECS: Final = 8.0
 
+_NAMES: Final = {
+    READ: "the permission read",
+    WRITE: "the permission write",
+    SUBSCRIBE: "the permission subscribe",
+    ADMIN: "the role admin",
+}
 _WRONG: Final = ("unauthorized", "token_expired")  # other failures say nothing of the credentials
 
 
@@ -91,10 +97,10 @@ def _has_credentials(query: bytes, auth: Auth) -> bool:
 
 
 async def require_permission(request: web.Request, permission: int, *, in_url: bool = True) -> Identity:
-    """As `identify`; raises HTTPForbidden when the identity lacks `permission`."""
+    """As `identify`; raises RequestRefused, which names `permission`, when the identity lacks it."""
     identity = await identify(request, in_url=in_url)
     if not identity.may(permission):
-        raise web.HTTPForbidden
+        raise RequestRefused("forbidden", f"this needs {_NAMES[permission]}")
     return identity
 
 
