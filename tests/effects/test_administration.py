@@ -151,8 +151,8 @@ class TestRateLimits:
         assert put(server, RATES, {"user_rps": 5}).status == 200
         key = "rate_limiting.user.requests_per_second"
         assert shown(server)[key] == {"value": 5.0, "origin": f"changed by PUT {RATES} by root"}
-        (line, *_) = [line for line in server.events("configuration changed") if line["key"] == key]
-        assert (line["before"], line["after"], line["by"]) == (0.001, 5.0, "root")
+        (line,) = [line for line in server.events("setting changed") if line["key"] == key]
+        assert (line["before"], line["after"], line["by"]) == ("0.001", "5", f"PUT {RATES} by root")
         server.reload()
         until(lambda: server.events("configuration reloaded"))
         assert limits_of(server) == IN_FORCE
@@ -186,13 +186,20 @@ class TestRateLimits:
 
 
 class TestLogLevel:
+    def test_turning_the_log_off_and_on_is_told_once_each(self, server):
+        for number, level in enumerate(("off", "info", "error", "info"), 1):
+            assert put(server, LEVEL, {"level": level}).status == 200
+            until(lambda number=number: len(server.events("setting changed")) == number)
+        assert server.stop() == 0
+        assert [line["after"] for line in server.events("setting changed")] == ['"off"', '"info"', '"error"', '"info"']
+
     def test_a_filter(self, server):
         body = {"level": "off,realtime_communication::http::security=debug"}
         assert put(server, LEVEL, body).json == body
         assert ask(server.port, "GET", "/health/live").status == 200
         until(lambda: [line for line in server.events("HTTP request") if line["path"] == "/health/live"])
         assert put(server, LEVEL, {"level": "info"}).status == 200
-        until(lambda: len(server.events("configuration changed")) == 2)
+        until(lambda: len(server.events("setting changed")) == 2)
         before = len(server.events("HTTP request"))
         assert ask(server.port, "GET", "/health/live").status == 200
         assert server.stop() == 0

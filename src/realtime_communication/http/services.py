@@ -53,7 +53,8 @@ class ConfigControl(Protocol):
     def change(self, changes: Mapping[str, object], origin: str) -> None:
         """Put values, by the dotted paths of their keys, in force: all of them or none.
 
-        `origin` says who wanted it. Raises ConfigurationError, whose problems name the keys at fault.
+        `origin` says who wanted it, and is told in the log. `Services.config` holds them afterwards. Raises
+        ConfigurationError, whose problems name the keys at fault.
         """
 
     def effective(self) -> dict[str, object]:
