@@ -21,6 +21,7 @@ from realtime_communication.errors import AuthenticationFailed, CircuitOpen, Rat
 from realtime_communication.http.answers import (
     FieldError,
     error_response,
+    limit_headers,
     refusal_headers,
     refused_response,
     response_of,
@@ -28,7 +29,7 @@ from realtime_communication.http.answers import (
 )
 from realtime_communication.http.connection import BodyRefused
 from realtime_communication.http.forwarding import Client, client_of_request
-from realtime_communication.http.services import SERVICES, Services
+from realtime_communication.http.services import LIMIT, SERVICES, Services
 from realtime_communication.observability.logs import get_logger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -118,7 +119,7 @@ def refuse_upgrade(services: Services, client: Client) -> Refusal | None:
     try:
         services.check_attempts(client.address)
     except RateLimited as error:
-        state = services.attempts.state(client.address)
+        state = services.attempts_left(client.address)
         headers = refusal_headers(429, error.retry_after_ms, config.rate_limiting.headers, state)
         return 429, error.code, error.message, list(headers.items())
     return None
@@ -129,8 +130,11 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
     config = request.app[SERVICES].config
     secure = config.security.strict_transport_security and client_of_request(request).secure
     set_headers(response, config.security, secure=secure)
+    limits = config.rate_limiting.headers
+    if LIMIT in request and limits.limit_header not in response.headers:
+        response.headers.update(limit_headers(limits, request[LIMIT]()))
     if config.security.cors.enabled:
-        _apply_cors(request, response, config.security.cors, config.rate_limiting.headers)
+        _apply_cors(request, response, config.security.cors, limits)
 
 
 def _apply_cors(request: web.Request, response: web.StreamResponse, cors: Cors, limits: RateLimitHeaders) -> None:
@@ -173,7 +177,7 @@ def _preflight(cors: Cors, granted: str | None) -> web.Response:
 def _limited(request: web.Request, error: RateLimited) -> web.Response:
     """The answer where too many credentials from the client's address were wrong."""
     services = request.app[SERVICES]
-    state, limits = services.attempts.state(client_of_request(request).address), services.config.rate_limiting.headers
+    state, limits = services.attempts_left(client_of_request(request).address), services.config.rate_limiting.headers
     return refused_response(error.code, error.message, error.retry_after_ms, limits, state)
 
 

@@ -97,6 +97,10 @@ class Services:
         """Seconds since this worker began."""
         return time.monotonic() - self.started_at
 
+    def attempts_left(self, address: str) -> tuple[int, int, int] | None:
+        """The limit that wrong credentials of `address` are under, as `Attempts.state`; None without one."""
+        return self.attempts.state(address) if self.config.rate_limiting.enabled else None
+
     def check_attempts(self, address: str) -> None:
         """To be called before credentials are looked at. Raises RateLimited when too many of `address` were wrong."""
         if self.config.rate_limiting.enabled:
@@ -104,3 +108,5 @@ class Services:
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+# In a request: asks for the state of the limit that it turned out to be under, None where that is off.
+LIMIT: web.RequestKey[Callable[[], tuple[int, int, int] | None]] = web.RequestKey("limit")
