@@ -52,6 +52,13 @@ def unchanged():
         yield made
 
 
+@pytest.fixture
+def restored(unchanged):
+    """That one, whose limits are as before afterwards."""
+    yield unchanged
+    assert put(unchanged, RATES, IN_FORCE).json == IN_FORCE
+
+
 def put(server, path, body, headers=None):
     return ask(server.port, "PUT", path, admin() if headers is None else headers, body)
 
@@ -77,17 +84,17 @@ def pongs(peer, count):
 
 
 class TestRateLimits:
-    def test_live_connections_are_under_lower_ones_at_once(self, server):
-        with Peer(server.url, "alice") as alice:
+    def test_live_connections_are_under_lower_ones_at_once(self, restored):
+        with Peer(restored.url, "alice") as alice:
             assert alice.ok("Ping")
-            assert put(server, RATES, {"connection_rps": 0.001, "connection_burst": 2}).status == 200
+            assert put(restored, RATES, {"connection_rps": 0.001, "connection_burst": 2}).status == 200
             count, error = pongs(alice, 4)
             assert (count, error["code"], error["scope"]) == (2, "rate_limited", "connection")
 
-    def test_and_under_higher_ones(self, server):
-        with Peer(server.url, "alice") as alice:
+    def test_and_under_higher_ones(self, restored):
+        with Peer(restored.url, "alice") as alice:
             assert pongs(alice, 7)[0] == 5
-            answer = put(server, RATES, {"connection_rps": 1000})
+            answer = put(restored, RATES, {"connection_rps": 1000})
             assert answer.json == IN_FORCE | {"connection_rps": 1000.0, "connection_burst": 2000}
             until(lambda: alice.request("Ping")["type"] == "Pong")
 
@@ -109,10 +116,10 @@ class TestRateLimits:
             ({"connection_rps": 0.25, "global_rps": 3}, {"connection_burst": 1, "global_burst": 6}),
         ],
     )
-    def test_a_burst_left_out_is_twice_the_rate(self, server, body, changed):
+    def test_a_burst_left_out_is_twice_the_rate(self, restored, body, changed):
         expected = IN_FORCE | body | changed
-        assert put(server, RATES, body).json == expected
-        assert limits_of(server) == expected
+        assert put(restored, RATES, body).json == expected
+        assert limits_of(restored) == expected
 
     @pytest.mark.parametrize(
         "body",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serving.certificates import Authority
-from serving.notices import lines, noticed, total
+from serving.notices import assert_clean, lines, noticed, total
 from serving.peer import Peer, unique_user
 from serving.processes import ServerProcess, StartServer, free_port, merged
 from serving.raw import exchange, upgrade
@@ -23,6 +23,19 @@ OTHER = "the-secret-that-comes-after-it-0123456789abcdef"
 
 def bearer(text: str) -> bytes:
     return upgrade(user=None, extra=(f"Authorization: Bearer {text}",))
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[ServerProcess]:
+    """One for all files that change nothing."""
+    server = ServerProcess("product", free_port(), {"metrics": {"enabled": True, "port": free_port()}}, None)
+    server.start()
+    try:
+        yield server
+        assert server.stop() == 0
+        assert_clean(server)
+    finally:
+        server.dispose()
 
 
 class TestReload:
@@ -43,10 +56,8 @@ class TestReload:
         ],
         ids=["syntax", "empty", "binary", "unknown key", "short secret", "open variable", "range"],
     )
-    def test_a_broken_file_changes_nothing(
-        self, start_server: StartServer, settings: dict[str, Any], text: str
-    ) -> None:
-        server = start_server(settings)
+    def test_a_broken_file_changes_nothing(self, lasting: ServerProcess, text: str) -> None:
+        server = lasting
         with Witness(server.url) as witness, Peer(server.url, unique_user()) as peer:
             server.configuration.write_bytes(text.encode("latin-1"))
             with noticed(server, KEPT, level="error") as found:
@@ -55,7 +66,7 @@ class TestReload:
             assert total(server, SUCCESS) == 0
             peer.ok("Ping")
             assert exchange(server.port, bearer(token())).status == 101
-            server.configure(settings)
+            server.configure()
             with noticed(server, TAKEN):
                 server.hang_up()
             assert total(server, SUCCESS) == 1
