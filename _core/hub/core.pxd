@@ -61,6 +61,10 @@ cdef class Core(BusUser):
     cdef uint64_t origin_instance    # of the publication being published for another worker
     cdef uint64_t origin_serial  # of its publisher, when it is left out; else 0
     cdef list upward             # items that wait for the upstream to take them, see exchange.pxd
+    cdef object on_fault         # callback(peer, code, reason, untold) for what `tell` is told; None without any
+    cdef uint64_t told_second    # the second (monotonic) `told` is of
+    cdef uint32_t told           # calls of the callback in it
+    cdef uint64_t untold         # what it was not told since its last call
 
     # The topic of that name, made when it is not there, with its authority; NULL without memory.
     cdef Topic* open_topic(self, Slice name, int kind) noexcept
@@ -107,6 +111,9 @@ cdef class Core(BusUser):
     # Sends an Error; `request` may be NULL.
     cdef void error(self, Session* session, const Request* request, int code, const char* message,
                     int64_t retry_after_ms, const char* scope) noexcept
+    # An operator should know of a peer that was refused (`code` is an HTTP status) or closed (a close code). A flood of
+    # these costs no more than FAULTS_A_SECOND calls.
+    cdef void tell(self, Session* session, int code, object reason) noexcept
     # The peer's address, for logs and credentials checks.
     cdef str peer_of(self, Session* session)
     # Somebody has answered for the session's credential (`pending` is a Pending); `answer` is what the callback could

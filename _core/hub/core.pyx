@@ -100,6 +100,7 @@ from realtime_communication._core.wire.envelope cimport Request
 from realtime_communication._core.wire.outbound cimport write_error, write_join
 
 cdef enum:
+    FAULTS_A_SECOND = 10         # faults of peers that are told one by one; the others are counted
     STRIKES_LEAST = 20           # refused requests in a window that never make a connection abusive
 
 
@@ -532,6 +533,24 @@ cdef class Core(BusUser):
 
     cdef str peer_of(self, Session* session):
         return (<Driver> session.driver).peer(session)
+
+    cdef void tell(self, Session* session, int code, object reason) noexcept:
+        cdef uint64_t second = self.now_ms // 1000
+        if self.on_fault is None:
+            return
+        if second != self.told_second:
+            self.told_second = second
+            self.told = 0
+        if self.told >= FAULTS_A_SECOND:
+            self.untold += 1
+            return
+        self.told += 1
+        try:
+            self.on_fault(self.peer_of(session), code, reason.decode() if isinstance(reason, bytes) else reason,
+                          self.untold)
+        except Exception:
+            return               # what cannot be told must not change what happens to the peer
+        self.untold = 0
 
     cdef void settled(self, Session* session, object pending, object answer) noexcept:
         pass

@@ -104,6 +104,7 @@ cdef class Gate(Sessions):
         cdef bytes response
         cdef list always = self.secure_headers if (<Driver> session.driver).secure else self.refusal_headers
         self.counters.refused += 1
+        self.tell(session, status, message)
         session.state = SESSION_LINGER
         session.since_ms = self.now_ms
         self.renew(session)

@@ -146,6 +146,9 @@ cdef class Hub(Upstream):
         self.waiting = NULL
         self.dead = NULL
         self.stamp = 0
+        self.told_second = 0
+        self.told = 0
+        self.untold = 0
         self.serials = 0
         self.now_ms = 1
         self.wall_ms = 0
@@ -253,6 +256,14 @@ cdef class Hub(Upstream):
         self.admission = authenticate_upgrade
         self.authenticate = authenticate_message
 
+    def report_faults(self, told):
+        """Call `told(peer, code, reason, untold)` for each peer that is refused or closed by a fault of its own.
+
+        `code` is the status of the HTTP answer, or the close code. Of a flood only some are told; `untold` counts those
+        left out since the last call.
+        """
+        self.on_fault = told
+
     cdef void set_time(self, uint64_t now_ms, uint64_t wall_ms) noexcept nogil:
         self.now_ms = now_ms
         self.wall_ms = wall_ms
@@ -335,6 +346,8 @@ cdef class Hub(Upstream):
                 session.mailbox.priority_messages += 1
                 outbox_touch(&self.outbox, session)
             elif event == EVENT_CLOSED:
+                if self.inbound.close_reason[0] != 0:  # a fault: what a peer says for itself has no reason of ours
+                    self.tell(session, self.inbound.close_code, self.inbound.close_reason)
                 self.leave(session)
                 session_answer_close(session, self.inbound, self.now_ms)
                 self.renew(session)

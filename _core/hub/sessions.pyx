@@ -122,6 +122,8 @@ cdef class Sessions(Core):
         """Start the closing handshake; the session leaves everything at once."""
         if session.state < SESSION_ANONYMOUS or session.state >= SESSION_CLOSING:
             return
+        if code not in (1001, 1012, 4403):  # these are an operator's own doing
+            self.tell(session, code, reason)
         self.leave(session)
         session_close(session, code, reason, self.now_ms)
         self.stop_waiting(session)

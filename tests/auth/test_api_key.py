@@ -33,6 +33,19 @@ def test_malformed_hashes_are_refused_without_showing_them(key):
     assert key[7:] == "" or key[7:] not in str(caught.value)
 
 
+def test_an_entry_is_a_login_of_its_own_while_it_is_the_same():
+    def login(key="k", **entry):
+        (found,) = ApiKeyVerifier([ApiKey(key=hashed(key), **{"user": "ops", "permissions": ("read",)} | entry)]).logins
+        return found
+
+    others = [login("other"), login(user="robot"), login(permissions=("write",)), login(roles=("admin",))]
+    assert login() == login(permissions=("read", "read"))
+    assert len({login(), *others}) == 5
+    verifier = ApiKeyVerifier([ApiKey(key=hashed("k"), user="ops", permissions=("read",))])
+    assert verifier.verify("k").login == login()
+    assert hashed("k").partition(":")[2] not in login()
+
+
 def test_a_key_listed_twice_is_refused():
     entry = ApiKey(key=hashed("k"), user="ops")
     with pytest.raises(ValueError, match="twice"):

@@ -18,7 +18,7 @@ POINT = OKPAlgorithm.to_jwk(ed25519.Ed25519PrivateKey.generate().public_key(), a
 
 
 class Issuer:
-    """What `fetch` asks; it waits for `gate`, and fails with `failure`."""
+    """What `fetch` asks; it has its answer at once, waits for `gate`, and fails with `failure`."""
 
     def __init__(self):
         self.key_ids = ["k1"]
@@ -31,10 +31,10 @@ class Issuer:
 
     async def fetch(self):
         self.fetches += 1
+        keys = [POINT | {"kid": key_id} for key_id in self.key_ids]
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
-        keys = [POINT | {"kid": key_id} for key_id in self.key_ids]
         return Fetched(key_set(json.dumps({"keys": keys}).encode()), self.max_age)
 
 
@@ -132,6 +132,49 @@ def test_the_first_fetch_takes_nothing_from_those_who_ask():
             await task
 
     asyncio.run(main())
+
+
+def test_a_key_that_has_come_since_the_caller_looked_costs_no_fetch():
+    async def test(issuer, keys):
+        assert await outcome(keys, "k1") == "k1"
+        assert issuer.fetches == 1
+        issuer.key_ids = ["k2"]
+        assert await outcome(keys, "k2") == "k2"
+        assert issuer.fetches == 2
+
+    run(test)
+
+
+def test_a_fetch_that_had_begun_before_is_not_the_last_word():
+    async def test(issuer, keys):
+        issuer.gate.clear()
+        refreshing = asyncio.ensure_future(keys._refresh())
+        await settled()
+        issuer.key_ids = ["k1", "k2"]  # after it was asked
+        asking = [asyncio.ensure_future(outcome(keys, "k2")) for _ in range(3)]
+        await settled()
+        issuer.gate.set()
+        await refreshing
+        assert await asyncio.gather(*asking) == ["k2"] * 3
+        assert issuer.fetches == 3
+
+    run(test)
+
+
+def test_those_who_join_fetches_that_had_begun_cost_a_fetch_in_ten_seconds_too():
+    async def test(issuer, keys):
+        for _ in range(3):
+            issuer.gate.clear()
+            refreshing = asyncio.ensure_future(keys._refresh())
+            await settled()
+            asking = [asyncio.ensure_future(outcome(keys, f"made-up-{number}")) for number in range(100)]
+            await settled()
+            issuer.gate.set()
+            await refreshing
+            assert set(await asyncio.gather(*asking)) == {"unauthorized"}
+        assert issuer.fetches == 1 + 3 + 1
+
+    run(test)
 
 
 def test_a_fetch_for_another_makes_an_unknown_key_known():

@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "autobahn"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+BOOT = Path(__file__).with_name("boot.py")
 
 # The last pip that runs on Python 2.7; run out of its wheel, so that the interpreter needs none of its own.
 PIP = "pip==20.3.4"
@@ -47,9 +48,6 @@ GROUP_SECS = 900.0
 NO_PYTHON = """\
 THE AUTOBAHN SUITE DID NOT RUN: there is no Python 2.7, which it needs.
 Put python2.7 on PATH, install it with pyenv, or name it: RTC_PYTHON2=/path/to/python2.7"""
-
-# Folders of a Python path do not have their .pth files read, which zope.interface needs; a site folder does.
-_BOOT = "import site, sys; site.addsitedir(sys.argv.pop(1)); from autobahntestsuite.wstest import run; run()"
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def install(python: str) -> Path:
             archive.extractall(unpacked)
         pip = str(unpacked / "pip")
         _run([python, pip, "install", *options, f"--target={target}", f"--requirement={REQUIREMENTS}"])
-        _run([python, "-E", "-s", "-c", _BOOT, str(target), "--help"])
+        _run([python, "-E", "-s", str(BOOT), str(target), "--help"])
         target.rename(site)
     return site
 
@@ -135,7 +133,7 @@ def _run_group(python: str, site: Path, url: str, folder: Path, cases: tuple[str
     }
     path = folder / "specification.json"
     path.write_text(json.dumps(specification))
-    command = [python, "-E", "-s", "-c", _BOOT, str(site), "--mode=fuzzingclient", f"--spec={path}"]
+    command = [python, "-E", "-s", str(BOOT), str(site), "--mode=fuzzingclient", f"--spec={path}"]
     done = subprocess.run(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=GROUP_SECS, check=False
     )

@@ -5,23 +5,15 @@ from typing import Any
 
 import pytest
 
+from serving.notices import assert_clean
 from serving.peer import JSON, MSGPACK, Connect, Peer, unique, unique_user
 from serving.processes import TARGETS, ServerProcess, StartServer, free_port
 
-TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
-
-
-def assert_clean(server: ServerProcess) -> None:
-    """The log shows no failure of the server's own."""
-    log = server.log
-    for trace in TRACES:
-        assert trace not in log, log[max(0, log.index(trace) - 500) :][:4000]
-
 
 def running(
-    target: str, settings: dict[str, Any] | None = None, open_files: int | None = None, profile: str = "test"
+    target: str, settings: dict[str, Any] | None = None, open_files: int | None = None, **options: Any
 ) -> ServerProcess:
-    server = ServerProcess(target, free_port(), settings, open_files, profile)
+    server = ServerProcess(target, free_port(), settings, open_files, **options)
     server.start()
     return server
 
@@ -60,9 +52,9 @@ def start_server() -> Iterator[StartServer]:
         *,
         target: str = "product",
         open_files: int | None = None,
-        profile: str = "test",
+        **options: Any,
     ) -> ServerProcess:
-        process = running(target, settings, open_files, profile)
+        process = running(target, settings, open_files, **options)
         started.append(process)
         return process
 

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from serving.json_http import Reply, ask, health, wait_for
+from serving.asking import ask, bearer, health, until
 from serving.oidc_issuer import ALGORITHMS, WELL_KNOWN, OidcIssuer
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess, StartServer, merged
@@ -134,7 +134,7 @@ class TestTroubledIssuer:
     def test_who_comes_before_the_keys_waits_for_them(self, issuer: OidcIssuer, start_server: StartServer) -> None:
         issuer.control(mode="hang")
         server = start_server(trusting(issuer))
-        wait_for(lambda: issuer.counts().get(WELL_KNOWN) == 1)
+        until(lambda: issuer.counts().get(WELL_KNOWN) == 1)
         with contextlib.ExitStack() as stack:
             early = [stack.enter_context(waiting_upgrade(server, issuer.token(f"user-{n}"))) for n in range(3)]
             late = stack.enter_context(Peer(server.url, greet=False))
@@ -152,15 +152,17 @@ class TestTroubledIssuer:
     def test_a_new_key_is_fetched_once_for_all(self, issuer: OidcIssuer, start_server: StartServer) -> None:
         server = start_server(trusting(issuer))
         assert answer_to(server, issuer.token()).status == 101
+        assert issuer.counts()[KEY_SET] == 1
         issuer.control(rotate=True, key_mode="hang")
         with contextlib.ExitStack() as stack:
             waiting = [
                 stack.enter_context(waiting_upgrade(server, issuer.token(algorithm=algorithm)))
                 for algorithm in ALGORITHMS
             ]
-            wait_for(lambda: issuer.counts()[KEY_SET] == 2)
+            until(lambda: issuer.counts()[KEY_SET] == 2)
             issuer.control(key_mode="ok")
-            assert [raw.answer().status for raw in waiting] == [101] * 3
+            answers = [raw.answer() for raw in waiting]
+            assert [answer.status for answer in answers] == [101] * 3, answers
         assert issuer.counts()[KEY_SET] == 2
 
     def test_an_issuer_that_hangs_holds_up_nobody_else(self, issuer: OidcIssuer, start_server: StartServer) -> None:
@@ -169,7 +171,7 @@ class TestTroubledIssuer:
         assert answer_to(server, known).status == 101
         issuer.control(rotate=True, key_mode="hang")
         with waiting_upgrade(server, issuer.token()) as waiting, Peer(server.url, unique_user()) as other:
-            wait_for(lambda: issuer.counts()[KEY_SET] == 2)
+            until(lambda: issuer.counts()[KEY_SET] == 2)
             for _ in range(20):
                 other.ok("Ping")
                 assert answer_to(server, known).status == 101
@@ -194,14 +196,14 @@ class TestTroubledIssuer:
         text = issuer.token()
         issuer.kill()
         server = start_server(trusting(issuer, circuit_breaker={"failure_threshold": 1}))
-        wait_for(lambda: health(server.port)["circuit_breakers"]["auth_service"]["state"] == "open")
+        until(lambda: health(server.port)["circuit_breakers"]["auth_service"]["state"] == "open")
         assert health(server.port)["status"] == "degraded"
         answer = answer_to(server, text)
         assert (answer.status, answer.error_code) == (503, "unavailable")
         assert int(answer.headers["retry-after"]) >= 1
         with Peer(server.url, greet=False) as peer:
             assert peer.error("Authenticate", token=text)["code"] == "unavailable"
-        reply = ask(server.port, "GET", "/admin/stats", Authorization=f"Bearer {text}")
+        reply = ask(server.port, "GET", "/admin/stats", {"Authorization": f"Bearer {text}"})
         assert (reply.status, "retry-after" in reply.headers) == (503, True)
         with Peer(server.url, unique_user()) as own:
             assert own.ok("Ping")["type"] == "Pong"
@@ -222,17 +224,17 @@ WITH_KEYS = {
 }
 
 
-def issue(server: ServerProcess, key: str | None = ROBOT, **fields: Any) -> Reply:
-    return ask(server.port, "POST", "/auth/token", fields, X_API_Key=key)
+def issue(server: ServerProcess, key: str | None = ROBOT, **fields: Any) -> Answer:
+    return ask(server.port, "POST", "/auth/token", {"X-API-Key": key}, fields)
 
 
-def refresh(server: ServerProcess, refresh_token: str) -> Reply:
-    return ask(server.port, "POST", "/auth/refresh", {"refresh_token": refresh_token})
+def refresh(server: ServerProcess, refresh_token: str) -> Answer:
+    return ask(server.port, "POST", "/auth/refresh", body={"refresh_token": refresh_token})
 
 
-def revoke(server: ServerProcess, by: str | None = None, *, key: str | None = None, **fields: Any) -> Reply:
-    bearer = None if by is None else f"Bearer {by}"
-    return ask(server.port, "POST", "/auth/revoke", fields, Authorization=bearer, X_API_Key=key)
+def revoke(server: ServerProcess, by: str | None = None, *, key: str | None = None, **fields: Any) -> Answer:
+    headers = {"Authorization": None if by is None else f"Bearer {by}", "X-API-Key": key}
+    return ask(server.port, "POST", "/auth/revoke", headers, fields)
 
 
 @pytest.fixture(scope="module")
@@ -247,32 +249,32 @@ class TestTokens:
 
     def test_the_life_of_a_login(self, issuing: ServerProcess) -> None:
         user = unique_user()
-        first = issue(issuing, user_id=user).body
+        first = issue(issuing, user_id=user).json
         assert (first["user_id"], first["token_type"]) == (user, "Bearer")
         with Peer(issuing.url, token_text=first["access_token"]) as phone, Peer(issuing.url, user) as elsewhere:
             second = refresh(issuing, first["refresh_token"])
             assert second.status == 200
-            assert second.body["session_id"] == first["session_id"]
-            assert phone.ok("Refresh", token=second.body["access_token"])["expires_at"] == second.body["expires_at"]
+            assert second.json["session_id"] == first["session_id"]
+            assert phone.ok("Refresh", token=second.json["access_token"])["expires_at"] == second.json["expires_at"]
             again = refresh(issuing, first["refresh_token"])
-            assert (again.status, again.code) == (401, "unauthorized")
+            assert (again.status, again.error_code) == (401, "unauthorized")
             assert phone.close_code() == 4401
-            for text in (first["access_token"], second.body["access_token"]):
+            for text in (first["access_token"], second.json["access_token"]):
                 assert answer_to(issuing, text).status == 401
-            assert refresh(issuing, second.body["refresh_token"]).status == 401
+            assert refresh(issuing, second.json["refresh_token"]).status == 401
             assert elsewhere.ok("Ping")["type"] == "Pong"  # another login of the user
 
     def test_a_chain_of_refreshes(self, issuing: ServerProcess) -> None:
-        pair = issue(issuing, user_id=unique_user(), permissions=["read"], topics={"subscribe": ["room:*"]}).body
+        pair = issue(issuing, user_id=unique_user(), permissions=["read"], topics={"subscribe": ["room:*"]}).json
         for _ in range(5):
-            pair = refresh(issuing, pair["refresh_token"]).body
+            pair = refresh(issuing, pair["refresh_token"]).json
         claims = jwt.decode(pair["access_token"], options={"verify_signature": False})
         assert (claims["permissions"], claims["topics"]) == (["read"], {"subscribe": ["room:*"]})
         with Peer(issuing.url, token_text=pair["access_token"]) as peer:
             assert peer.error("Broadcast", topic="room:1", payload=1)["code"] == "forbidden"
 
     def test_a_refresh_token_is_no_access_token_nor_the_other_way_round(self, issuing: ServerProcess) -> None:
-        pair = issue(issuing, user_id=unique_user()).body
+        pair = issue(issuing, user_id=unique_user()).json
         assert answer_to(issuing, pair["refresh_token"]).status == 401
         assert refresh(issuing, pair["access_token"]).status == 401
         assert refresh(issuing, pair["refresh_token"]).status == 200
@@ -281,9 +283,10 @@ class TestTokens:
         assert issue(issuing, None, user_id="alice").status == 401
         assert issue(issuing, "nobody's key", user_id="alice").status == 401
         for user, roles, status in (("alice", ["user"], 403), ("boss", ["admin"], 200)):
-            bearer = f"Bearer {token(user, roles=roles)}"
-            assert ask(issuing.port, "POST", "/auth/token", {"user_id": "bob"}, Authorization=bearer).status == status
-        in_url = ask(issuing.port, "POST", "/auth/token?api_key=" + ROBOT.replace(" ", "%20"), {"user_id": "alice"})
+            headers = bearer(user, roles=roles)
+            assert ask(issuing.port, "POST", "/auth/token", headers, {"user_id": "bob"}).status == status
+        path = "/auth/token?api_key=" + ROBOT.replace(" ", "%20")
+        in_url = ask(issuing.port, "POST", path, body={"user_id": "alice"})
         assert in_url.status == 401
 
     @pytest.mark.parametrize(
@@ -298,12 +301,12 @@ class TestTokens:
         self, issuing: ServerProcess, key: str, fields: dict[str, Any], field: str
     ) -> None:
         reply = issue(issuing, key, user_id="alice", **fields)
-        assert (reply.status, reply.code) == (403, "forbidden")
-        assert reply.message.startswith(f"{field}:")
+        assert (reply.status, reply.error_code) == (403, "forbidden")
+        assert reply.error_message.startswith(f"{field}:")
         assert issue(issuing, CHIEF, user_id="alice", **fields).status == 200
 
     def test_permissions_left_out_are_those_the_key_has(self, issuing: ServerProcess) -> None:
-        with Peer(issuing.url, token_text=issue(issuing, READER, user_id=unique_user()).body["access_token"]) as peer:
+        with Peer(issuing.url, token_text=issue(issuing, READER, user_id=unique_user()).json["access_token"]) as peer:
             assert peer.ok("Presence", topic="room")["type"] == "PresenceState"
             assert peer.error("Subscribe", topic="room")["code"] == "forbidden"
             assert peer.error("Broadcast", topic="room", payload=1)["code"] == "forbidden"
@@ -326,19 +329,19 @@ class TestTokens:
     def test_a_field_that_is_wrong_is_named(self, issuing: ServerProcess, fields: dict[str, Any], named: str) -> None:
         reply = issue(issuing, **fields)
         assert reply.status == 422
-        assert named in reply.message
-        assert not reply.message.endswith(": ")
+        assert named in reply.error_message
+        assert not reply.error_message.endswith(": ")
 
     def test_bodies_that_are_no_requests(self, issuing: ServerProcess) -> None:
         for path in ("/auth/token", "/auth/refresh", "/auth/revoke"):
-            for body, status in (("{", 400), ('{"a":' * 10_000, 422), ("[]", 422), ("x" * 70_000, 413)):
-                assert ask(issuing.port, "POST", path, body, X_API_Key=ROBOT).status == status, (path, body[:9])
-            text = ask(issuing.port, "POST", path, "{}", X_API_Key=ROBOT, Content_Type="text/plain")
+            for body, status in ((b"{", 400), (b'{"a":' * 10_000, 422), (b"[]", 422), (b"x" * 70_000, 413)):
+                assert ask(issuing.port, "POST", path, {"X-API-Key": ROBOT}, body).status == status, (path, body[:9])
+            text = ask(issuing.port, "POST", path, {"X-API-Key": ROBOT, "Content-Type": "text/plain"}, {})
             assert text.status == 415
 
     def test_owners_revoke_their_own_login(self, issuing: ServerProcess) -> None:
         user = unique_user()
-        mine, other = issue(issuing, user_id=user).body, issue(issuing, user_id=user).body
+        mine, other = issue(issuing, user_id=user).json, issue(issuing, user_id=user).json
         with (
             Peer(issuing.url, token_text=mine["access_token"]) as phone,
             Peer(issuing.url, token_text=other["access_token"]) as desk,
@@ -349,50 +352,50 @@ class TestTokens:
             assert revoke(issuing, session_id=mine["session_id"]).status == 401
             assert revoke(issuing, mine["access_token"]).status == 422
             reply = revoke(issuing, mine["access_token"], session_id=mine["session_id"])
-            assert (reply.status, reply.body) == (200, {"revoked": 1})
+            assert (reply.status, reply.json) == (200, {"revoked": 1})
             assert phone.close_code() == 4401
             assert desk.ok("Ping")["type"] == "Pong"
             assert refresh(issuing, mine["refresh_token"]).status == 401
             # Who holds a token may end its login without any other credentials.
-            assert revoke(issuing, token=other["refresh_token"]).body == {"revoked": 1}
+            assert revoke(issuing, token=other["refresh_token"]).json == {"revoked": 1}
             assert desk.close_code() == 4401
 
     def test_admins_revoke_all_of_a_user(self, issuing: ServerProcess) -> None:
         user = unique_user()
-        pairs = [issue(issuing, user_id=user).body for _ in range(2)]
+        pairs = [issue(issuing, user_id=user).json for _ in range(2)]
         with (
             Peer(issuing.url, token_text=pairs[0]["access_token"]) as phone,
             Peer(issuing.url, token_text=pairs[1]["access_token"]) as desk,
         ):
             assert revoke(issuing, key=ROBOT, user_id=user).status == 403
-            assert revoke(issuing, key=CHIEF, user_id=user).body == {"revoked": 2}
+            assert revoke(issuing, key=CHIEF, user_id=user).json == {"revoked": 2}
             assert (phone.close_code(), desk.close_code()) == (4401, 4401)
         assert [answer_to(issuing, pair["access_token"]).status for pair in pairs] == [401, 401]
         assert [refresh(issuing, pair["refresh_token"]).status for pair in pairs] == [401, 401]
         # The user is not locked out for ever: a new login works, within the same second too.
-        fresh = issue(issuing, user_id=user).body
+        fresh = issue(issuing, user_id=user).json
         assert refresh(issuing, fresh["refresh_token"]).status == 200
 
     def test_no_token_gets_into_the_log(self, issuing: ServerProcess) -> None:
-        pair = issue(issuing, user_id=unique_user()).body
+        pair = issue(issuing, user_id=unique_user()).json
         Peer(f"{issuing.url}?token={pair['access_token']}").close()
         refresh(issuing, pair["refresh_token"])
         refresh(issuing, pair["refresh_token"])
-        wait_for(lambda: pair["session_id"] in issuing.log)
+        until(lambda: pair["session_id"] in issuing.log)
         for secret in (pair["access_token"], pair["refresh_token"], ROBOT, SECRET):
             assert secret not in issuing.log
 
 
 def test_a_secret_that_is_rotated_while_the_server_runs(start_server: StartServer) -> None:
     server = start_server(WITH_KEYS)
-    before = issue(server, user_id="alice").body
+    before = issue(server, user_id="alice").json
     with Peer(server.url, token_text=before["access_token"]) as peer:
         server.reload_and_wait(merged(WITH_KEYS, {"auth": {"jwt_secret": OTHER_SECRET}}))
         assert peer.ok("Ping")["type"] == "Pong"
-    after = issue(server, user_id="bob").body
+    after = issue(server, user_id="bob").json
     for text in (before["access_token"], after["access_token"], token(), token(key=OTHER_SECRET)):
         assert answer_to(server, text).status == 101
-    refreshed = refresh(server, before["refresh_token"]).body
+    refreshed = refresh(server, before["refresh_token"]).json
     for text in (after["access_token"], after["refresh_token"], refreshed["access_token"], refreshed["refresh_token"]):
         assert jwt.decode(text, OTHER_SECRET, ["HS256"], options={"verify_aud": False})
     assert refresh(server, before["refresh_token"]).status == 401
@@ -413,8 +416,8 @@ class TestWhatIsSaidOfAUser:
     def shown(self, server: ServerProcess) -> tuple[dict[str, Any], dict[str, Any]]:
         """The claims of an issued token, and the member that others see of its connection."""
         fields = {"user_id": unique_user(), "user_metadata": {"name": "Alice"}}
-        forwarded = {"X_API_Key": ROBOT, "User_Agent": "issuing/1", "X_Forwarded_For": "203.0.113.9"}
-        pair = ask(server.port, "POST", "/auth/token", fields, **forwarded).body
+        forwarded = {"X-API-Key": ROBOT, "User-Agent": "issuing/1", "X-Forwarded-For": "203.0.113.9"}
+        pair = ask(server.port, "POST", "/auth/token", forwarded, fields).json
         topic = unique()
         headers = {"authorization": f"Bearer {pair['access_token']}", "user_agent": "connecting/2"}
         extra = ("X-Forwarded-For: 198.51.100.1, 203.0.113.7",)
@@ -464,7 +467,7 @@ def test_bypass_auth_believes_a_name(start_server: StartServer) -> None:
         assert peer.connected["user_id"] == "bob"  # a credential goes before
     wrong = upgrade(target="/ws?user_id=alice", authorization="Bearer wrong")
     assert exchange(server.port, wrong).status == 401
-    assert ask(server.port, "POST", "/auth/token?user_id=alice", {"user_id": "bob"}).status in (401, 403)
+    assert ask(server.port, "POST", "/auth/token?user_id=alice", body={"user_id": "bob"}).status in (401, 403)
 
 
 def test_without_bypass_auth_a_name_is_no_credential(product: ServerProcess) -> None:
@@ -479,21 +482,21 @@ def test_the_mock_issuer_of_the_dev_profile(start_server: StartServer) -> None:
     server = start_server({"auth": {"providers": providers}}, profile="dev")
     for algorithm in ("RS256", "ES256"):
         body = {"user_id": "carol", "algorithm": algorithm, "expires_in": 60, "claims": {"scope": "subscribe"}}
-        made = ask(server.port, "POST", "/mock/oidc/token", body)
+        made = ask(server.port, "POST", "/mock/oidc/token", body=body)
         assert made.status == 200, made
-        claims = jwt.decode(made.body["access_token"], options={"verify_signature": False})
+        claims = jwt.decode(made.json["access_token"], options={"verify_signature": False})
         assert (claims["iss"], claims["aud"]) == (issuer, "us")
-        with Peer(server.url, token_text=made.body["access_token"]) as peer:
+        with Peer(server.url, token_text=made.json["access_token"]) as peer:
             assert peer.connected["user_id"] == "carol"
             assert peer.ok("Subscribe", topic="room")["type"] == "Subscribed"
             assert peer.error("Broadcast", topic="room", payload=1)["code"] == "forbidden"
-    found = ask(server.port, "GET", "/mock/oidc/.well-known/openid-configuration").body
-    keys = ask(server.port, "GET", found["jwks_uri"].partition(str(server.port))[2]).body["keys"]
+    found = ask(server.port, "GET", "/mock/oidc/.well-known/openid-configuration").json
+    keys = ask(server.port, "GET", found["jwks_uri"].partition(str(server.port))[2]).json["keys"]
     assert {key["alg"] for key in keys} == {"RS256", "ES256"}
     assert "d" not in {name for key in keys for name in key}
-    foreign = ask(server.port, "POST", "/mock/oidc/token", {"user_id": "carol"}, Sec_Fetch_Site="cross-site")
+    foreign = ask(server.port, "POST", "/mock/oidc/token", {"Sec-Fetch-Site": "cross-site"}, {"user_id": "carol"})
     assert foreign.status == 403
 
 
 def test_there_is_no_mock_issuer_in_other_profiles(product: ServerProcess) -> None:
-    assert ask(product.port, "POST", "/mock/oidc/token", {"user_id": "carol"}).status == 404
+    assert ask(product.port, "POST", "/mock/oidc/token", body={"user_id": "carol"}).status == 404

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from serving.json_http import Reply, ask, health, wait_for
+from serving.asking import ask, health, until
 from serving.peer import Peer, unique_user
 from serving.processes import ServerProcess, StartServer, merged
-from serving.raw import exchange, upgrade
+from serving.raw import Answer, exchange, upgrade
 from serving.redis import RedisServer
 
 from .conftest import assert_clean, running
@@ -36,7 +36,7 @@ def joined(shared: RedisServer, **settings: Any) -> dict[str, Any]:
 def redis_is(state: str, *servers: ServerProcess) -> None:
     """Wait until all of them say so."""
     for server in servers:
-        wait_for(lambda each=server: health(each.port)["dependencies"]["redis"]["state"] == state)
+        until(lambda each=server: health(each.port)["dependencies"]["redis"]["state"] == state)
 
 
 class Nodes:
@@ -68,19 +68,19 @@ def pair(start_server: StartServer) -> Iterator[Nodes]:
 
 
 def issue(server: ServerProcess, user: str) -> Any:
-    reply = ask(server.port, "POST", "/auth/token", {"user_id": user}, X_API_Key=ROBOT)
+    reply = ask(server.port, "POST", "/auth/token", {"X-API-Key": ROBOT}, {"user_id": user})
     assert reply.status == 200, reply
-    return reply.body
+    return reply.json
 
 
-def refresh(server: ServerProcess, refresh_token: str) -> Reply:
-    return ask(server.port, "POST", "/auth/refresh", {"refresh_token": refresh_token})
+def refresh(server: ServerProcess, refresh_token: str) -> Answer:
+    return ask(server.port, "POST", "/auth/refresh", body={"refresh_token": refresh_token})
 
 
 def revoke(server: ServerProcess, **what: str) -> int:
-    reply = ask(server.port, "POST", "/auth/revoke", what, X_API_Key=CHIEF)
+    reply = ask(server.port, "POST", "/auth/revoke", {"X-API-Key": CHIEF}, what)
     assert reply.status == 200, reply
-    closed: int = reply.body["revoked"]
+    closed: int = reply.json["revoked"]
     return closed
 
 
@@ -106,7 +106,7 @@ class TestRevoking:
         login = issue(nodes.one, unique_user())
         revoke(nodes.one, session_id=login["session_id"])
         late = start_server(joined(nodes.redis))
-        wait_for(lambda: status(late, login["access_token"]) == 401)
+        until(lambda: status(late, login["access_token"]) == 401)
 
     def test_goes_on_after_a_secret_was_rotated(self, pair: Nodes) -> None:
         """Both read the new secret; one is restarted, and knows nothing but that."""
@@ -126,14 +126,14 @@ class TestRevoking:
 class TestRefreshing:
     def test_the_next_pair_works_on_the_other_node(self, nodes: Nodes) -> None:
         first = issue(nodes.one, unique_user())
-        second = refresh(nodes.one, first["refresh_token"]).body
+        second = refresh(nodes.one, first["refresh_token"]).json
         third = refresh(nodes.other, second["refresh_token"])
         assert third.status == 200
-        assert refresh(nodes.one, third.body["refresh_token"]).status == 200
+        assert refresh(nodes.one, third.json["refresh_token"]).status == 200
 
     def test_a_token_used_on_one_node_is_used_on_the_other(self, nodes: Nodes) -> None:
         first = issue(nodes.one, unique_user())
-        second = refresh(nodes.one, first["refresh_token"]).body
+        second = refresh(nodes.one, first["refresh_token"]).json
         with (
             Peer(nodes.one.url, token_text=second["access_token"]) as here,
             Peer(nodes.other.url, token_text=first["access_token"]) as there,
@@ -170,7 +170,7 @@ class TestWithoutRedis:
             assert status(pair.other, ended["access_token"]) == 401
 
             redis_is("up", pair.one, pair.other)
-            again = refresh(pair.other, renewed.body["refresh_token"])
+            again = refresh(pair.other, renewed.json["refresh_token"])
             assert again.status == 200
             # Used while Redis was away, which therefore does not know.
             assert refresh(pair.one, kept["refresh_token"]).status == 401
@@ -185,11 +185,11 @@ class TestWithoutRedis:
             redis_is("down", server)
             assert ask(server.port, "GET", "/health/ready").status == 503
             refused = refresh(server, login["refresh_token"])
-            assert (refused.status, refused.code) == (503, "unavailable")
+            assert (refused.status, refused.error_code) == (503, "unavailable")
             assert int(refused.headers["retry-after"]) >= 1
             with Peer(server.url, token_text=login["access_token"]) as peer:
                 assert peer.ok("Ping")["type"] == "Pong"
             redis.start()
             redis_is("up", server)
-            wait_for(lambda: ask(server.port, "GET", "/health/ready").status == 200)
-            wait_for(lambda: (reply := refresh(server, login["refresh_token"])).status != 503 and reply.status == 200)
+            until(lambda: ask(server.port, "GET", "/health/ready").status == 200)
+            until(lambda: (reply := refresh(server, login["refresh_token"])).status != 503 and reply.status == 200)

@@ -351,6 +351,29 @@ class TestGuide:
         ]
 
 
+class TestSecretsOnTheCommandLine:
+    @pytest.mark.parametrize(
+        ("word", "key"),
+        [
+            ("--auth.jwt_secret=" + "hush" * 10, "auth.jwt_secret"),
+            ("--redis.url=redis://:hush@localhost", "redis.url"),
+            ("--circuit_breaker.events.webhook_secret=" + "hush" * 10, "circuit_breaker.events.webhook_secret"),
+        ],
+    )
+    def test_there_is_a_warning_that_names_the_option_only(self, load_config: Load, word: str, key: str) -> None:
+        (warning,) = load_config(word).warnings
+        assert warning.startswith(word.partition("=")[0])
+        assert warning.endswith(f"for {key}")
+        assert "hush" not in warning
+
+    @pytest.mark.parametrize("word", ["--redis.url=redis://localhost:6380/1", "--server.port=8082"])
+    def test_there_is_none_without(self, load_config: Load, word: str) -> None:
+        assert load_config(word).warnings == ()
+
+    def test_there_is_none_for_other_sources(self, load_config: Load) -> None:
+        assert load_config(environ={"REDIS_URL": "redis://:hush@localhost"}).warnings == ()
+
+
 _paths = [
     "server.port",
     "server.workers",
@@ -395,3 +418,12 @@ def test_whatever_comes_only_problems_come_out(words: list[str], text: str) -> N
         except ConfigurationError as error:
             assert error.problems
             assert all(str(problem).isprintable() for problem in error.problems)
+
+
+def test_a_file_that_cannot_be_read_is_the_one_problem(load_config: Load) -> None:
+    """What is missing without it may stand in it; what other layers say is looked at all the same."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_config("--redis.pool.min_idle=11", files={"config.toml": "[broken\n"}, secret=False)
+    first, second = caught.value.problems
+    assert "is not valid TOML" in first.message
+    assert (second.key, second.origin) == ("redis.pool.min_idle", "command line --redis.pool.min_idle")

@@ -129,6 +129,18 @@ class TestProviders:
         assert running.reload(providers(OWN))
         assert self.publish(running, "open barley") == 401
 
+    def test_connections_of_a_key_that_is_gone_are_closed(self, serve):
+        kept = KEY | {"key": hashed("open barley"), "user": "other"}
+        running = serve(providers(OWN, ROBOTS | {"keys": [KEY, kept]}))
+        url = running.url + "?api_key=open%20"
+        with Peer(url + "sesame") as robot, Peer(url + "barley") as other, running.peer() as alice:
+            assert running.reload(providers(OWN, ROBOTS | {"keys": [kept]}))
+            assert robot.close_code() == 4401
+            assert other.ok("Ping") and alice.ok("Ping")
+            assert running.reload(providers(OWN, ROBOTS | {"keys": [kept | {"permissions": ["read"]}]}))
+            assert other.close_code() == 4401
+            assert alice.ok("Ping")
+
     def test_user_permissions_and_roles(self, serve):
         running = serve(providers(OWN, ROBOTS))
         stats = {"X-API-Key": "open sesame"}

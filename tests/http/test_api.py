@@ -35,6 +35,7 @@ def test_without_credentials(server, headers):
 def test_without_permission(server, bearer):
     answer = server.request("POST", "/api/publish", b"{}", bearer(permissions=["read"]) | JSON)
     assert (answer.status, answer.json["error"]["code"]) == (403, "forbidden")
+    assert answer.json["error"]["message"] == "this needs the permission write"
 
 
 class Later:
@@ -141,6 +142,38 @@ def test_an_answer_under_a_limit_says_what_is_left(make_server, bearer):
     answer = server.request("POST", "/api/publish", b"{}", bearer() | JSON)
     assert answer.status == 200
     assert (answer.headers["X-RateLimit-Limit"], answer.headers["X-RateLimit-Remaining"]) == ("9", "8")
+
+
+OTHERS = [
+    ("POST", "/api/publish", b"{", {"Content-Type": "text/plain"}, 415),
+    ("GET", "/api/topics", b"", {}, 200),
+    ("GET", "/api/connections", b"", {}, 403),
+    ("GET", "/admin/stats", b"", {}, 403),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "headers", "status"), OTHERS)
+def test_so_does_every_answer_to_somebody_known(make_server, bearer, method, path, body, headers, status):
+    server = make_server()
+    server.hub.limit = (9, 8, 100)
+    answer = server.request(method, path, body, bearer() | headers)
+    assert answer.status == status
+    assert (answer.headers["X-RateLimit-Limit"], answer.headers["X-RateLimit-Remaining"]) == ("9", "8")
+
+
+@pytest.mark.parametrize("path", ["/api/publish", "/admin/config/log-level"])
+def test_wrong_credentials_are_told_how_many_more_there_may_be(make_server, path):
+    server = make_server(changes={"security.trusted_proxies": ("127.0.0.1",)})
+    headers = JSON | {"Authorization": "Bearer x", "X-Forwarded-For": "203.0.113.1"}
+    method = "PUT" if path.startswith("/admin") else "POST"
+    for left in ("39", "38"):
+        answer = server.request(method, path, b"{}", headers)
+        assert (answer.status, answer.headers["X-RateLimit-Remaining"]) == (401, left)
+
+
+def test_nobody_is_told_of_a_limit_of_nobody(make_server):
+    answer = make_server().request("GET", "/health")
+    assert not [name for name in answer.headers if name.lower().startswith("x-ratelimit")]
 
 
 def test_without_a_limit_there_are_no_headers(make_server, bearer):

@@ -58,6 +58,7 @@ def test_nothing_but_failures_counts(clock):
     assert attempts.state("203.0.113.1") == (2, 2, 0)
     attempts.fail("203.0.113.1")
     assert attempts.state("203.0.113.1") == (2, 1, 1000)
+    assert attempts.state("127.0.0.1") is None
 
 
 def test_addresses_are_apart_but_an_ipv6_site_is_one(clock):

@@ -266,6 +266,7 @@ class TestAttempts:
     def test_an_address_that_keeps_failing_waits(self, limited, path, body):
         answers = [post(limited, path, body, self.CLIENT) for _ in range(4)]
         assert [answer.status for answer in answers] == [401, 401, 401, 429]
+        assert [answer.headers["X-Left"] for answer in answers] == ["2", "1", "0", "0"]
         assert error(answers[3]) == (429, "rate_limited")
         assert int(answers[3].headers["Retry-After"]) >= 1
         assert (answers[3].headers["X-RateLimit-Limit"], answers[3].headers["X-Left"]) == ("3", "0")

@@ -100,7 +100,12 @@ def test_with_counters_alone() -> None:
 
 
 def test_what_tells_nothing_is_not_served() -> None:
-    nothing = {"last_reload": lambda: None, "certificate_expiry": lambda: None, "redis": lambda: None}
+    nothing = {
+        "last_reload": lambda: None,
+        "certificate_expiry": lambda: None,
+        "tls_failures": lambda: None,
+        "redis": lambda: None,
+    }
     found = samples(full(**nothing, breakers=list, breaker_transitions=dict))
     assert not [name for name in found if name.startswith(("config_", "tls_", "redis_", "circuit_"))]
 

@@ -43,8 +43,17 @@ def upgrade(made, headers=(), peer=REMOTE, secure=False):
 
 @pytest.mark.parametrize("answer", [ALICE, REFUSED, None])
 def test_an_answer_at_once_is_passed_on(answer):
-    assert upgrade(admission(answer)) is answer
+    assert upgrade(admission(answer), peer="127.0.0.1:5000") == answer
     assert admission(answer).message("token", None, REMOTE) is answer
+
+
+def test_a_refusal_says_how_many_more_there_may_be():
+    made = admission(REFUSED)
+    for left in ("39", "38"):
+        answer = upgrade(made)
+        assert answer[:3] == REFUSED[:3]
+        headers = dict(answer[3])
+        assert (headers["X-RateLimit-Limit"], headers["X-RateLimit-Remaining"]) == ("40", left)
 
 
 def test_tls_is_demanded_before_credentials_are_looked_at():

@@ -6,11 +6,12 @@ import time
 import msgspec
 import pytest
 
+from realtime_communication.auth.api_key import hashed
 from realtime_communication.auth.refresh import Rotation
 from realtime_communication.broker.broker import broker_of
 from realtime_communication.broker.memory import MemoryState
 from realtime_communication.broker.redis_errors import RedisFailed
-from realtime_communication.config.schema import Auth, AuthProvider, Config, Testing
+from realtime_communication.config.schema import ApiKey, Auth, AuthProvider, Config, Testing
 from realtime_communication.errors import AuthenticationUnavailable
 from realtime_communication.resilience.breaker import Breakers
 from realtime_communication.server.credentials import Credentials, SharedFamilies, longest_life_secs
@@ -58,6 +59,31 @@ def credentials(clock):
 def outcome(credentials, text):
     answer = credentials.chain.authenticate_upgrade([(b"authorization", b"Bearer " + text.encode())], b"", "peer")
     return answer[1] if isinstance(answer, tuple) else "in"
+
+
+class TestApiKeys:
+    def keys(self, *names, **rights):
+        entries = tuple(ApiKey(key=hashed(name), user=name, **{"permissions": ("read",)} | rights) for name in names)
+        return config(providers=(AuthProvider(type="jwt"), AuthProvider(type="api_key", keys=entries)))
+
+    def login(self, credentials, name):
+        return credentials.chain.authenticate_message(None, name, "peer").login
+
+    def test_connections_of_those_that_are_gone_or_changed_are_closed(self, credentials):
+        hub = credentials._disconnect.__self__
+        credentials.prepare(self.keys("a", "b"))()
+        a, b = self.login(credentials, "a"), self.login(credentials, "b")
+        credentials.prepare(self.keys("b", "a", "c"))()
+        assert hub.closed == []
+        credentials.prepare(self.keys("b"))
+        assert hub.closed == [], "only prepared"
+        credentials.prepare(self.keys("b", "c"))()
+        assert hub.closed == [{"login": a, "code": 4401, "reason": "API key revoked"}]
+        credentials.prepare(self.keys("b", "c", permissions=("write",)))()
+        assert {each["login"] for each in hub.closed[1:]} >= {b}
+        assert len(hub.closed) == 3
+        credentials.prepare(config())()
+        assert len(hub.closed) == 5
 
 
 class TestSecrets:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 
 import pytest
 
@@ -80,6 +81,27 @@ def test_a_part_that_cannot_follow_stops_all(live, file, recorder):
     later.fault = None
     assert asyncio.run(live.reload())
     assert recorder.in_force == later.in_force == [live.config]
+
+
+def test_a_change_is_told_once_with_who_wanted_it(live, caplog):
+    same = {"websocket.max_frame_size": live.config.websocket.max_frame_size}
+    live.change({"websocket.max_connections": 9, **same}, "alice")
+    changes = [fields for event, fields in told(caplog) if event == "setting changed"]
+    assert changes == [{"key": "websocket.max_connections", "before": "5", "after": "9", "by": "alice"}]
+
+
+@pytest.mark.parametrize(("before", "after"), [("info", "off"), ("off", "info")])
+def test_it_is_told_even_when_the_log_goes_off_or_on(live, caplog, before, after):
+    numbers = {"off": 100, "info": logging.INFO}
+    logger = logging.getLogger("realtime_communication")
+    live.change({"logging.level": before}, "alice")
+    live.add(lambda config: lambda: logger.setLevel(numbers[config.logging.level]))
+    caplog.clear()
+    caplog.set_level(numbers[before], logger.name)
+    caplog.handler.setLevel(0)
+    live.change({"logging.level": after}, "alice")
+    changes = [(fields["before"], fields["after"]) for _, fields in told(caplog)]
+    assert changes == [(f'"{before}"', f'"{after}"')]
 
 
 def test_a_change_lasts_until_the_next_reload(live):

@@ -8,7 +8,7 @@ from cryptography import x509
 from realtime_communication.config.protection import Tls
 from realtime_communication.errors import EnvironmentFault
 from realtime_communication.server import tls as tls_module
-from realtime_communication.server.tls import LOGGED_EACH_SECOND, FailureLog, certificate_end, server_context
+from realtime_communication.server.tls import FailureLog, certificate_end, server_context
 from serving.certificates import Authority
 
 
@@ -58,25 +58,8 @@ def test_when_the_certificate_ends(authority):
     assert certificate_end(Tls()) is None
 
 
-class TestFailureLog:
-    @pytest.fixture
-    def lines(self, monkeypatch):
-        written = []
-        monkeypatch.setattr(tls_module._log, "info", lambda event, **fields: written.append((event, fields)))
-        return written
-
-    def test_a_line_names_the_peer_and_the_reason(self, lines):
-        FailureLog().failed("127.0.0.1:5", "no shared cipher")
-        assert lines == [("TLS ended a connection", {"peer": "127.0.0.1:5", "reason": "no shared cipher"})]
-
-    def test_a_flood_writes_some_lines_and_is_counted(self, lines):
-        now = [1.0]
-        log = FailureLog(clock=lambda: now[0])
-        for number in range(1000):
-            log.failed(f"peer {number}", "reason")
-        assert len(lines) == LOGGED_EACH_SECOND
-        now[0] = 2.5
-        log.failed("another", "reason")
-        assert lines[-1][1] == {"peer": "another", "reason": "reason", "not_logged": 1000 - LOGGED_EACH_SECOND}
-        log.failed("one more", "reason")
-        assert "not_logged" not in lines[-1][1]
+def test_a_failure_has_a_line_with_the_peer_and_the_reason(monkeypatch):
+    written = []
+    monkeypatch.setattr(tls_module._log, "info", lambda event, **fields: written.append((event, fields)))
+    FailureLog().failed("127.0.0.1:5", "no shared cipher")
+    assert written == [("TLS ended a connection", {"peer": "127.0.0.1:5", "reason": "no shared cipher"})]

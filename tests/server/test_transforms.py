@@ -101,6 +101,15 @@ def test_an_exception_is_one_line_in_the_log(capfd):
     )
 
 
+def test_one_that_wants_the_process_to_end_is_told_too(caplog):
+    def leave(topic, payload):
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        Transformation("rules:leave", leave, 9)("room", b"1")
+    assert [record.getMessage() for record in caplog.records] == ["a transform failed"]
+
+
 def test_what_is_too_large_is_an_error_of_the_function():
     shout = Transformation("rules:shout", lambda topic, payload: payload * 100, 100)
     with pytest.raises(ValueError, match="102 bytes, at most 100"):

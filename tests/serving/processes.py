@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,11 @@ def tls_settings() -> dict[str, Any]:
 
 
 class ServerProcess:
-    """One running server. ``log`` is everything it wrote to standard output and standard error."""
+    """One running server. ``log`` is everything it wrote to standard output and standard error.
+
+    ``words`` are more options, ``environment`` more variables; with ``output``, a path, standard output and standard
+    error go there. ``metrics_port`` is where the metrics are when the settings turn them on.
+    """
 
     def __init__(
         self,
@@ -115,10 +119,18 @@ class ServerProcess:
         settings: dict[str, Any] | None,
         open_files: int | None,
         profile: str = "test",
+        *,
+        words: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        output: str | None = None,
     ) -> None:
         self.target = target
         self.profile = profile
         self.port = port
+        self.metrics_port = int((settings or {}).get("metrics", {}).get("port", 0))
+        self._words = tuple(words)
+        self._environment = dict(environment or {})
+        self._output = output
         self._settings = settings or {}
         self._open_files = open_files
         self._folder = tempfile.TemporaryDirectory(prefix="rtc-test-")
@@ -132,6 +144,11 @@ class ServerProcess:
     @property
     def http_url(self) -> str:
         return f"{'https' if self.target == 'tls' else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def configuration(self) -> Path:
+        """The file that the server reads."""
+        return Path(self._folder.name) / "config.toml"
 
     @property
     def pid(self) -> int:
@@ -160,8 +177,9 @@ class ServerProcess:
     def launch(self) -> "subprocess.Popen[bytes]":
         """Start without waiting."""
         environment = {key: value for key, value in os.environ.items() if key not in _CONFIGURING}
-        command = self._command(environment)
-        with self._log_path.open("ab") as log:
+        environment |= self._environment
+        command = [*self._command(environment), *self._words]
+        with open(self._output or self._log_path, "ab") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -193,9 +211,7 @@ class ServerProcess:
     def reload_and_wait(self, settings: dict[str, Any]) -> None:
         """Put ``settings`` in place of the ones so far, send SIGHUP and wait until the server has read them."""
         before = self.log.count(_RELOADED)
-        self._settings = settings
-        self._write_configuration()
-        os.kill(self.pid, signal.SIGHUP)
+        self.reload(settings)
         deadline = time.monotonic() + START_SECS
         while self.log.count(_RELOADED) == before:
             assert time.monotonic() < deadline, f"no reload within {START_SECS} s:\n{self.log[-4000:]}"
@@ -213,10 +229,25 @@ class ServerProcess:
 
     def reload(self, settings: dict[str, Any] | None = None, *, text: str = "") -> None:
         """Send SIGHUP, after `settings` have taken the place of those so far, with `text` behind them in the file."""
-        assert self._process is not None, "the server was not started"
+        self.configure(settings, text=text)
+        self.hang_up()
+
+    def configure(self, settings: dict[str, Any] | None = None, *, text: str = "") -> None:
+        """Write the configuration file, after `settings` have taken the place of those so far, with `text` behind."""
         if settings is not None:
             self._settings = settings
-        self._write_configuration(text)
+        own = merged(tls_settings() if self.target == "tls" else {}, self._settings)
+        base = settings_for(self.port)
+        if self.profile != "test":
+            del base["testing"]  # refused there
+        # In one step: a reload that is under way must not find half of it.
+        fresh = self.configuration.with_suffix(".new")
+        fresh.write_text(toml(merged(base, own)) + text)
+        fresh.replace(self.configuration)
+
+    def hang_up(self) -> None:
+        """Send SIGHUP."""
+        assert self._process is not None, "the server was not started"
         self._process.send_signal(signal.SIGHUP)
 
     def events(self, event: str) -> list[dict[str, Any]]:
@@ -252,17 +283,9 @@ class ServerProcess:
         if self.target == "baseline":
             environment["JWT_SECRET"] = SECRET
             return [sys.executable, "-m", "benchmarks.baseline", "--port", str(self.port)]
+        self.configure()
         script = Path(sys.executable).with_name("rtc")
-        return [str(script), "serve", f"--profile={self.profile}", f"--config={self._write_configuration()}"]
-
-    def _write_configuration(self, text: str = "") -> Path:
-        path = Path(self._folder.name) / "config.toml"
-        own = merged(tls_settings() if self.target == "tls" else {}, self._settings)
-        base = settings_for(self.port)
-        if self.profile != "test":
-            del base["testing"]  # refused there
-        path.write_text(toml(merged(base, own)) + text)
-        return path
+        return [str(script), "serve", f"--profile={self.profile}", f"--config={self.configuration}"]
 
     def _limit_files(self) -> None:
         assert self._open_files is not None

@@ -39,6 +39,11 @@ class Answer:
         """Of the JSON error body."""
         return str(self.json["error"]["code"])
 
+    @property
+    def error_message(self) -> str:
+        """Of the JSON error body."""
+        return str(self.json["error"]["message"])
+
 
 @dataclass(frozen=True)
 class Frame:

@@ -105,7 +105,8 @@ def full_sources(**changes):
         "breaker_transitions": lambda: {("redis", "open"): 3},
         "dropped_log_lines": lambda: 4,
         "last_reload": lambda: ReloadReading(True, 1_700_000_000.0),
+        "tls_failures": lambda: 8,
         "certificate_expiry": lambda: 1_800_000_000.0,
-        "redis": lambda: RedisReading(True, 0.001, 2, 1),
+        "redis": lambda: RedisReading(True, 0.001, 2, 1, {"garbage": 3}),
     }
     return Sources(**(everything | changes))

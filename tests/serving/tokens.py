@@ -1,5 +1,6 @@
-"""Access tokens as the servers under test expect them."""
+"""Access tokens and API keys as the servers under test expect them."""
 
+import hashlib
 import time
 from typing import Any
 
@@ -8,6 +9,10 @@ import jwt
 SECRET = "black-box-tests-sign-with-this-secret-0123456789"
 ISSUER = "ai-system-rust"
 AUDIENCE = "realtime-communication"
+ADMIN_KEY = "rtc_the-key-of-the-administrator-of-these-tests"
+ADMIN_KEYS = [
+    {"key": "sha256:" + hashlib.sha256(ADMIN_KEY.encode()).hexdigest(), "user": "operator", "roles": ["admin"]}
+]
 ALL_PERMISSIONS = ("read", "write", "subscribe")
 
 

@@ -3,6 +3,9 @@
 The configuration holds `sha256:<64 hex digits>`; a key that leaks from a file or a dump is of no use. A fast hash is
 right here: keys are random, not chosen by people. All entries are compared every time, in constant time, so that
 neither the place of a key in the list nor how much of it is right can be measured.
+
+All connections of one entry are one login. It is another one when the entry's user or rights have changed: whoever
+reads the configuration again can end the logins that are gone.
 """
 
 from __future__ import annotations
@@ -45,7 +48,12 @@ class ApiKeyVerifier:
             digest = bytes.fromhex(stored[1])
             if any(hmac.compare_digest(digest, known) for known, _ in self._keys):
                 raise ValueError(f"API key {number}: `key` is listed twice")
-            self._keys.append((digest, _identity_of(key)))
+            self._keys.append((digest, _identity_of(key, digest)))
+
+    @property
+    def logins(self) -> frozenset[str]:
+        """The logins of all entries."""
+        return frozenset(identity.login for _, identity in self._keys if identity.login is not None)
 
     def verify(self, key: str) -> Identity | None:
         """The identity of `key`, or None. Takes the same time for every key of one length."""
@@ -60,12 +68,14 @@ class ApiKeyVerifier:
         return found
 
 
-def _identity_of(key: ApiKey) -> Identity:
+def _identity_of(key: ApiKey, digest: bytes) -> Identity:
     permissions = permissions_of(list(key.roles), list(key.permissions))
     if "admin" in key.permissions:
         permissions = ALL_PERMISSIONS
+    user = checked_name(key.user, "user", MAX_USER_ID_BYTES)
     return Identity(
-        user_id=checked_name(key.user, "user", MAX_USER_ID_BYTES),
+        user_id=user,
+        login="api-key:" + hashlib.sha256(digest + bytes([permissions]) + user.encode()).hexdigest(),
         permissions=permissions,
         credential="api_key",
     )

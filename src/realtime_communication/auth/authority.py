@@ -147,7 +147,7 @@ class TokenAuthority:
                 raise RequestRefused("forbidden", "token: only its owner and an admin may revoke it")
             return self._revoke("login", login, now, expires_at)
         if request.session_id is not None:
-            if not admin and (by.login is None or request.session_id != by.login):
+            if not admin and (by.credential != "token" or request.session_id != by.login):
                 raise RequestRefused("forbidden", "session_id: only an admin may revoke another login than their own")
             return self._revoke("login", request.session_id, now, by.expires_at if not admin else None)
         if not admin:

@@ -83,6 +83,12 @@ class AuthenticationChain:
         self._shown = custom_claims if custom_claims is not None and is_wanted(custom_claims) else None
         self.key_sources = tuple(key_sources)
 
+    @property
+    def key_logins(self) -> frozenset[str]:
+        """The logins of all API keys that are accepted."""
+        keys = (provider.logins for provider in self._providers if isinstance(provider, ApiKeyProvider))
+        return frozenset().union(*keys)
+
     def identify(self, headers: Headers, query: bytes) -> Identity | Awaitable[Identity] | None:
         """The identity of a request, or an Awaitable of it; None when it carries no credential.
 

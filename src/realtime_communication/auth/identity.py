@@ -38,7 +38,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     user_id: str  # 1..128 bytes of UTF-8, no control characters
-    login: str | None = None  # the token's `session_id`: every connection of one login
+    login: str | None = None  # the token's `session_id`, or the entry of an API key: every connection of one login
     permissions: int = 0  # READ | WRITE | SUBSCRIBE | ADMIN
     expires_at: int | None = None  # seconds since the epoch; None: never
     refresh_at: int | None = None  # seconds since the epoch; when the client should ask for a new token

@@ -2,8 +2,9 @@
 
 Whoever verifies a token asks `find`, which never waits, and `lookup` only for a key that is not there. Nobody but the
 service `run` fetches; a lookup asks it to, and waits for the end of that fetch together with everybody else who came
-meanwhile. A lookup may start a fetch once in `interval_secs`; without that right, and with no fetch under way, it is
-refused at once. Tokens with made-up key ids can so neither load the issuer nor pile up here. As long as there are no
+meanwhile. Who came when the fetch had begun may ask for one more: the issuer may have answered before it had the key.
+A lookup may start a fetch once in `interval_secs`; without that right, and with no fetch under way, it is refused at
+once. Tokens with made-up key ids can so neither load the issuer nor pile up here. As long as there are no
 keys at all the service tries again by itself, and lookups wait only for an attempt that is due.
 
 When a fetch fails the keys that are known go on serving, however old: an issuer that is down must not lock everybody
@@ -87,17 +88,21 @@ class IssuerKeys:
         return None if self._keys is None else self._keys.get(key_id)
 
     async def lookup(self, key_id: str) -> VerificationKey:
-        """The key, which `find` does not know, after a fetch.
+        """The key, which `find` did not know, after a fetch.
 
         Raises AuthenticationFailed when the issuer has no such key, AuthenticationUnavailable when that cannot be told.
         """
-        self._join_round(key_id)
-        ended = self._round
-        assert ended is not None
+        key = self.find(key_id)  # a fetch may have ended since the caller looked
+        if key is not None:
+            return key
+        ended, had_begun = self._join_round(key_id)
         self._waiting += 1
         try:
             async with asyncio.timeout(WAIT_SECS):
                 await ended.wait()
+                if had_begun and self.find(key_id) is None and not self._failures:
+                    ended, _ = self._join_round(key_id)
+                    await ended.wait()
         except TimeoutError:
             raise self._unavailable() from None
         finally:
@@ -107,15 +112,18 @@ class IssuerKeys:
             raise self._refusal(key_id)
         return key
 
-    def _join_round(self, key_id: str) -> None:
-        """See to it that a fetch is wanted or under way. Raises as `lookup`, at once, when there will be none."""
+    def _join_round(self, key_id: str) -> tuple[asyncio.Event, bool]:
+        """The end of a fetch that is wanted now or under way, and whether it had begun already.
+
+        Raises as `lookup`, at once, when there will be none.
+        """
         now = self._clock()
         if self.loaded and self._unknown.get(key_id, -math.inf) > now:
             raise _unknown_key()
         if self._round is not None:
             if self._waiting >= MAX_WAITING:
                 raise self._unavailable()
-            return
+            return self._round, not self._wanted.is_set()
         if not self.loaded:
             if now < self._due_at:
                 raise self._unavailable()
@@ -125,6 +133,7 @@ class IssuerKeys:
             self._asked_at = now
         self._round = asyncio.Event()
         self._wanted.set()
+        return self._round, False
 
     def _refusal(self, key_id: str) -> AuthenticationFailed:
         if self._failures or not self.loaded:

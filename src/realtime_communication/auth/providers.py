@@ -123,6 +123,7 @@ class ApiKeyProvider:
         self.name = name
         self.priority = priority
         self._verifier = verifier
+        self.logins = verifier.logins
         self._header = header.lower().encode()
         self._query_param = query_param
 

@@ -14,7 +14,7 @@ import msgspec
 from realtime_communication.config.catalogue import KEYS
 from realtime_communication.config.keys import Key, Section
 from realtime_communication.config.loader import LoadedConfig
-from realtime_communication.config.origins import Layer, Origin
+from realtime_communication.config.origins import DEFAULT, Layer, Origin
 from realtime_communication.config.schema import Config
 from realtime_communication.config.validation import Subject, check
 from realtime_communication.config.values import INVALID, convert, shown
@@ -54,7 +54,7 @@ def merge(current: LoadedConfig, fresh: LoadedConfig) -> Merged:
             live[path] = after
             origins[path] = fresh.origins[path]
     config = replaced(current.config, live)
-    _check(config, current, live)
+    _check(config, current, live, origins)
     loaded = msgspec.structs.replace(fresh, config=config, profile=current.profile, origins=origins)
     return Merged(loaded, tuple(differences[True]), tuple(differences[False]))
 
@@ -76,21 +76,29 @@ def changed(current: LoadedConfig, values: Mapping[str, object], who: str) -> Me
     if problems or any(value is INVALID for value in converted.values()):
         raise ConfigurationError(problems)
     config = replaced(current.config, converted)
-    _check(config, current, converted)
+    origins = {**current.origins, **dict.fromkeys(converted, Origin(Layer.ADMINISTRATOR, who))}
+    _check(config, current, converted, origins)
     differences = tuple(
         _difference(KEYS[path], before, value)
         for path, value in converted.items()
         if (before := value_of(current.config, path)) != value
     )
-    origins = {**current.origins, **dict.fromkeys(converted, Origin(Layer.ADMINISTRATOR, who))}
     return Merged(msgspec.structs.replace(current, config=config, origins=origins), differences, ())
 
 
-def _check(config: Config, current: LoadedConfig, keys: Collection[str]) -> None:
+def _check(config: Config, current: LoadedConfig, keys: Collection[str], origins: Mapping[str, Origin]) -> None:
     subject = Subject(config, current.profile, current.secret_made)
-    problems = [ConfigurationProblem(place, "", "", message) for place, message in check(subject, changed=keys)]
+    problems = [
+        ConfigurationProblem(place, "", _told(origins.get(place.partition("[")[0], DEFAULT)), message)
+        for place, message in check(subject, changed=keys)
+    ]
     if problems:
         raise ConfigurationError(problems)
+
+
+def _told(origin: Origin) -> str:
+    """As a problem tells it: a default is nobody's line."""
+    return "" if origin.layer is Layer.DEFAULT else str(origin)
 
 
 def value_of(config: Config, path: str) -> object:

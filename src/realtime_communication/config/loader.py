@@ -33,11 +33,12 @@ from realtime_communication.config.profiles import DEFAULT_PROFILE, PROFILE_DEFA
 from realtime_communication.config.schema import Config
 from realtime_communication.config.sources import TomlFile, UnreadableFileError, UnsetVariableError, expand, read_toml
 from realtime_communication.config.validation import Subject, advice, check
-from realtime_communication.config.values import INVALID, convert, convert_text, did_you_mean, shown
+from realtime_communication.config.values import INVALID, convert, convert_text, did_you_mean, shown, without_secrets
 from realtime_communication.errors import ConfigurationError, ConfigurationProblem
 
 _FILE_NAME = "config.toml"
 _LONGEST_PART = 1000
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +105,7 @@ class _Loader:
         self.origins: dict[str, Origin] = dict.fromkeys(KEYS, DEFAULT)
         self.wrong: set[str] = set()
         self.files: list[Path] = []
+        self.unread = False  # a file could not be read
         self.secret_made = False
         self.profile = DEFAULT_PROFILE
 
@@ -121,7 +123,8 @@ class _Loader:
         config = self._build(Config, "")
         subject = Subject(config, profile, self.secret_made)
         for path, message in check(subject, self.wrong):
-            self._complain_about(path, message)
+            if self._is_known(path):
+                self._complain_about(path, message)
         if self.problems:
             raise ConfigurationError(self.problems)
         return LoadedConfig(
@@ -129,11 +132,15 @@ class _Loader:
             profile=profile,
             origins={path: self.origins[path] for path in KEYS},
             files=tuple(self.files),
-            warnings=tuple(advice(subject)),
+            warnings=(*advice(subject), *self._exposed()),
             secret_made=self.secret_made,
             words=self.words,
             directory=self.directory,
         )
+
+    def _is_known(self, place: str) -> bool:
+        """Whether the value at a place is what was configured: a file that cannot be read may say something else."""
+        return not self.unread or self.origins[place.partition("[")[0]].layer > Layer.PROFILE
 
     # Layers
 
@@ -162,6 +169,7 @@ class _Loader:
             try:
                 file = read_toml(path)
             except UnreadableFileError as error:
+                self.unread = True
                 self._problem("", "", str(path), str(error))
                 continue
             self.files.append(path)
@@ -296,6 +304,15 @@ class _Loader:
                 arguments[field.name] = self._build(section, path + ".")
         return shape(**arguments)
 
+    def _exposed(self) -> Iterator[str]:
+        """Warnings about secrets that every user of this machine can read."""
+        for path, origin in self.origins.items():
+            if origin.layer is Layer.COMMAND_LINE and _holds_secret(path, self.values[path]):
+                yield (
+                    f"{_printable(origin.name)} holds a secret, and every user of this machine sees command lines: "
+                    f"use a file or the environment for {path}"
+                )
+
     # Problems
 
     def _problem(self, key: str, value: str, origin: str, message: str) -> None:
@@ -344,3 +361,15 @@ def _at(value: object, place: tuple[str | int, ...]) -> object:
 def _printable(text: str) -> str:
     """Part of a problem as one line of bounded length, whatever a name from outside holds."""
     return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_PART])
+
+
+def _holds_secret(path: str, value: object) -> bool:
+    """Whether a value says what nobody else should know; an address of Redis does so only with a password in it."""
+    if not KEYS[path].secret:
+        plain = msgspec.to_builtins(value)
+        return bool(without_secrets(plain) != plain)
+    texts = value if isinstance(value, tuple) else (value,)
+    return any(
+        text and (not str(text).startswith(_REDIS_SCHEMES) or "@" in str(text) or "password=" in str(text))
+        for text in texts
+    )

@@ -6,7 +6,6 @@ is checked as a whole before any of it is in force, and each is logged with who 
 
 from __future__ import annotations
 
-import logging
 import math
 import platform
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from aiohttp import web
 from realtime_communication import __version__
 from realtime_communication.auth.identity import ADMIN, Identity
 from realtime_communication.config.catalogue import KEYS
+from realtime_communication.config.changes import value_of
 from realtime_communication.config.log_filter import parse_filter
 from realtime_communication.config.values import INVALID, convert
 from realtime_communication.errors import ConfigurationError, RequestRefused
@@ -147,31 +147,12 @@ def _change(
     request: web.Request, identity: Identity, changes: Mapping[str, object], paths: Mapping[str, str]
 ) -> web.Response:
     """Put `changes` in force; the answer holds the values of all `paths` afterwards. Raises FieldError."""
-    control = _control_of(request)
-    before = _in_force(control)
-    # Whoever turns the log off is told of while it still is on.
-    told = _log.enabled_for(logging.WARNING)
-    if told:
-        _tell(identity, before, changes)
     try:
-        control.change(changes, f"{request.method} {request.path} by {identity.user_id}")
+        _control_of(request).change(changes, f"{request.method} {request.path} by {identity.user_id}")
     except ConfigurationError as error:
         _log.warning("a change of the configuration was refused", by=identity.user_id, reason=str(error))
         problem = error.problems[0]
         field = next((name for name, path in paths.items() if path == problem.key), problem.key)
         raise FieldError(field, problem.message) from None
-    if not told:
-        _tell(identity, before, changes)
-    after = _in_force(control)
-    return json_response({field: after[path] for field, path in paths.items()})
-
-
-def _in_force(control: ConfigControl) -> dict[str, Any]:
-    keys = cast("Mapping[str, Mapping[str, Any]]", control.effective()["keys"])
-    return {path: shown["value"] for path, shown in keys.items()}
-
-
-def _tell(identity: Identity, before: Mapping[str, Any], changes: Mapping[str, object]) -> None:
-    # Warnings, so that the level of the prod profile shows them.
-    for path, value in changes.items():
-        _log.warning("configuration changed", key=path, before=before[path], after=value, by=identity.user_id)
+    in_force = request.app[SERVICES].config
+    return json_response({field: value_of(in_force, path) for field, path in paths.items()})

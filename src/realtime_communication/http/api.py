@@ -13,16 +13,22 @@ from aiohttp import hdrs, web
 
 from realtime_communication._core.hub.hub import RequestError
 from realtime_communication.auth.chain import parse_query
-from realtime_communication.auth.identity import WRITE, Identity
+from realtime_communication.auth.identity import ADMIN, READ, SUBSCRIBE, WRITE, Identity
 from realtime_communication.config.schema import Auth
-from realtime_communication.errors import AuthenticationFailed
-from realtime_communication.http.answers import json_response, limit_headers, refused_response
+from realtime_communication.errors import AuthenticationFailed, RequestRefused
+from realtime_communication.http.answers import json_response, refused_response
 from realtime_communication.http.forwarding import client_of_request
-from realtime_communication.http.services import SERVICES
+from realtime_communication.http.services import LIMIT, SERVICES
 
 # From the head to the last byte of the body; with what lingers behind the answer, ten seconds in all.
 BODY_TIMEOUT_SECS: Final = 8.0
 
+_NAMES: Final = {
+    READ: "the permission read",
+    WRITE: "the permission write",
+    SUBSCRIBE: "the permission subscribe",
+    ADMIN: "the role admin",
+}
 _WRONG: Final = ("unauthorized", "token_expired")  # other failures say nothing of the credentials
 
 
@@ -46,13 +52,11 @@ async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[s
     services = request.app[SERVICES]
     identity = await require_permission(request, WRITE)
     body = await read_json_body(request)
-    limits = services.config.rate_limiting.headers
     try:
-        answer = ask(body, identity)
+        return json_response(ask(body, identity))
     except RequestError as error:
-        state = services.hub.user_limit(identity.user_id)
+        limits, state = services.config.rate_limiting.headers, services.hub.user_limit(identity.user_id)
         return refused_response(error.code, error.message, error.retry_after_ms, limits, state)
-    return json_response(answer, headers=limit_headers(limits, services.hub.user_limit(identity.user_id)))
 
 
 async def identify(request: web.Request, *, in_url: bool = True) -> Identity:
@@ -78,11 +82,15 @@ async def find_identity(request: web.Request, *, in_url: bool = True) -> Identit
         raise AuthenticationFailed("credentials in the URL are refused here: send them in a header")
     try:
         found = services.chain.identify(headers, query if in_url else b"")
-        return found if found is None or isinstance(found, Identity) else await found
+        identity = found if found is None or isinstance(found, Identity) else await found
     except AuthenticationFailed as error:
         if error.code in _WRONG:
             services.attempts.fail(address)
+            request[LIMIT] = lambda: services.attempts_left(address)
         raise
+    if identity is not None:
+        request[LIMIT] = lambda: services.hub.user_limit(identity.user_id)
+    return identity
 
 
 def _has_credentials(query: bytes, auth: Auth) -> bool:
@@ -91,10 +99,10 @@ def _has_credentials(query: bytes, auth: Auth) -> bool:
 
 
 async def require_permission(request: web.Request, permission: int, *, in_url: bool = True) -> Identity:
-    """As `identify`; raises HTTPForbidden when the identity lacks `permission`."""
+    """As `identify`; raises RequestRefused, which names `permission`, when the identity lacks it."""
     identity = await identify(request, in_url=in_url)
     if not identity.may(permission):
-        raise web.HTTPForbidden
+        raise RequestRefused("forbidden", f"this needs {_NAMES[permission]}")
     return identity
 
 

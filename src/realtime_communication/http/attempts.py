@@ -53,9 +53,12 @@ class Attempts:
             wait_ms = max(1, round(over / self._rate * 1000))
             raise RateLimited(_TOO_MANY, retry_after_ms=wait_ms, scope="address")
 
-    def state(self, address: str) -> tuple[int, int, int]:
-        """Failures allowed at once, failures left, milliseconds until all are back."""
-        used = self._used_by(_site_of(address))
+    def state(self, address: str) -> tuple[int, int, int] | None:
+        """Failures allowed at once, failures left, milliseconds until all are back; None where there is no limit."""
+        site = _site_of(address)
+        if site is None:
+            return None
+        used = self._used_by(site)
         return self._burst, max(0, int(self._burst - used)), round(used / self._rate * 1000)
 
     def fail(self, address: str) -> None:

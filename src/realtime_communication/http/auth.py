@@ -20,7 +20,7 @@ from realtime_communication.errors import AuthenticationFailed
 from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import find_identity, identify, read_json_body
 from realtime_communication.http.forwarding import client_of_request
-from realtime_communication.http.services import SERVICES
+from realtime_communication.http.services import LIMIT, SERVICES
 
 T = TypeVar("T")
 Ask = Callable[[web.Request, TokenAuthority], Awaitable[object]]
@@ -82,6 +82,7 @@ def _counting_wrong_tokens(request: web.Request) -> Iterator[None]:
         yield
     except AuthenticationFailed:
         services.attempts.fail(address)
+        request[LIMIT] = lambda: services.attempts_left(address)
         raise
 
 

@@ -20,6 +20,7 @@ from realtime_communication.http.framing import RequestGuard, State, Violation
 from realtime_communication.http.services import SERVICES, Services
 from realtime_communication.http.tls_transport import Stream, TlsTransport, last_words
 from realtime_communication.observability.logs import get_logger
+from realtime_communication.observability.metrics import UNMATCHED
 
 KEEP_ALIVE_SECS: Final = 10.0  # silence, or a head that does not end, on a connection that is waiting for a request
 LINGER_SECS: Final = 2.0  # how long bytes behind an error are read and thrown away, so that the answer arrives
@@ -86,7 +87,10 @@ class HttpConnection(RequestHandler):
         violation = guard.violation
         if violation is None:
             return
-        _log.info("HTTP request refused", status=violation.status, reason=violation.message)
+        self._services.refusals.tell(peer=self._peer(), status=violation.status, reason=violation.message)
+        metrics = self._services.metrics
+        if metrics is not None and not violation.in_body:  # no handler will see it, and so no middleware
+            metrics.observe_http("", UNMATCHED, violation.status, 0.0)
         if violation.in_body and self._payload is not None:
             self._payload.set_exception(BodyRefused(violation))
         else:
@@ -129,6 +133,13 @@ class HttpConnection(RequestHandler):
         if violation is not None and last and not reset:
             await self._linger()
         return resp, reset
+
+    def _peer(self) -> str:
+        """The other end's address, as lines about other peers name it; "" on a Unix socket."""
+        address = None if self.transport is None else self.transport.get_extra_info("peername")
+        if not isinstance(address, tuple):
+            return ""
+        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
     async def _linger(self) -> None:
         transport = self.transport

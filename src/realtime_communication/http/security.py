@@ -21,6 +21,7 @@ from realtime_communication.errors import AuthenticationFailed, CircuitOpen, Rat
 from realtime_communication.http.answers import (
     FieldError,
     error_response,
+    limit_headers,
     refusal_headers,
     refused_response,
     response_of,
@@ -28,12 +29,13 @@ from realtime_communication.http.answers import (
 )
 from realtime_communication.http.connection import BodyRefused
 from realtime_communication.http.forwarding import Client, client_of_request
-from realtime_communication.http.services import SERVICES, Services
+from realtime_communication.http.services import LIMIT, SERVICES, Services
 from realtime_communication.observability.logs import get_logger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_LOGGED_PATH: Final = 200  # characters
+TOLD_STATUSES: Final = frozenset({401, 403, 413, 429})  # somebody wants what is not theirs: an operator should know
 TLS_REQUIRED: Final = "this server is only to be used over TLS: use https or wss"
 # RFC 2817 section 4.2: the answer that demands TLS names it, and the protocol the client may go on with.
 TLS_PROTOCOLS: Final = "TLS/1.2, HTTP/1.1"
@@ -67,6 +69,13 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception:
         _log.exception("an HTTP handler failed", method=request.method, path=_loggable_path(request))
         response = error_response(500, "internal", "the server failed to answer this request")
+    if response.status in TOLD_STATUSES:
+        request.app[SERVICES].refusals.tell(
+            address=client_of_request(request).address,
+            method=request.method,
+            path=_loggable_path(request),
+            status=response.status,
+        )
     if _log.enabled_for(logging.DEBUG):
         # The query is left out: tokens and API keys may stand in it.
         _log.debug(
@@ -110,7 +119,7 @@ def refuse_upgrade(services: Services, client: Client) -> Refusal | None:
     try:
         services.check_attempts(client.address)
     except RateLimited as error:
-        state = services.attempts.state(client.address)
+        state = services.attempts_left(client.address)
         headers = refusal_headers(429, error.retry_after_ms, config.rate_limiting.headers, state)
         return 429, error.code, error.message, list(headers.items())
     return None
@@ -121,8 +130,11 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
     config = request.app[SERVICES].config
     secure = config.security.strict_transport_security and client_of_request(request).secure
     set_headers(response, config.security, secure=secure)
+    limits = config.rate_limiting.headers
+    if LIMIT in request and limits.limit_header not in response.headers:
+        response.headers.update(limit_headers(limits, request[LIMIT]()))
     if config.security.cors.enabled:
-        _apply_cors(request, response, config.security.cors, config.rate_limiting.headers)
+        _apply_cors(request, response, config.security.cors, limits)
 
 
 def _apply_cors(request: web.Request, response: web.StreamResponse, cors: Cors, limits: RateLimitHeaders) -> None:
@@ -165,7 +177,7 @@ def _preflight(cors: Cors, granted: str | None) -> web.Response:
 def _limited(request: web.Request, error: RateLimited) -> web.Response:
     """The answer where too many credentials from the client's address were wrong."""
     services = request.app[SERVICES]
-    state, limits = services.attempts.state(client_of_request(request).address), services.config.rate_limiting.headers
+    state, limits = services.attempts_left(client_of_request(request).address), services.config.rate_limiting.headers
     return refused_response(error.code, error.message, error.retry_after_ms, limits, state)
 
 

@@ -17,9 +17,13 @@ from realtime_communication.auth.mock_issuer import MockIssuer
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
+from realtime_communication.observability.fault_log import FaultLog
+from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.spans import NO_TRACER, Tracer
 from realtime_communication.resilience.breaker import Breakers
+
+_log = get_logger(__name__)
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -49,11 +53,16 @@ class ConfigControl(Protocol):
     def change(self, changes: Mapping[str, object], origin: str) -> None:
         """Put values, by the dotted paths of their keys, in force: all of them or none.
 
-        `origin` says who wanted it. Raises ConfigurationError, whose problems name the keys at fault.
+        `origin` says who wanted it, and is told in the log. `Services.config` holds them afterwards. Raises
+        ConfigurationError, whose problems name the keys at fault.
         """
 
     def effective(self) -> dict[str, object]:
         """{"profile", "files", "keys": {path: {"value", "origin"}}} as it is in force, secrets redacted."""
+
+
+def _refusal_log() -> FaultLog:
+    return FaultLog(_log, "HTTP request refused")
 
 
 @dataclasses.dataclass(slots=True)
@@ -79,6 +88,7 @@ class Services:
     required: set[str] = dataclasses.field(default_factory=set)  # the checks whose last answer said so
     control: ConfigControl | None = None  # None: the configuration cannot be changed while the server runs
     attempts: Attempts = dataclasses.field(default_factory=Attempts)
+    refusals: FaultLog = dataclasses.field(default_factory=_refusal_log)  # requests over HTTP that were refused
     clock: Callable[[], float] = time.time
     started_at: float = dataclasses.field(default_factory=time.monotonic)
 
@@ -87,6 +97,10 @@ class Services:
         """Seconds since this worker began."""
         return time.monotonic() - self.started_at
 
+    def attempts_left(self, address: str) -> tuple[int, int, int] | None:
+        """The limit that wrong credentials of `address` are under, as `Attempts.state`; None without one."""
+        return self.attempts.state(address) if self.config.rate_limiting.enabled else None
+
     def check_attempts(self, address: str) -> None:
         """To be called before credentials are looked at. Raises RateLimited when too many of `address` were wrong."""
         if self.config.rate_limiting.enabled:
@@ -94,3 +108,5 @@ class Services:
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+# In a request: asks for the state of the limit that it turned out to be under, None where that is off.
+LIMIT: web.RequestKey[Callable[[], tuple[int, int, int] | None]] = web.RequestKey("limit")

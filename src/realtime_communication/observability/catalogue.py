@@ -129,6 +129,19 @@ DEPENDENCIES: Final = (
     MetricRow("redis_buffered_events", "gauge", "Events that wait for Redis to be back", where="Redis in use"),
     MetricRow("redis_dropped_events", "counter", "Events that found no room to wait", where="Redis in use"),
     MetricRow(
+        "redis_skipped_events",
+        "counter",
+        "Events on the channel of the nodes that were not handled",
+        ("reason",),
+        where="Redis in use",
+    ),
+    MetricRow(
+        "tls_failures",
+        "counter",
+        "Connections that TLS ended: a handshake that failed, or broken records",
+        where="`security.tls.enabled`",
+    ),
+    MetricRow(
         "tls_certificate_expiry_timestamp_seconds",
         "gauge",
         "When the certificate in use expires, in seconds since the epoch",

@@ -179,6 +179,7 @@ class Metrics:
         yield from self._served("circuit_breaker_rejected", [((each.name,), each.rejected) for each in breakers])
         if sources.breaker_transitions is not None:
             yield from self._served("circuit_breaker_transitions", sources.breaker_transitions().items())
+        yield from self._one("tls_failures", _told(sources.tls_failures))
         yield from self._one("tls_certificate_expiry_timestamp_seconds", _told(sources.certificate_expiry))
         redis = sources.redis() if sources.redis is not None else None
         if redis is not None:
@@ -186,6 +187,8 @@ class Metrics:
             yield from self._one("redis_latency_seconds", redis.latency_secs)
             yield from self._one("redis_buffered_events", redis.buffered_events)
             yield from self._one("redis_dropped_events", redis.dropped_events)
+            skipped = redis.skipped_events.items()
+            yield from self._served("redis_skipped_events", [((reason,), count) for reason, count in skipped])
 
     def _of_process(self) -> Iterator[Metric]:
         process = self._process

@@ -50,6 +50,7 @@ class RedisReading(msgspec.Struct, frozen=True):
     latency_secs: float | None = None
     buffered_events: int = 0
     dropped_events: int = 0
+    skipped_events: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 class ReloadReading(msgspec.Struct, frozen=True):
@@ -81,4 +82,5 @@ class Sources:
     dropped_log_lines: Callable[[], int] | None = None
     last_reload: Callable[[], ReloadReading | None] | None = None
     certificate_expiry: Callable[[], float | None] | None = None
+    tls_failures: Callable[[], int | None] | None = None
     redis: Callable[[], RedisReading | None] | None = None

@@ -14,6 +14,7 @@ from typing import Any
 from realtime_communication._core.hub.pending import Pending
 from realtime_communication.auth.chain import Headers, Refusal
 from realtime_communication.auth.identity import Identity
+from realtime_communication.http.answers import limit_headers
 from realtime_communication.http.forwarding import client_of, trusted_proxies
 from realtime_communication.http.security import refuse_upgrade
 from realtime_communication.http.services import Services
@@ -54,8 +55,7 @@ class Admission:
         answer = self._authenticate(headers, query, client.address, client.secure)
         if isinstance(answer, Awaitable):
             return self._later(answer, _FAILED_UPGRADE, lambda found: self._judged(found, client.address))
-        self._judged(answer, client.address)
-        return answer
+        return self._judged(answer, client.address)
 
     def echo(self, headers: Headers, query: bytes, peer: str, secure: bool) -> Refusal | None:
         """Whether an upgrade for the echo endpoint, which knows no credentials, is refused. Never raises."""
@@ -76,24 +76,26 @@ class Admission:
         for task in self._checking:
             task.cancel()
 
-    def _judged(self, answer: Identity | Refusal | None, address: str) -> None:
-        if isinstance(answer, tuple) and answer[0] == 401:
-            self._services.attempts.fail(address)
+    def _judged(self, answer: Identity | Refusal | None, address: str) -> Identity | Refusal | None:
+        """`answer`; wrong credentials are counted, and told how many more may be."""
+        if not isinstance(answer, tuple) or answer[0] != 401:
+            return answer
+        services = self._services
+        services.attempts.fail(address)
+        left = limit_headers(services.config.rate_limiting.headers, services.attempts_left(address))
+        return (*answer[:3], [*answer[3], *left.items()])
 
-    def _later(self, waiting: Awaitable[Any], failed: Any, then: Callable[[Any], None] = lambda found: None) -> Pending:
+    def _later(self, waiting: Awaitable[Any], failed: Any, then: Callable[[Any], Any] = lambda found: found) -> Pending:
         pending = Pending()
         task = asyncio.get_running_loop().create_task(self._settle(pending, waiting, failed, then), name="credentials")
         self._checking.add(task)
         task.add_done_callback(self._checking.discard)
         return pending
 
-    async def _settle(
-        self, pending: Pending, waiting: Awaitable[Any], failed: Any, then: Callable[[Any], None]
-    ) -> None:
+    async def _settle(self, pending: Pending, waiting: Awaitable[Any], failed: Any, then: Callable[[Any], Any]) -> None:
         answer, started = failed, time.perf_counter()
         try:
-            answer = await waiting
-            then(answer)
+            answer = then(await waiting)
         except Exception:
             _log.exception("authentication failed by an error of its own")
         finally:

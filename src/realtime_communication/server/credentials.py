@@ -1,8 +1,9 @@
 """What a worker knows of credentials: the chain that checks them, the authority that issues them, and what is revoked.
 
 A reload makes a new chain and a new authority over the same state: revocations, the generations of refresh tokens and
-the issuers' keys stay. After a change of `auth.jwt_secret` tokens signed with the one before are good until the last of
-them would have expired; a restart ends that.
+the issuers' keys stay. Connections of an API key that is gone, or has other rights now, are closed. After a change of
+`auth.jwt_secret` tokens signed with the one before are good until the last of them would have expired; a restart ends
+that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -20,7 +21,7 @@ from realtime_communication.auth.authority import TokenAuthority
 from realtime_communication.auth.chain import AuthenticationChain, chain_of, key_sources_of, mock_issuer_of
 from realtime_communication.auth.issuer_keys import IssuerKeys
 from realtime_communication.auth.refresh import Families, FamilyStore, Rotation
-from realtime_communication.auth.revocation import Revocation, Revocations
+from realtime_communication.auth.revocation import REVOKED_CODE, Revocation, Revocations
 from realtime_communication.broker import shared_revocations
 from realtime_communication.broker.broker import Broker
 from realtime_communication.broker.redis_errors import RedisFailed
@@ -30,12 +31,16 @@ from realtime_communication.broker.shared_state import Rotation as SharedRotatio
 from realtime_communication.broker.shared_state import SharedState
 from realtime_communication.config.schema import Auth, Config
 from realtime_communication.errors import AuthenticationUnavailable, CircuitOpen
+from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.breaker import CircuitBreaker
 
 MAX_PREVIOUS_SECRETS = 4
+KEY_GONE_REASON = "API key revoked"
 RETRY_AFTER_MS = 1000
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86_400
+
+_log = get_logger(__name__)
 
 
 class Credentials:
@@ -45,6 +50,7 @@ class Credentials:
         self, config: Config, hub: Hub, broker: Broker, breaker: CircuitBreaker, clock: Callable[[], float] = time.time
     ) -> None:
         self._bypass = config.testing.bypass_auth
+        self._disconnect = hub.disconnect
         self._breaker = breaker
         self._broker = broker
         self._clock = clock
@@ -75,7 +81,9 @@ class Credentials:
 
         def commit() -> None:
             self._secret, self._previous = auth.jwt_secret, previous
+            gone = self.chain.key_logins - chain.key_logins
             self.chain, self.authority = chain, authority
+            self._end_keys(gone)
             self._broker.renew_secrets([auth.jwt_secret, *(secret for secret, _ in previous)])
             self._changed.set()
 
@@ -104,6 +112,12 @@ class Credentials:
             clock=self._clock,
         )
         return chain, TokenAuthority(auth, self._revoked, self._families, previous)
+
+    def _end_keys(self, logins: Collection[str]) -> None:
+        for login in logins:
+            closed = self._disconnect(login=login, code=REVOKED_CODE, reason=KEY_GONE_REASON)
+            if closed:
+                _log.info("an API key is gone or has changed: its connections are closed", connections_closed=closed)
 
     def _share(self, revocation: Revocation) -> None:
         self.shared.revoke(

@@ -8,6 +8,7 @@ returns the function that puts it into force, or raises ValueError, OSError or R
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ class LiveConfiguration:
             # Files may lie on a disk that takes its time.
             fresh = await asyncio.to_thread(load, current.words, None, current.directory or Path(), made_secret=secret)
             merged = merge(self.loaded, fresh)
-            self._apply(merged, [*self._parts, *self._at_reload])
+            self._apply(merged, [*self._parts, *self._at_reload], {})
         except ConfigurationError as error:
             for problem in error.problems[:MAX_PROBLEM_LINES]:
                 _log.error("the configuration was not reloaded: all stays as it was", problem=str(problem))
@@ -83,11 +84,13 @@ class LiveConfiguration:
     def change(self, changes: Mapping[str, object], who: str) -> None:
         """Put other values of some keys into force, by dotted path, until the next reload.
 
-        All or nothing: raises ConfigurationError, which names the keys at fault, with everything as it was.
+        `who` is told in the log with each. All or nothing: raises ConfigurationError, which names the keys at fault,
+        with everything as it was.
         """
-        self._apply(changed(self.loaded, changes, who), self._parts)
+        self._apply(changed(self.loaded, changes, who), self._parts, {"by": who})
 
-    def _apply(self, merged: Merged, parts: Sequence[Part]) -> None:
+    def _apply(self, merged: Merged, parts: Sequence[Part], told: Mapping[str, str]) -> None:
+        """Put `merged` into force, and tell each change with the fields `told`."""
         config = merged.loaded.config
         try:
             commits = [part(config) for part in parts]
@@ -95,11 +98,21 @@ class LiveConfiguration:
             raise
         except (ValueError, OSError, RealtimeError) as error:
             raise ConfigurationError([ConfigurationProblem("", "", "", str(error))]) from None
-        for difference in merged.live:  # before it is made: a level that is lowered must not hide this line
-            _log.warning("setting changed", **_shown(difference))
+        # While the log is on, before or after: a level that is lowered must not hide this line. A warning, so that the
+        # level of the prod profile shows it.
+        heard = _log.enabled_for(logging.WARNING)
+        if heard:
+            _tell(merged, told)
         for commit in commits:
             commit()
         self.loaded = merged.loaded
+        if not heard:
+            _tell(merged, told)
+
+
+def _tell(merged: Merged, told: Mapping[str, str]) -> None:
+    for difference in merged.live:
+        _log.warning("setting changed", **_shown(difference), **told)
 
 
 def _shown(difference: Difference) -> dict[str, str]:

@@ -38,6 +38,7 @@ from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
 
 LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
+LEAST_CLOSE_CODE: Final = 1000  # RFC 6455 section 7.4; what is below are statuses of HTTP
 
 _log = logs.get_logger(__name__)
 
@@ -65,6 +66,7 @@ class Parts:
         self.tls_failures = FailureLog()
         self.hub = Hub(self.node_id)
         self.hub.configure(core_settings(config))
+        self.hub.report_faults(_tell_fault)
         self.breakers = Breakers(config.circuit_breaker)
         events = config.circuit_breaker.events
         secret = secret_of(events, config.auth.jwt_secret)
@@ -206,6 +208,7 @@ class Parts:
             dropped_log_lines=logs.dropped_lines,
             last_reload=self._last_reload,
             certificate_expiry=lambda: self.certificate_end,
+            tls_failures=lambda: None if self.tls_context is None else self.tls_failures.count,
             redis=self._redis_reading if self.broker.link is not None else None,
         )
 
@@ -232,7 +235,17 @@ class Parts:
             latency_secs=None if link.latency_ms is None else link.latency_ms / 1000,
             buffered_events=link.buffered(),
             dropped_events=getattr(events, "dropped", 0),
+            skipped_events={why.value: count for why, count in getattr(events, "skipped", {}).items()},
         )
+
+
+def _tell_fault(peer: str, code: int, reason: str, untold: int) -> None:
+    """A line for a peer that the data plane refused or closed; the data plane bounds how often this is called."""
+    more = {"not_logged": untold} if untold else {}
+    if code < LEAST_CLOSE_CODE:
+        _log.info("request refused", peer=peer, status=code, reason=reason, **more)
+    else:
+        _log.info("connection closed for a fault", peer=peer, code=code, reason=reason, **more)
 
 
 async def _check_log() -> Check:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from typing import Final
 
 from realtime_communication.config.certificates import expires_at, make_context, problems
 from realtime_communication.config.protection import Tls
 from realtime_communication.errors import EnvironmentFault
+from realtime_communication.observability.fault_log import FaultLog
 from realtime_communication.observability.logs import get_logger
-
-LOGGED_EACH_SECOND: Final = 10  # failures with a line of their own; the others are counted
 
 _log = get_logger(__name__)
 
@@ -45,26 +43,17 @@ def certificate_end(tls: Tls) -> float | None:
 class FailureLog:
     """Writes a line for a connection that TLS ended: no more than some in a second, and how many were left out.
 
-    `clock` gives seconds, as time.monotonic does.
+    `count` is how many there were. `clock` gives seconds, as time.monotonic does.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._second = 0
-        self._lines = 0
-        self._left_out = 0
+        self.count = 0
+        self._faults = FaultLog(_log, "TLS ended a connection", clock)
 
     def failed(self, peer: str, reason: str) -> None:
         """TLS ended the connection of `peer`, for a reason that OpenSSL gives."""
-        second = int(self._clock())
-        if second != self._second:
-            self._second, self._lines = second, 0
-        if self._lines >= LOGGED_EACH_SECOND:
-            self._left_out += 1
-            return
-        self._lines += 1
-        left_out, self._left_out = self._left_out, 0
-        _log.info("TLS ended a connection", peer=peer, reason=reason, **({"not_logged": left_out} if left_out else {}))
+        self.count += 1
+        self._faults.tell(peer=peer, reason=reason)
 
 
 def _reason(error: Exception) -> str:

@@ -46,7 +46,7 @@ class Transformation:
             if encoded is not None and len(encoded) > self.most_bytes:
                 raise ValueError(f"the payload has {len(encoded)} bytes, at most {self.most_bytes} are allowed")
             return encoded
-        except Exception:
+        except BaseException:  # `sys.exit()` in the operator's code ends its message alone, and is told like the rest
             _log.exception("a transform failed", transform=self.name, topic=topic)
             raise
 

@@ -328,3 +328,56 @@ def test_a_user_without_a_usable_name_is_not_let_in(name: str) -> None:
     peer.frames()
     assert peer.close == (1011, "internal error")
     assert server.stats()["connections"] == 0
+
+
+class TestFaults:
+    """What an operator is told of peers that were refused or closed."""
+
+    def test_refused_and_closed(self) -> None:
+        server = make_hub()
+        told: list[tuple[str, int, str, int]] = []
+        server.hub.report_faults(lambda *fault: told.append(fault))
+        server.connect(None, path="/ws", headers=b"Sec-WebSocket-Version: 8\r\n")
+        server.connect("alice").send_frame(b"x", opcode=3)
+        server.connect("alice").send_frame(b"x", opcode=2)
+        server.connect(None).send({"type": "Authenticate", "token": "wrong"})
+        assert [(code, untold) for _peer, code, _reason, untold in told] == [(426, 0), (1002, 0), (1003, 0), (4401, 0)]
+        assert all(reason for _peer, _code, reason, _untold in told)
+
+    def test_what_is_nobodys_fault_is_not_told(self) -> None:
+        server = make_hub()
+        told: list[object] = []
+        server.hub.report_faults(lambda *fault: told.append(fault))
+        server.connect("alice").send_frame(b"\x03\xe8bye", opcode=8)
+        server.connect("bob").end()
+        server.connect("carol")
+        server.hub.disconnect(user_id="carol", reason="by an administrator")
+        server.connect("dave")
+        server.hub.begin_drain(0)
+        server.advance(5000)
+        assert told == []
+
+    def test_a_flood_is_counted(self) -> None:
+        server = make_hub()
+        told: list[int] = []
+        server.hub.report_faults(lambda peer, code, reason, untold: told.append(untold))
+        for _ in range(1000):
+            server.connect("alice").send_frame(b"x", opcode=3)
+        assert told == [0] * 10
+        server.advance(1000)
+        for _ in range(2):
+            server.connect("alice").send_frame(b"x", opcode=3)
+        assert told[10:] == [990, 0]
+
+    def test_a_callback_that_fails_changes_nothing(self) -> None:
+        server = make_hub()
+
+        def broken(*fault: object) -> None:
+            raise RuntimeError
+
+        server.hub.report_faults(broken)
+        peer = server.connect("alice")
+        peer.send_frame(b"x", opcode=3)
+        peer.frames()
+        assert peer.close is not None
+        assert peer.close[0] == 1002
