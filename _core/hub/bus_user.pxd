@@ -1,9 +1,10 @@
 # Who speaks over the bus between the workers of a node: the hub's side of it. The bus (io/bus.pxd) moves frames and
 # knows none of their meaning; its user makes and reads them and knows no socket.
 #
-# Rules: the bus calls these, in the worker's thread, within a turn of the reactor. None of them may call back into the
-# bus. Peers are named by their slot, 0 to BUS_SLOTS - 1. Whatever is queued within a turn leaves at its end; what is
-# queued outside one needs `Driver.wake`.
+# Rules: the bus calls these, in the worker's thread, within a turn of the reactor; when the control plane changes who
+# is a member, peers are said to have joined and left outside one. None of them may call back into the bus. Peers are
+# named by their slot, 0 to BUS_SLOTS - 1. Whatever is queued within a turn leaves at its end; what is queued outside
+# one needs `Driver.wake`, but for what is queued within these calls.
 #
 # A frame is a u32, little endian, of how many bytes follow, which is 1 to MAX_BUS_FRAME, and these bytes: a u8 of the
 # user's type, and its fields. Frames of one link arrive as they were queued, whole, once, in order. A link that ends

@@ -224,7 +224,7 @@ class TestHellos:
         one.bus.set_members({0: 5})
         rig.until(lambda: one.links == {0: 5})
 
-    def test_a_peer_of_a_newer_slot_that_never_answers_is_tried_anew(self, rig: Rig) -> None:
+    def test_a_peer_that_never_answers_is_tried_anew(self, rig: Rig) -> None:
         zero = rig.worker(0)
         listener = rig.listen(1)
         zero.bus.set_members({1: 1})
@@ -232,6 +232,17 @@ class TestHellos:
         again = rig.accept(listener)
         again.sendall(hello(1, 1))
         rig.until(lambda: zero.links == {1: 1})
+        assert rig.rest_of(silent) == hello(0, 1)
+
+    def test_a_peer_that_never_answers_is_given_up_for_its_successor(self, rig: Rig) -> None:
+        zero = rig.worker(0)
+        listener = rig.listen(1)
+        zero.bus.set_members({1: 1})
+        silent = rig.accept(listener)
+        one = rig.worker(1, 2)
+        for worker in (zero, one):
+            worker.bus.set_members({0: 1, 1: 2})
+        rig.until(lambda: zero.links == {1: 2} and one.links == {0: 1})
         assert rig.rest_of(silent) == hello(0, 1)
 
     def test_a_peer_in_the_wrong_place(self, rig: Rig) -> None:
