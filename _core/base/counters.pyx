@@ -38,6 +38,7 @@ cdef dict counters_dict(const Counters* counters):
         "transformed": counters.transformed,
         "transform_errors": counters.transform_errors,
         "samples_lost": counters.samples_lost,
+        "unshared": counters.unshared,
     }
 
 

@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Slice
+from realtime_communication._core.base.shared cimport SharedMap, SharedSlot
 from realtime_communication._core.base.timer_wheel cimport TimerWheel
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.outbox cimport Outbox
@@ -53,6 +54,9 @@ cdef class Core:
     cdef bint draining           # the server ends: no more connections, no more publications
     cdef list transforms         # of (pattern as bytes, function); None when there are none
     cdef Samples samples
+    cdef SharedMap* shared       # what all workers share, NULL without others; belongs to shared_owner
+    cdef SharedSlot* share       # this worker's page of it
+    cdef void* shared_owner      # a Shared, counted
 
     # Publishes on the topic of that name. 0; -1 without memory, with nothing published.
     cdef int publish(self, Slice name, int kind, Slice sender, Slice payload, int encoding, Session* excluded,
@@ -86,6 +90,9 @@ cdef class Core:
     cdef void strike(self, Session* session, const BucketRate* rate, Refusal* refusal, bint own) noexcept nogil
     # The same for a request that came over HTTP.
     cdef bint admit_user(self, User* user, Refusal* refusal) noexcept nogil
+    # The same from the buckets of all workers.
+    cdef bint admit_shared(self, User* user, Refusal* refusal) noexcept nogil
+    cdef int64_t take_shared(self, User* user) noexcept nogil
     # Sends an Error; `request` may be NULL.
     cdef void error(self, Session* session, const Request* request, int code, const char* message,
                     int64_t retry_after_ms, const char* scope) noexcept
