@@ -51,8 +51,8 @@ cdef uint64_t shared_connections(const SharedMap* map) noexcept nogil:
 
 
 cdef bint shared_connect(const SharedMap* map, SharedSlot* slot, uint64_t most) noexcept nogil:
-    cdef int attempt
-    for attempt in range(CONNECT_TRIES):
+    cdef int _attempt
+    for _attempt in range(CONNECT_TRIES):
         word_store(&slot.connections, slot.connections + 1)
         if shared_connections(map) <= most:
             return True
@@ -180,12 +180,12 @@ cdef class Shared:
         return word_load(&self.slot(slot).connections)
 
     def totals(self):
-        """Counters by name: events since the server started, gauges of now, over all workers, as of their last turns."""
+        """Counters by name, over all workers as of their last turns: events since the server started, gauges of now."""
         cdef Counters total
         cdef uint64_t moves
         cdef uint32_t i
-        cdef int attempt
-        for attempt in range(READ_TRIES):
+        cdef int _attempt
+        for _attempt in range(READ_TRIES):
             moves = word_load(&self.map.head.moves)
             memset(&total, 0, sizeof(Counters))
             add_counters(&total, &self.map.head.gone)

@@ -34,7 +34,6 @@ from realtime_communication._core.hub.settings cimport (
 )
 from realtime_communication._core.hub.shared_limits cimport (
     TAKEN_NOWHERE,
-    shared_give_back,
     shared_take,
     shared_user_give_back,
     shared_user_take,

@@ -26,7 +26,7 @@ from realtime_communication._core.hub.token_bucket cimport (
 )
 
 cdef enum:
-    PLACES = 16                  # looked at for a user, half a kilobyte; the table has at least so many
+    PLACES = 16                  # looked at for a user; the table has at least so many
     TRIES = 64                   # until a worker that others are always ahead of limits by itself
     IDLE_MS = 1000               # a bucket used within this long keeps its place
     FREE = 0                     # marks: bits 48 to 63 of a Pair's high half; else the bucket's offset + 1
@@ -111,7 +111,8 @@ cdef TokenBucket shared_read(Pair* shared, const BucketRate* rate, uint64_t now_
 # --- places of users
 
 cdef inline SharedUser* place_at(const SharedMap* map, uint64_t key, uint32_t i) noexcept nogil:
-    return &map.users[(key + i) & map.user_mask]
+    """The user's place number i, below PLACES. All are different ones, far apart, so that there are no full regions."""
+    return &map.users[(key + i * ((key >> 32) | 1)) & map.user_mask]
 
 
 cdef inline bint is_of(const SharedUser* place, Pair seen, uint64_t key) noexcept nogil:
@@ -178,8 +179,8 @@ cdef SharedUser* claim(
     """The user's place, with a new bucket when it had none or a long idle one; NULL when there is no place."""
     cdef SharedUser* place
     cdef Pair seen
-    cdef int attempt
-    for attempt in range(TRIES):
+    cdef int _attempt
+    for _attempt in range(TRIES):
         place = find(map, key)
         if place == NULL:
             place = longest_idle(map, key, rate, idle_ms, now_ms, &seen)
@@ -221,9 +222,9 @@ cdef int64_t take_at(SharedUser* place, uint64_t key, const BucketRate* rate, ui
 
 cdef int64_t shared_user_take(const SharedMap* map, SharedUser** place, uint64_t key, const BucketRate* rate,
                               uint64_t idle_ms, uint64_t now_ms) noexcept nogil:
-    cdef int attempt
+    cdef int _attempt
     cdef int64_t wait
-    for attempt in range(TRIES):
+    for _attempt in range(TRIES):
         if place[0] == NULL:
             place[0] = claim(map, key, rate, idle_ms, now_ms)
             if place[0] == NULL:
