@@ -291,13 +291,9 @@ cdef class SharedBucket:
 
     def take(self, uint64_t now_ms):
         """Take a token: -1, or milliseconds until there is one."""
-        cdef int64_t wait
-        with nogil:
-            if self.key:
-                wait = shared_user_take(&self.shared.map, &self.place, self.key, &self.rate, self.idle_ms, now_ms)
-            else:
-                wait = shared_take(&self.shared.map.head.global_bucket, &self.rate, now_ms)
-        return wait
+        if self.key:
+            return shared_user_take(&self.shared.map, &self.place, self.key, &self.rate, self.idle_ms, now_ms)
+        return shared_take(&self.shared.map.head.global_bucket, &self.rate, now_ms)
 
     def give_back(self):
         """Put a token back."""

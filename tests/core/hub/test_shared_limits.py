@@ -73,8 +73,9 @@ class TestPlaces:
             assert bucket.take(1000 * ((i * 7) % PLACES)) == -1
         for i in range(5):
             assert slow_bucket(shared, f"new-{i}").take(100_000) == -1
-        gone = [i for i, bucket in enumerate(buckets) if bucket.full_in_ms(5000) == 0]
-        assert sorted((i * 7) % PLACES for i in gone if (i * 7) % PLACES > 2) == [3, 4]  # 0 to 2 are full by then
+        # All have taken a token, which the time 0 does not bring back. A bucket that is gone is as good as new.
+        gone = [(i * 7) % PLACES for i, bucket in enumerate(buckets) if bucket.remaining(0) == 3]
+        assert sorted(gone) == [0, 1, 2, 3, 4]
 
     def test_one_idle_for_long_is_not_kept_however_empty(self, fd: int) -> None:
         shared = Shared(fd)
@@ -113,8 +114,8 @@ class TestProcesses:
         """Their clocks are apart by as much as it happens; no token comes twice, and none gets lost."""
         with Crowd(fd, 4) as crowd:
             crowd.all("use", [user], [2000.0, 50, 1, 1.0])
-            granted = sum(crowd.all("take", 0, 20_000, 10))
-            assert granted == 50 + 2 * 19_999
+            granted = sum(crowd.all("take", 0, 10_000, 10))
+            assert granted == 50 + 2 * 9_999
 
     def test_users_that_come_and_go(self, fd: int) -> None:
         """Three times as many users as places: who has none is not counted here, who has one gets what is his."""
@@ -132,9 +133,7 @@ class TestProcesses:
         """What the killed ones have taken is gone; nothing else is, and nobody waits for them."""
         rate = (1000.0, 10, 1, 1.0)
         with Crowd(fd, 4) as crowd:
-            for user in (None, "alice"):
-                crowd.all("use", [user], rate)
-                crowd.one(3, "take", 0, 1, 20)
+            crowd.all("use", ["alice"], rate)
             for slot in range(3):
                 crowd.begin(slot, "take", 0, 10**9, 1)
             witness = SharedBucket(Shared(fd), b"alice", *rate)
