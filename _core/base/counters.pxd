@@ -2,8 +2,11 @@
 
 from libc.stdint cimport uint64_t
 
+cdef enum:
+    COUNTER_GAUGES = 3           # fields at the head of Counters that go up and down
 
-cdef struct Counters:
+
+cdef struct Counters:            # of uint64_t alone
     # gauges
     uint64_t connections             # WebSocket connections that passed the handshake and are not closed
     uint64_t subscriptions           # of clients, inboxes not counted
@@ -40,6 +43,7 @@ cdef struct Counters:
     uint64_t transform_errors        # payloads that a transform failed on
     uint64_t samples_lost            # samples overwritten before somebody took them
     uint64_t upstream_dropped        # publications that were not kept for an upstream that is away
+    uint64_t unshared                # requests this worker limited by itself: no place in the table of all workers
 
 
 cdef dict counters_dict(const Counters* counters)

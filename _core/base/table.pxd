@@ -36,6 +36,8 @@ cdef struct TableCursor:         # where an iteration stands; all zero at the st
 
 # SipHash-1-3 of the bytes under this process's key.
 cdef uint64_t siphash13(const uint8_t* data, size_t size) noexcept nogil
+# The same under another key.
+cdef uint64_t keyed_siphash13(uint64_t low, uint64_t high, const uint8_t* data, size_t size) noexcept nogil
 
 cdef void table_init(Table* table) noexcept nogil
 # Frees the buckets and leaves an empty table; entries are not touched.

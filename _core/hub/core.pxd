@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.base.memory cimport Slice
+from realtime_communication._core.base.shared cimport SharedMap, SharedSlot
 from realtime_communication._core.base.timer_wheel cimport TimerWheel
 from realtime_communication._core.hub.bus_user cimport BusUser
 from realtime_communication._core.hub.driver cimport Driver
@@ -65,6 +66,9 @@ cdef class Core(BusUser):
     cdef uint64_t told_second    # the second (monotonic) `told` is of
     cdef uint32_t told           # calls of the callback in it
     cdef uint64_t untold         # what it was not told since its last call
+    cdef SharedMap* shared       # what all workers share, NULL without others; belongs to shared_owner
+    cdef SharedSlot* share       # this worker's page of it
+    cdef void* shared_owner      # a Shared, counted
 
     # The topic of that name, made when it is not there, with its authority; NULL without memory.
     cdef Topic* open_topic(self, Slice name, int kind) noexcept
@@ -108,6 +112,9 @@ cdef class Core(BusUser):
     cdef void strike(self, Session* session, const BucketRate* rate, Refusal* refusal, bint own) noexcept nogil
     # The same for a request that came over HTTP.
     cdef bint admit_user(self, User* user, Refusal* refusal) noexcept nogil
+    # The same from the buckets of all workers.
+    cdef bint admit_shared(self, User* user, Refusal* refusal) noexcept nogil
+    cdef int64_t take_shared(self, User* user) noexcept nogil
     # Sends an Error; `request` may be NULL.
     cdef void error(self, Session* session, const Request* request, int code, const char* message,
                     int64_t retry_after_ms, const char* scope) noexcept

@@ -5,6 +5,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
+from realtime_communication._core.base.shared cimport shared_disconnect, shared_key
 from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_set
 from realtime_communication._core.hub.backlog cimport backlog_discard, backlog_forget
 from realtime_communication._core.hub.bus_user cimport BusUser
@@ -55,6 +56,12 @@ from realtime_communication._core.hub.settings cimport (
     MAX_CUSTOM_LIMITS,
     PRESENCE_GRACE_MS,
     STRIKE_WINDOW_MS,
+)
+from realtime_communication._core.hub.shared_limits cimport (
+    TAKEN_NOWHERE,
+    shared_take,
+    shared_user_give_back,
+    shared_user_take,
 )
 from realtime_communication._core.hub.token_bucket cimport (
     BucketRate,
@@ -414,6 +421,8 @@ cdef class Core(BusUser):
         if session.flags & FLAG_COUNTED:
             session.flags &= ~<uint32_t> FLAG_COUNTED
             self.counters.connections -= 1
+            if self.shared != NULL:
+                shared_disconnect(self.share)
 
     cdef void forget_user(self, User* user) noexcept:
         """Free a user without sessions in the next sweep, once its bucket is as good as new or long idle."""
@@ -484,6 +493,8 @@ cdef class Core(BusUser):
         cdef int64_t wait
         if not self.settings.rate_limiting:
             return True
+        if self.shared != NULL:
+            return self.admit_shared(user, refusal)
         wait = bucket_take(&user.bucket, &self.settings.user_rate, self.now_ms)
         if wait >= 0:
             refusal.retry_after_ms = wait
@@ -498,6 +509,37 @@ cdef class Core(BusUser):
             refusal.abusive = False
             return False
         return True
+
+    cdef bint admit_shared(self, User* user, Refusal* refusal) noexcept nogil:
+        cdef int64_t wait = self.take_shared(user)
+        refusal.abusive = False
+        if wait >= 0:
+            refusal.retry_after_ms = wait
+            refusal.scope = b"user"
+            return False
+        wait = shared_take(&self.shared.head.global_bucket, &self.settings.global_rate, self.now_ms)
+        if wait < 0:
+            return True
+        if user.shared != NULL:
+            shared_user_give_back(user.shared, user.shared_key, &self.settings.user_rate)
+        else:
+            bucket_give_back(&user.bucket, &self.settings.user_rate)
+        refusal.retry_after_ms = wait
+        refusal.scope = b"global"
+        return False
+
+    cdef int64_t take_shared(self, User* user) noexcept nogil:
+        """A token of the user: of all workers, or of this one alone when there is no place for so many users."""
+        cdef int64_t wait
+        if user.shared_key == 0:
+            user.shared_key = shared_key(self.shared, user.entry.key, user.entry.key_size)
+        wait = shared_user_take(self.shared, &user.shared, user.shared_key, &self.settings.user_rate,
+                                <uint64_t> self.settings.idle_bucket_ms + self.settings.user_rate.interval_ms,
+                                self.now_ms)
+        if wait != TAKEN_NOWHERE:
+            return wait
+        self.counters.unshared += 1
+        return bucket_take(&user.bucket, &self.settings.user_rate, self.now_ms)
 
     cdef bint refuse(self, Session* session, const BucketRate* rate, int64_t wait, const char* scope,
                      Refusal* refusal) noexcept nogil:

@@ -24,6 +24,7 @@ cdef class Gate(Sessions):
     cdef void upgrade(self, Session* session, bint echo) noexcept
     # Whether the server takes no more connections; the request is then refused.
     cdef bint refuse_when_full(self, Session* session)
+    cdef void reject_unavailable(self, Session* session, object message) noexcept
     # The 101 answer; the session gets the forms that it promises.
     cdef bytes agree(self, Session* session, int encoding, int compression, Slice subprotocol)
     # What the callback has said about an upgrade whose 101 answer is `response`. Raises MemoryError, and what is wrong

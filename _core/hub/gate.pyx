@@ -1,9 +1,10 @@
 """From the first byte to an open session; `gate.pxd` is the contract."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint8_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_is
+from realtime_communication._core.base.shared cimport shared_connect, shared_connections, shared_disconnect
 from realtime_communication._core.base.timer_wheel cimport wheel_cancel
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.outbox cimport outbox_touch
@@ -159,14 +160,19 @@ cdef class Gate(Sessions):
             self.reject(session, 500, "internal", "the request could not be answered", None)
 
     cdef bint refuse_when_full(self, Session* session):
+        cdef uint64_t connections = self.counters.connections
+        if self.shared != NULL:
+            connections = shared_connections(self.shared)
         if self.draining:
-            message = "the server is shutting down"
-        elif self.counters.connections >= self.settings.max_connections:
-            message = "websocket.max_connections is reached"
+            self.reject_unavailable(session, "the server is shutting down")
+        elif connections >= self.settings.max_connections:
+            self.reject_unavailable(session, "websocket.max_connections is reached")
         else:
             return False
-        self.reject(session, 503, "unavailable", message, [("Retry-After", str(DEFAULT_RETRY_SECS))])
         return True
+
+    cdef void reject_unavailable(self, Session* session, object message) noexcept:
+        self.reject(session, 503, "unavailable", message, [("Retry-After", str(DEFAULT_RETRY_SECS))])
 
     cdef int answer_upgrade(self, Session* session, bytes response, object answer) except -1:
         if isinstance(answer, tuple):
@@ -175,7 +181,12 @@ cdef class Gate(Sessions):
             self.counters.auth_failures += 1
             self.reject(session, answer[0], answer[1], answer[2], answer[3] if len(answer) > 3 else None)
             return 0
+        if self.shared != NULL and not shared_connect(self.shared, self.share, self.settings.max_connections):
+            self.reject_unavailable(session, "websocket.max_connections is reached")  # by others, since it was asked
+            return 0
         if buffer_append(&session.mailbox.priority, <const char*> response, len(response)) < 0:
+            if self.shared != NULL:
+                shared_disconnect(self.share)
             raise MemoryError
         frame_parser_init(&session.parser, session.flags & FLAG_DEFLATE != 0)
         outbox_touch(&self.outbox, session)

@@ -3,6 +3,7 @@
 import os
 import random
 
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, malloc
@@ -18,6 +19,7 @@ from realtime_communication._core.base.memory cimport (
     pool_init,
     slice_of,
 )
+from realtime_communication._core.base.shared cimport Shared, shared_key, shared_slot, shared_tell, word_store
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
 from realtime_communication._core.base.timer_wheel cimport (
     Timer,
@@ -83,6 +85,7 @@ from realtime_communication._core.hub.session cimport (
     session_receive,
 )
 from realtime_communication._core.hub.settings cimport CACHE_BYTES, MAX_CUSTOM_LIMITS, Settings, settings_read
+from realtime_communication._core.hub.shared_limits cimport shared_user_read
 from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_full_in_ms, bucket_init, bucket_remaining
 from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
@@ -157,6 +160,9 @@ cdef class Hub(Upstream):
         self.draining = False
         self.configured = False
         self.home = Driver()
+        self.shared = NULL
+        self.share = NULL
+        self.shared_owner = NULL
         samples_init(&self.samples)
         users_init(&self.users)
         wheel_init(&self.wheel, 0, TICK_MS)
@@ -175,8 +181,26 @@ cdef class Hub(Upstream):
         store_free(&self.store)
         outbox_free(&self.outbox)
         pool_free(&self.pool)
+        if self.shared_owner != NULL:
+            Py_DECREF(<object> self.shared_owner)
 
     # --- configuration
+
+    def use_shared(self, Shared shared not None, slot):
+        """Share limits and counters with the other workers of the server from now on, as the worker in `slot`.
+
+        The slot must be new or forgotten. Raises ValueError for a slot that is not there, RuntimeError the second time.
+        """
+        if self.shared != NULL:
+            raise RuntimeError("the hub shares its limits already")
+        if not 0 <= slot < shared.map.workers:
+            raise ValueError(f"slot: {slot} is not between 0 and {shared.map.workers - 1}")
+        Py_INCREF(shared)
+        self.shared_owner = <void*> shared
+        self.shared = &shared.map
+        self.share = shared_slot(self.shared, slot)
+        word_store(&self.share.connections, self.counters.connections)
+        shared_tell(self.share, &self.counters)
 
     def configure(self, settings):
         """Take new settings over; live connections are under them at once.
@@ -482,6 +506,8 @@ cdef class Hub(Upstream):
             self.free_dead()
         if self.upward:
             self.notify_upstream()
+        if self.shared != NULL:
+            shared_tell(self.share, &self.counters)
 
     # --- time
 
@@ -544,13 +570,16 @@ cdef class Hub(Upstream):
         cdef bytes name = user_id.encode()
         cdef User* user
         cdef TokenBucket* bucket
-        cdef TokenBucket full
+        cdef TokenBucket full, common
         if not self.settings.rate_limiting:
             return None
         self.home.refresh()
         user = user_find(&self.users, slice_of(<const uint8_t*> name, len(name)))
         bucket_init(&full, &self.settings.user_rate, self.now_ms)
         bucket = &user.bucket if user != NULL and user.bucket.refilled_ms else &full
+        if self.shared != NULL and shared_user_read(
+                self.shared, shared_key(self.shared, <const uint8_t*> name, len(name)), &common):
+            bucket = &common
         return (
             bucket_remaining(&full, &self.settings.user_rate, self.now_ms),
             bucket_remaining(bucket, &self.settings.user_rate, self.now_ms),

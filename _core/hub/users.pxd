@@ -8,6 +8,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
 from realtime_communication._core.base.memory cimport Slice
+from realtime_communication._core.base.shared cimport SharedUser
 from realtime_communication._core.base.table cimport Table, TableEntry
 from realtime_communication._core.base.timer_wheel cimport Timer, TimerWheel
 from realtime_communication._core.hub.session cimport Session
@@ -27,7 +28,9 @@ cdef struct User:
     Session* sessions            # by next_of_user
     uint32_t session_count
     uint32_t members             # topics that remember the user
-    TokenBucket bucket
+    TokenBucket bucket           # this worker's; of no account while all workers share one
+    uint64_t shared_key          # of the shared one, 0: not known yet
+    SharedUser* shared           # where it was used last, or NULL
 
 
 cdef struct Member:

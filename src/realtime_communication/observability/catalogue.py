@@ -61,6 +61,7 @@ MESSAGES: Final = (
     _counter("requests", "requests", "Messages received from clients"),
     _counter("requests_invalid", "invalid", "Messages from clients that were no valid request"),
     _counter("requests_rate_limited", "rate_limited", "Requests refused by a rate limit"),
+    _counter("requests_unshared", "unshared", "Requests limited by one worker alone, for want of a shared place"),
     _counter("requests_backpressure", "backpressure", "Requests refused because their receivers are behind"),
     _counter("requests_duplicate", "duplicates", "Requests answered again by their idempotency key"),
     _counter("publications", "publications", "Messages that got an offset"),

@@ -1,10 +1,12 @@
 """Presence and limits."""
 
+import os
 from typing import Any
 
 import pytest
 
 from core.hub.sans_io import Envelope, Peer, Server, identity, make_hub, settings
+from realtime_communication._core.base.shared import Shared
 
 
 def events(peer: Peer) -> list[tuple[str, str]]:
@@ -319,6 +321,27 @@ class TestLimits:
         server.advance(12_000)
         assert server.stats()["users"] == 0
         assert server.stats()["timers"] == 0
+
+
+class TestSharedLimits(TestLimits):
+    """One worker of several is under the same limits in the same way."""
+
+    def limited(self, **changes: Any) -> Server:
+        server = super().limited(**changes)
+        fd = Shared.create(1, 16)
+        server.hub.use_shared(Shared(fd), 0)
+        os.close(fd)
+        return server
+
+    def test_a_user_is_forgotten_once_its_limit_is_as_new(self) -> None:
+        """At once, because the limit is remembered elsewhere."""
+        server = self.limited(user_rps=1, user_burst=5)
+        for pongs in (5, 0):
+            alice = server.connect("alice")
+            answers = [alice.request(PING).get("scope", "Pong") for _ in range(6)]
+            assert answers == ["Pong"] * pongs + ["user"] * (6 - pongs)
+            alice.end()
+            assert (server.stats()["users"], server.stats()["timers"]) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 255])
