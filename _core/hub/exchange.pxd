@@ -28,7 +28,7 @@ cdef class Exchange(Gate):
 
     cdef void take_frame(self, int slot, Frame* frame) noexcept
     cdef int tell_homes_of_users(self) except -1
-    cdef Waiting* relay_waiting(self, int slot, const Frame* frame) noexcept
+    cdef Waiting* relay_waiting(self, int slot, const Frame* frame, int authority) noexcept
     cdef void asked_to_publish(self, int slot, Frame* frame) noexcept
     cdef void asked_to_subscribe(self, int slot, Frame* frame) noexcept
     cdef void asked_for_history(self, int slot, Frame* frame) noexcept

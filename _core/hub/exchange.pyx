@@ -57,6 +57,7 @@ from realtime_communication._core.hub.peers cimport (
     peers_free,
     peers_home,
     peers_init,
+    peers_look,
     peers_set,
     put_u32,
     take_number,
@@ -75,8 +76,8 @@ from realtime_communication._core.hub.relay cimport (
     epoch_number,
     epoch_text,
     is_used,
+    relay_bytes,
     relay_history,
-    relay_publish,
     relay_subscribe,
     request_of,
     tell_upstream_of_user,
@@ -116,6 +117,7 @@ cdef enum:
     HOLD_MS = 3000               # after which topics are no longer waited for that should arrive
     HANDOVER_BYTES = 16777216    # of one topic's history
     ASK_TIMEOUT_MS = 10000       # after which a request that nobody answered is refused
+    CODE_MOVED = 255             # in place of an ErrorCode: ask the home that is the right one now
     RETRY_MS = 200               # told to clients whose topic is about to have another home
 
 cdef const char* MOVING = b"topic: its home is changing; try again"
@@ -370,6 +372,7 @@ cdef class Exchange(Gate):
         cdef TableCursor cursor
         cdef Topic* topic
         self.peers.workers[slot].linked = True
+        peers_look(&self.peers)
         self.peers.settled[slot] = 0
         if self.peers.version:
             self.tell_settled(slot)
@@ -395,6 +398,7 @@ cdef class Exchange(Gate):
         cdef TableCursor cursor
         cdef Topic* topic
         self.peers.workers[slot].linked = False
+        peers_look(&self.peers)
         if self.peers.holding and not self.awaits_somebody():
             self.stop_holding()
         buffer_free(&self.peers.workers[slot].out)
@@ -541,13 +545,19 @@ cdef class Exchange(Gate):
         if not ok or not body_read(slice_of(frame.rest, frame.rest_size), &body):
             return
         authority = peers_authority(&self.peers, frame.topic)
-        if authority >= AUTHORITY_WORKER or self.draining:
+        if self.draining and authority < AUTHORITY_WORKER:
             self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, MOVING, RETRY_MS)
             return
         try:
             name = (<const char*> key.data)[:key.size]
+            if authority >= AUTHORITY_WORKER:
+                # It was sent before its sender heard of the new home.
+                waiting = self.relay_waiting(slot, frame, authority)
+                if waiting == NULL or relay_bytes(self, authority, waiting, frame, name) < 0:
+                    self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, MOVING, RETRY_MS)
+                return
             if authority == AUTHORITY_UPSTREAM:
-                waiting = self.relay_waiting(slot, frame)
+                waiting = self.relay_waiting(slot, frame, authority)
                 if waiting == NULL:
                     self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, LATE, RETRY_MS)
                     return
@@ -571,9 +581,9 @@ cdef class Exchange(Gate):
             self.answer_ack(slot, frame.token, epoch_number(slice_of(position.epoch, EPOCH_SIZE)), position.offset,
                             reached)
 
-    cdef Waiting* relay_waiting(self, int slot, const Frame* frame) noexcept:
+    cdef Waiting* relay_waiting(self, int slot, const Frame* frame, int authority) noexcept:
         cdef Waiting* waiting = waiting_add(
-            &self.peers, WAIT_RELAY, AUTHORITY_UPSTREAM, NULL, 0, 0, slice_of(NULL, 0), frame.topic, frame.kind,
+            &self.peers, WAIT_RELAY, authority, NULL, 0, 0, slice_of(NULL, 0), frame.topic, frame.kind,
             self.now_ms)
         if waiting != NULL:
             waiting.peer = <uint8_t> slot
@@ -594,10 +604,10 @@ cdef class Exchange(Gate):
             return
         topic = self.open_topic(frame.topic, frame.kind)
         if topic == NULL or topic.authority >= AUTHORITY_WORKER:
-            self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, MOVING, RETRY_MS)
+            self.answer_refuse(slot, frame.token, CODE_MOVED, MOVING, RETRY_MS)
             return
         if topic.authority == AUTHORITY_UPSTREAM and not is_covered(topic, has_position, epoch, offset, history):
-            waiting = self.relay_waiting(slot, frame)
+            waiting = self.relay_waiting(slot, frame, AUTHORITY_UPSTREAM)
             if waiting == NULL or relay_subscribe(self, waiting, has_position, epoch, offset, history) < 0:
                 self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, LATE, RETRY_MS)
                 return
@@ -622,9 +632,9 @@ cdef class Exchange(Gate):
             return
         topic = self.open_topic(frame.topic, frame.kind)
         if topic == NULL or topic.authority >= AUTHORITY_WORKER:
-            self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, MOVING, RETRY_MS)
+            self.answer_refuse(slot, frame.token, CODE_MOVED, MOVING, RETRY_MS)
         elif topic.authority == AUTHORITY_UPSTREAM:
-            waiting = self.relay_waiting(slot, frame)
+            waiting = self.relay_waiting(slot, frame, AUTHORITY_UPSTREAM)
             if waiting == NULL or relay_history(self, waiting, has_position, epoch, offset, limit, reverse) < 0:
                 self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, LATE, RETRY_MS)
         else:
@@ -808,6 +818,15 @@ cdef class Exchange(Gate):
         cdef bytes message = (<const char*> text.data)[:text.size] + b"\0"
         cdef Topic* topic
         request_of(waiting, &request)
+        if code == CODE_MOVED and session != NULL and (kind == WAIT_SUBSCRIBED or kind == WAIT_PAGE):
+            # Handled again in a moment, when this worker has heard of the new home too.
+            session.flags &= ~<uint32_t> FLAG_ASKED
+            self.wait(session)
+            self.unsynced = True
+            self.drop_waiting(waiting)
+            return
+        if code == CODE_MOVED:
+            code = ERROR_UNAVAILABLE
         if kind == WAIT_RELAY:
             self.answer_refuse(waiting.peer, waiting.peer_token, code, <const char*> message, retry)
         elif kind == WAIT_TARGET:
@@ -903,6 +922,7 @@ cdef class Exchange(Gate):
         if not self.unsynced:
             return
         self.unsynced = False
+        self.outbox.relieved = True
         table_start(&cursor)
         while True:
             topic = <Topic*> table_next(&self.store.topics, &cursor)

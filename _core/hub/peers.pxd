@@ -140,6 +140,8 @@ cdef void peers_init(Peers* peers) noexcept nogil
 cdef void peers_free(Peers* peers) noexcept nogil
 # Takes new members over, a bit for each slot; `me` may be none of them.
 cdef void peers_set(Peers* peers, int me, uint64_t members) noexcept nogil
+# Finds out anew whether there is somebody else.
+cdef void peers_look(Peers* peers) noexcept nogil
 # The slot a topic is at home at, and was at before.
 cdef int peers_home(const Peers* peers, Slice topic) noexcept nogil
 cdef int peers_home_before(const Peers* peers, Slice topic) noexcept nogil

@@ -59,7 +59,15 @@ cdef void peers_set(Peers* peers, int me, uint64_t members) noexcept nogil:
                     best = score
                     chosen = slot
         peers.ring[place] = <uint8_t> chosen
-    peers.spread = peers.upstream or (members & ~(<uint64_t> 1 << me)) != 0
+    peers_look(peers)
+
+
+cdef void peers_look(Peers* peers) noexcept nogil:
+    cdef int slot
+    peers.spread = peers.upstream or (peers.members & ~(<uint64_t> 1 << peers.me)) != 0
+    for slot in range(MAX_WORKERS):
+        if peers.workers[slot].linked:
+            peers.spread = True
 
 
 cdef int place_of(Slice topic) noexcept nogil:

@@ -5,11 +5,11 @@
 # History does: its bytes are parked with the session, which is not read until the answer is here (OUTCOME_ASKED), so
 # that what follows it finds it done.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.hub.core cimport Core
-from realtime_communication._core.hub.peers cimport Group, Waiting
+from realtime_communication._core.hub.peers cimport Frame, Waiting
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.topics cimport Topic
 from realtime_communication._core.wire.envelope cimport Request
@@ -28,6 +28,8 @@ cdef class Later:
 # waiting for that worker.
 cdef int relay_publish(Core core, int authority, Slice topic, int kind, Slice sender, Slice payload, int encoding,
                        uint64_t excluded, bytes key, uint64_t token) noexcept
+# The same for one that came from a worker, whose body is what is left of `frame`.
+cdef int relay_bytes(Core core, int authority, const Waiting* waiting, const Frame* frame, bytes key) noexcept
 # A Broadcast whose topic is not at home here; an Outcome. It was let in.
 cdef int relay_broadcast(Core core, Session* session, const Request* request, int authority, bytes key) noexcept
 # The same over HTTP: a Later, or None without memory.

@@ -20,6 +20,7 @@ from realtime_communication._core.hub.peers cimport (
     WAIT_PAGE,
     WAIT_SUBSCRIBED,
     WAIT_SYNC,
+    Frame,
     Waiting,
     add_body,
     add_u8,
@@ -153,6 +154,23 @@ cdef int relay_publish(Core core, int authority, Slice topic, int kind, Slice se
     out.size += 2
     buffer_append(out, <const char*> key, len(key))
     add_body(out, core.wall_ms, instance, excluded, encoding, sender, payload)
+    frame_end(out, start)
+    return 0
+
+
+cdef int relay_bytes(Core core, int authority, const Waiting* waiting, const Frame* frame, bytes key) noexcept:
+    cdef Buffer* out
+    cdef Py_ssize_t start
+    if authority == AUTHORITY_ARRIVING:
+        return -1
+    out = &core.peers.workers[authority - AUTHORITY_WORKER].out
+    start = frame_start(out, FRAME_PUBLISH, frame.kind, frame.topic, waiting.token, 2 + len(key) + frame.rest_size)
+    if start < 0:
+        return -1
+    put_u16(out.data + out.size, len(key))
+    out.size += 2
+    buffer_append(out, <const char*> key, len(key))
+    buffer_append(out, frame.rest, frame.rest_size)
     frame_end(out, start)
     return 0
 
