@@ -17,6 +17,7 @@ from realtime_communication.auth.mock_issuer import MockIssuer
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
+from realtime_communication.http.fleet import Fleet
 from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.spans import NO_TRACER, Tracer
 from realtime_communication.resilience.breaker import Breakers
@@ -73,6 +74,9 @@ class Services:
     metrics_port: int | None = None
     workers: int = 1
     draining: bool = False
+    drain: Callable[[int], int] | None = None  # begins the end of one of so many workers: how many clients are told
+    slot: int = 0  # which worker this is
+    fleet: Fleet | None = None  # all workers; None: this is the only one
     tracer: Tracer = NO_TRACER
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = dataclasses.field(default_factory=dict)
     breakers: Breakers | None = None
@@ -94,3 +98,4 @@ class Services:
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+FLEET: web.AppKey[Fleet] = web.AppKey("fleet", Fleet)

@@ -1,0 +1,131 @@
+"""What one worker answers for itself when all workers are asked; see `fleet.py`.
+
+Whoever asks has checked the parameters: questions come from endpoints of this server only. Each list has a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from realtime_communication.http.fleet import Answer
+from realtime_communication.http.health import ask_all, shown_breaker
+from realtime_communication.http.services import Services
+from realtime_communication.observability.process import resident_bytes
+
+MAX_LOOKED_AT: Final = 10_000  # rows; nothing else is served while they are gathered, some 5 µs each
+
+_INBOX_OR_SYSTEM: Final = ("@", "$")  # first characters of the topics that are nobody's to list
+
+
+def answers_of(services: Services) -> dict[str, Answer]:
+    """The questions this worker answers, by method."""
+    answers = WorkerAnswers(services)
+    return {
+        "connections": answers.connections,
+        "disconnect": answers.disconnect,
+        "drain": answers.drain,
+        "health": answers.health,
+        "memory": answers.memory,
+        "stats": answers.stats,
+        "tasks": answers.tasks,
+        "topics": answers.topics,
+    }
+
+
+class WorkerAnswers:
+    """The answers, from the parts in `services`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def connections(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """{user_id, limit} → {count, rows, complete}: newest first; `count` is of all there are."""
+        hub, user_id, limit = self._services.hub, params.get("user_id"), int(params["limit"])
+        count = hub.connection_count()
+        if user_id is None:
+            rows = hub.connections(limit)
+            complete = len(rows) < limit or count <= limit
+        else:
+            looked_at = hub.connections(MAX_LOOKED_AT)
+            found = [row for row in looked_at if row["user_id"] == user_id]
+            rows, complete = found[:limit], len(found) <= limit and len(looked_at) < MAX_LOOKED_AT
+        return {"count": count, "rows": rows, "complete": complete}
+
+    def topics(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """{patterns, limit} → {rows, complete}: the topics that match, inboxes and system topics left out."""
+        limit = int(params["limit"])
+        looked_at = self._services.hub.topics(MAX_LOOKED_AT)
+        found = [row for row in looked_at if may_see(params.get("patterns"), row["topic"])]
+        return {"rows": found[:limit], "complete": len(found) <= limit and len(looked_at) < MAX_LOOKED_AT}
+
+    def disconnect(self, params: Mapping[str, Any]) -> int:
+        """{user_id, session_id, reason} → how many connections were closed."""
+        return self._services.hub.disconnect(
+            user_id=params.get("user_id"), session_id=params.get("session_id"), reason=params["reason"]
+        )
+
+    def drain(self, params: Mapping[str, Any]) -> int | None:
+        """{worker, workers} → how many connections are told to go; None where another worker is meant."""
+        services, worker = self._services, params.get("worker")
+        if services.drain is None or worker not in (None, services.slot):
+            return None
+        return services.drain(max(1, int(params["workers"])))
+
+    async def health(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """{timeout_secs} → {connections, draining, dependencies, circuit_breakers}, within that time."""
+        services = self._services
+        parts = await ask_all(services, float(params["timeout_secs"]))
+        breakers = services.breakers.statuses() if services.breakers is not None else []
+        return {
+            "connections": services.hub.connection_count(),
+            "draining": services.draining,
+            "uptime_secs": services.uptime_secs,
+            "dependencies": {
+                name: {"status": part.status, "required": part.required, "detail": part.detail}
+                for name, part in parts.items()
+            },
+            "circuit_breakers": {breaker.name: shown_breaker(breaker) for breaker in breakers},
+        }
+
+    def stats(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """{} → what this worker has done and holds."""
+        services = self._services
+        breakers = services.breakers.statuses() if services.breakers is not None else []
+        return {
+            "draining": services.draining,
+            "uptime_secs": round(services.uptime_secs, 3),
+            "connections": services.hub.connection_count(),
+            "rss_bytes": resident_bytes(),
+            "hub": services.hub.stats(),
+            "circuit_breakers": {breaker.name: shown_breaker(breaker) for breaker in breakers},
+        }
+
+    def tasks(self, params: Mapping[str, Any]) -> list[dict[str, str]]:
+        """{limit} → the asyncio tasks and the line each waits in."""
+        rows = []
+        for task in list(asyncio.all_tasks())[: int(params["limit"])]:
+            stack = task.get_stack(limit=1)
+            where = f"{stack[-1].f_code.co_qualname}:{stack[-1].f_lineno}" if stack else ""
+            rows.append({"name": task.get_name(), "where": where})
+        return rows
+
+    def memory(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """{} → resident memory in bytes, the collector's counts, the hub's counters."""
+        return {
+            "rss_bytes": resident_bytes(),
+            "gc_counts": gc.get_count(),
+            "gc_frozen": gc.get_freeze_count(),
+            "hub": self._services.hub.stats(),
+        }
+
+
+def may_see(patterns: Sequence[str] | None, topic: str) -> bool:
+    """Whether whoever may subscribe to `patterns` (None: to all) may be told that `topic` exists."""
+    if topic.startswith(_INBOX_OR_SYSTEM):
+        return False
+    return patterns is None or any(
+        topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern for pattern in patterns
+    )
