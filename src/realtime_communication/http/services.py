@@ -14,6 +14,7 @@ from realtime_communication.auth.authority import TokenAuthority
 from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.mock_issuer import MockIssuer
+from realtime_communication.auth.revocation import RevocationStore
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
@@ -68,6 +69,7 @@ class Services:
     node_id: str
     issuer: TokenIssuer | None = None  # only where a token may be given away: the demo of the dev profile
     authority: TokenAuthority | None = None  # issues, refreshes and revokes tokens: /auth/*
+    revocations: RevocationStore | None = None
     mock_issuer: MockIssuer | None = None  # only with development.mock_external_services
     port: int | None = None  # the real one; None on a Unix socket
     metrics: Metrics | None = None  # None while they are off

@@ -10,6 +10,9 @@ import gc
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
+from realtime_communication.auth.revocation import Revocation
 from realtime_communication.http.fleet import Answer
 from realtime_communication.http.health import ask_all, shown_breaker
 from realtime_communication.http.services import Services
@@ -29,6 +32,7 @@ def answers_of(services: Services) -> dict[str, Answer]:
         "drain": answers.drain,
         "health": answers.health,
         "memory": answers.memory,
+        "revoke": answers.revoke,
         "stats": answers.stats,
         "tasks": answers.tasks,
         "topics": answers.topics,
@@ -89,6 +93,15 @@ class WorkerAnswers:
             },
             "circuit_breakers": {breaker.name: shown_breaker(breaker) for breaker in breakers},
         }
+
+    def revoke(self, params: Mapping[str, Any]) -> int:
+        """A Revocation → how many connections here it has closed, whichever way this worker heard of it first."""
+        revocations = self._services.revocations
+        if revocations is None:
+            return 0
+        revocation = msgspec.convert(params, Revocation)
+        told = revocations.take_closed(revocation)
+        return revocations.apply(revocation) if told is None else told
 
     def stats(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """{} → what this worker has done and holds."""

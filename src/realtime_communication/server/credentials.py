@@ -52,7 +52,7 @@ class Credentials:
         self._previous: list[tuple[str, float]] = []  # earlier secrets, and until when they are good
         self._changed = asyncio.Event()
         self.mock = mock_issuer_of(config.auth) if config.development.mock_external_services else None
-        self._revoked = Revocations(hub.disconnect, clock=clock)
+        self._revoked = self.revocations = Revocations(hub.disconnect, clock=clock)
         self._families = families_of(broker, strict=config.redis.required)
         self.shared = SharedRevocations(broker.state, broker.events, broker.seal, broker.joined, self._apply)
         self._revoked.on_revoked(self._share)
@@ -165,9 +165,9 @@ class SharedFamilies:
 def families_of(broker: Broker, *, strict: bool) -> FamilyStore:
     """Where the generations of refresh tokens are kept: in this process, and with Redis in what all nodes share."""
     link = broker.link
-    if link is None:
+    if not broker.shared:
         return Families()
-    return SharedFamilies(broker.state, lambda: link.state is LinkState.UP, strict=strict)
+    return SharedFamilies(broker.state, lambda: link is None or link.state is LinkState.UP, strict=strict)
 
 
 def longest_life_secs(auth: Auth) -> float:

@@ -85,9 +85,16 @@ class LiveConfiguration:
 
         All or nothing: raises ConfigurationError, which names the keys at fault, with everything as it was.
         """
-        self._apply(changed(self.loaded, changes, who), self._parts)
+        self.prepare(changes, who)()
+
+    def prepare(self, changes: Mapping[str, object], who: str) -> Callable[[], None]:
+        """As `change`, but calling what is returned puts the values into force; nothing else may change meanwhile."""
+        return self._prepared(changed(self.loaded, changes, who), self._parts)
 
     def _apply(self, merged: Merged, parts: Sequence[Part]) -> None:
+        self._prepared(merged, parts)()
+
+    def _prepared(self, merged: Merged, parts: Sequence[Part]) -> Callable[[], None]:
         config = merged.loaded.config
         try:
             commits = [part(config) for part in parts]
@@ -95,11 +102,15 @@ class LiveConfiguration:
             raise
         except (ValueError, OSError, RealtimeError) as error:
             raise ConfigurationError([ConfigurationProblem("", "", "", str(error))]) from None
-        for difference in merged.live:  # before it is made: a level that is lowered must not hide this line
-            _log.warning("setting changed", **_shown(difference))
-        for commit in commits:
-            commit()
-        self.loaded = merged.loaded
+
+        def put_into_force() -> None:
+            for difference in merged.live:  # before it is made: a level that is lowered must not hide this line
+                _log.warning("setting changed", **_shown(difference))
+            for commit in commits:
+                commit()
+            self.loaded = merged.loaded
+
+        return put_into_force
 
 
 def _shown(difference: Difference) -> dict[str, str]:
