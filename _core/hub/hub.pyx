@@ -666,9 +666,9 @@ cdef class Hub(Gate):
         self.home.wake()
         return count
 
-    def begin_drain(self, int spread_ms, str reason="server shutting down"):
+    def begin_drain(self, int spread_ms, str reason="server shutting down", int code=1001):
         """Refuse upgrades and publications from now on, and tell every client to come back within `spread_ms`
-        milliseconds, each at another moment."""
+        milliseconds, each at another moment. `code` is what their connections will be closed with."""
         cdef Session* session = self.sessions
         cdef bytes text = reason.encode()
         self.draining = True
@@ -676,7 +676,7 @@ cdef class Hub(Gate):
         while session != NULL:
             self.outbox.text.size = 0
             if session.state == SESSION_OPEN and not session.flags & FLAG_ECHO and write_closing(
-                    &self.outbox.text, variant_encoding(session.variant), 1001,
+                    &self.outbox.text, variant_encoding(session.variant), code,
                     slice_of(<const uint8_t*> text, len(text)), True, random.randint(0, spread_ms)) == 0:
                 outbox_reply(&self.outbox, session, False)
             session = session.next
