@@ -285,14 +285,14 @@ cdef void send_subscribed(Core core, Session* session, const Request* request, c
     cdef uint64_t first = topic.offset + 1
     cdef bint recovered = False
     if request.has_position and topic_epoch_is(topic, request.epoch) and request.offset <= topic.offset:
-        if request.offset + 1 >= topic_first(topic) and fits(core, session, topic, request.offset + 1, topic.offset):
+        if request.offset + 1 >= topic_first(topic) and fits(topic, request.offset + 1, topic.offset):
             recovered = True
             first = request.offset + 1
     if not recovered and request.history > 0:
         first = topic_first(topic)
         if topic.offset + 1 - first > <uint64_t> request.history:
             first = topic.offset + 1 - <uint64_t> request.history
-        while not fits(core, session, topic, first, topic.offset):
+        while not fits(topic, first, topic.offset):
             first += (topic.offset + 2 - first) // 2
     cdef uint8_t epoch[EPOCH_SIZE]
     cdef int encoding = variant_encoding(session.variant)
@@ -322,7 +322,7 @@ cdef uint32_t readable(
     return count
 
 
-cdef bint fits(Core core, const Session* session, const Topic* topic, uint64_t first, uint64_t last) noexcept nogil:
+cdef bint fits(const Topic* topic, uint64_t first, uint64_t last) noexcept nogil:
     """Whether the payloads of first..last together are within the bound of one reply."""
     cdef uint64_t bytes = 0
     while first <= last:
@@ -428,13 +428,9 @@ cdef void history(Core core, Session* session, const Request* request) noexcept:
     topic_release(&core.store, topic)
 
 
-cdef void send_page(Core core, Session* session, const Request* request, const Topic* topic) noexcept:
-    """The messages after a position (or, in reverse, before it) up to a limit; a position of another epoch counts as
-    none, and the page's own epoch tells."""
+cdef void page_range(const Request* request, const Topic* topic, uint64_t* begin, uint64_t* end) noexcept nogil:
     cdef uint64_t first = topic_first(topic), last = topic.offset
     cdef uint64_t limit = <uint64_t> request.limit if request.limit >= 0 else DEFAULT_LIMIT
-    cdef uint8_t epoch[EPOCH_SIZE]
-    cdef int encoding = variant_encoding(session.variant)
     if request.has_position and topic_epoch_is(topic, request.epoch):
         if request.reverse:
             last = request.offset - 1 if 0 < request.offset <= last else (0 if request.offset == 0 else last)
@@ -447,11 +443,20 @@ cdef void send_page(Core core, Session* session, const Request* request, const T
             first = last + 1 - limit
         else:
             last = first + limit - 1
-    while not fits(core, session, topic, first, last):
+    while not fits(topic, first, last):
         if request.reverse:
             first += (last + 2 - first) // 2
         else:
             last -= (last + 2 - first) // 2
+    begin[0] = first
+    end[0] = last
+
+
+cdef void send_page(Core core, Session* session, const Request* request, const Topic* topic) noexcept:
+    cdef uint64_t first = 0, last = 0
+    cdef uint8_t epoch[EPOCH_SIZE]
+    cdef int encoding = variant_encoding(session.variant)
+    page_range(request, topic, &first, &last)
     topic_epoch(topic, epoch)
     if write_history_page_head(start(core), encoding, request, topic_name(topic), slice_of(epoch, EPOCH_SIZE),
                                topic.offset, readable(core, session, topic, first, last)) < 0:

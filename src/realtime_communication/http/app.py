@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from realtime_communication.http import admin, api, auth, debug, demo, directory, health, mock_issuer, profile
+from realtime_communication.http import (
+    admin,
+    api,
+    auth,
+    batch,
+    debug,
+    demo,
+    directory,
+    health,
+    mock_issuer,
+    profile,
+    topics,
+)
 from realtime_communication.http.answers import error_response
 from realtime_communication.http.fleet import Alone
 from realtime_communication.http.metrics import measuring
@@ -30,7 +42,7 @@ def make_application(services: Services) -> web.Application:
     application[FLEET] = services.fleet or Alone(answers_of(services), functools.partial(_change, services))
     application.on_response_prepare.append(on_prepare)
     application.on_response_prepare.append(name_trace)
-    for part in (health, api, auth, directory, admin, debug, demo, mock_issuer, profile):
+    for part in (health, api, batch, auth, directory, topics, admin, debug, demo, mock_issuer, profile):
         part.add_routes(application)
     application.router.add_get("/ws", upgrade_required)
     return application

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from realtime_communication._core.hub.hub import RequestError
 from realtime_communication.auth.revocation import Revocation
 from realtime_communication.http.fleet import Answer
 from realtime_communication.http.health import ask_all, shown_breaker
@@ -31,11 +32,15 @@ def answers_of(services: Services) -> dict[str, Answer]:
         "disconnect": answers.disconnect,
         "drain": answers.drain,
         "health": answers.health,
+        "history": answers.history,
         "memory": answers.memory,
+        "presence": answers.presence,
         "revoke": answers.revoke,
         "stats": answers.stats,
+        "subscribe": answers.subscribe,
         "tasks": answers.tasks,
         "topics": answers.topics,
+        "unsubscribe": answers.unsubscribe,
     }
 
 
@@ -64,6 +69,22 @@ class WorkerAnswers:
         looked_at = self._services.hub.topics(MAX_LOOKED_AT)
         found = [row for row in looked_at if may_see(params.get("patterns"), row["topic"])]
         return {"rows": found[:limit], "complete": len(found) <= limit and len(looked_at) < MAX_LOOKED_AT}
+
+    def presence(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """{topic} → {members}: JSON; or {refused: [code, message]}."""
+        return _unless_refused(lambda: {"members": self._services.hub.presence(params["topic"])})
+
+    def history(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """{topic, epoch, offset, limit, reverse, fresh} → {page}, as `Hub.history`; or {refused: [code, message]}."""
+        return _unless_refused(lambda: {"page": self._services.hub.history(**params)})
+
+    def subscribe(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """{user_id, topic} → {count}; or {refused: [code, message]}."""
+        return _unless_refused(lambda: {"count": self._services.hub.subscribe_user(**params)})
+
+    def unsubscribe(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """As `subscribe`."""
+        return _unless_refused(lambda: {"count": self._services.hub.unsubscribe_user(**params)})
 
     def disconnect(self, params: Mapping[str, Any]) -> int:
         """{user_id, session_id, reason} → how many connections were closed."""
@@ -135,10 +156,20 @@ class WorkerAnswers:
         }
 
 
+def _unless_refused(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return ask()
+    except RequestError as error:
+        return {"refused": [error.code, error.message]}
+
+
 def may_see(patterns: Sequence[str] | None, topic: str) -> bool:
     """Whether whoever may subscribe to `patterns` (None: to all) may be told that `topic` exists."""
-    if topic.startswith(_INBOX_OR_SYSTEM):
-        return False
+    return not topic.startswith(_INBOX_OR_SYSTEM) and matches(patterns, topic)
+
+
+def matches(patterns: Sequence[str] | None, topic: str) -> bool:
+    """Whether one of `patterns` allows `topic`: `room:*` is a prefix, others are whole names; None allows all."""
     return patterns is None or any(
         topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern for pattern in patterns
     )

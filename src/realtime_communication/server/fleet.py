@@ -12,6 +12,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from realtime_communication.errors import ConfigurationError, ConfigurationProblem, ControlError, RequestRefused
 from realtime_communication.http.fleet import GATHER_SECS, Answer, Gathered
 from realtime_communication.observability.logs import get_logger
@@ -24,6 +26,19 @@ Prepare = Callable[[Mapping[str, object], str], Callable[[], None]]
 """Prepares values of keys, by dotted path, that somebody asked for; what it returns puts them into force."""
 
 _log = get_logger(__name__)
+
+
+class Siblings(msgspec.Struct, frozen=True):
+    """What a worker that has siblings is told of them by the supervisor: its slot, and how many workers there are.
+
+    `node_id` is the same in all of them; `server` is a random text for one run of the whole server.
+    """
+
+    channel: ControlChannel
+    slot: int
+    workers: int
+    node_id: str
+    server: str
 
 
 class ChannelFleet:

@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
+from realtime_communication.broker.broker import Broker
 from realtime_communication.broker.memory import MemoryState
 from realtime_communication.broker.shared_state import Rotation, SharedState
 from realtime_communication.errors import CircuitOpen, ControlError
 from realtime_communication.server.control import ControlChannel
+from realtime_communication.server.node_events import NodeEvents
 
 METHOD: Final = "state"
 RETRY_SECS: Final = 1.0
+
+
+def between_workers(broker: Broker, channel: ControlChannel) -> Broker:
+    """`broker` for a worker with siblings: they hear its events, and share its state where there is no Redis."""
+    if broker.link is not None:
+        return msgspec.structs.replace(broker, events=NodeEvents(channel, broker.events))
+    return msgspec.structs.replace(broker, events=NodeEvents(channel, None), state=NodeState(channel), shared=True)
 
 
 class NodeState:

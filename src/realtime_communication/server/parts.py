@@ -18,6 +18,7 @@ from realtime_communication.auth.authority import issuer_of
 from realtime_communication.broker.broker import broker_of
 from realtime_communication.config import Config, LoadedConfig
 from realtime_communication.http.services import Check, Services
+from realtime_communication.http.worker_answers import answers_of
 from realtime_communication.observability import logs
 from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.process import resident_bytes
@@ -31,15 +32,23 @@ from realtime_communication.server.admission import Admission
 from realtime_communication.server.collector import Collector
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.credentials import Credentials
+from realtime_communication.server.draining import Draining
+from realtime_communication.server.fleet import ChannelFleet, Siblings
 from realtime_communication.server.listening import Listener
 from realtime_communication.server.live import LiveConfiguration
 from realtime_communication.server.metrics_server import MetricsServer
+from realtime_communication.server.node_state import between_workers
 from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
 
 LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
 
 _log = logs.get_logger(__name__)
+
+
+def new_node_id(config: Config) -> str:
+    """A name for one run of this node."""
+    return "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
 
 
 class Parts:
@@ -55,11 +64,12 @@ class Parts:
         listeners: Sequence[Listener],
         metrics_listeners: Sequence[Listener],
         states: Callable[[], list[ServiceState]],
+        siblings: Siblings | None = None,
     ) -> None:
         config = loaded.config
         self._states = states
         self.live = LiveConfiguration(loaded)
-        self.node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
+        self.node_id = siblings.node_id if siblings is not None else new_node_id(config)
         self.tls_context = server_context(config.security.tls)
         self.certificate_end = certificate_end(config.security.tls)
         self.tls_failures = FailureLog()
@@ -70,7 +80,9 @@ class Parts:
         secret = secret_of(events, config.auth.jwt_secret)
         self.webhooks = Webhooks(events.webhook_url, secret, self.breakers["webhooks"], _log)
         self.breaker_events = BreakerEvents(self.breakers, events, _log, self.webhooks, self.node_id)
-        self.broker = broker_of(config, self.node_id, self.breakers)
+        self.broker = broker_of(config, self.node_id, self.breakers, server=siblings.server if siblings else "")
+        if siblings is not None:
+            self.broker = between_workers(self.broker, siblings.channel)
         self.credentials = Credentials(config, self.hub, self.broker, self.breakers["auth_service"])
         self.tracer = tracer_of(
             config.tracing, telemetry=config.logging.enable_telemetry, node_id=self.node_id, version=__version__
@@ -83,6 +95,7 @@ class Parts:
             node_id=self.node_id,
             issuer=issuer_of(config.auth) if loaded.profile == "dev" else None,
             authority=self.credentials.authority,
+            revocations=self.credentials.revocations,
             mock_issuer=self.credentials.mock,
             port=listeners[0].port,
             metrics_port=metrics_listeners[0].port if metrics_listeners else None,
@@ -92,6 +105,10 @@ class Parts:
             control=self.live,
         )
         metrics = self.services.metrics = Metrics(config.monitoring, self._sources()) if metrics_listeners else None
+        self.draining = Draining(self.hub, self.services, lambda: self.live.config.production.drain_timeout_secs)
+        self.services.drain = self.draining.begin
+        if siblings is not None:
+            self._join(siblings)
         wanted = LATENCY_SAMPLES if metrics is not None and metrics.wants_samples else 0.0
         self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted)
         self.admission = Admission(self.services)
@@ -104,12 +121,21 @@ class Parts:
             Service("issuer keys", self.credentials.run_keys),
             Service("webhooks", self.webhooks.run),
             Service("garbage collector", self.collector.run),
+            Service("draining", self.draining.run),
         ]
         if self.samples.wanted:
             self.tasks.append(Service("samples", self.samples.run))
         if metrics is not None:
             self.tasks.append(Service("metrics", MetricsServer(metrics, metrics_listeners, self.services).run))
         self._follow_changes()
+
+    def _join(self, siblings: Siblings) -> None:
+        """Answer what all workers are asked, and ask them."""
+        services = self.services
+        services.slot, services.workers = siblings.slot, siblings.workers
+        services.fleet = ChannelFleet(
+            siblings.channel, siblings.slot, siblings.workers, answers_of(services), self.live.prepare
+        )
 
     def follow(self, reactor: Reactor) -> None:
         """Let the certificates of `reactor` be read again with the configuration."""

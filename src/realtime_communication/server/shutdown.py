@@ -49,10 +49,10 @@ async def shut_down(
     hub.begin_drain(spread_ms(connections))
     # One turn of the loop, so that what was just queued for the clients counts as queued.
     await asyncio.sleep(0)
-    if not await _until(lambda: hub.queued() == 0, drain_secs, at_once):
+    if not await until(lambda: hub.queued() == 0, drain_secs, at_once):
         _log.warning("not everything was delivered before the end", queued=hub.queued())
     hub.close_all(GOING_AWAY, REASON)
-    if not await _until(lambda: hub.closing_count() == 0, close_secs, at_once):
+    if not await until(lambda: hub.closing_count() == 0, close_secs, at_once):
         _log.warning("clients that did not answer the close are cut off", connections=hub.closing_count())
 
 
@@ -61,7 +61,8 @@ def spread_ms(connections: int) -> int:
     return min(MAX_SPREAD_MS, max(MIN_SPREAD_MS, connections * 1000 // RECONNECTS_PER_SECOND))
 
 
-async def _until(reached: Callable[[], bool], timeout: float, at_once: asyncio.Event) -> bool:
+async def until(reached: Callable[[], bool], timeout: float, at_once: asyncio.Event) -> bool:
+    """Wait until `reached`, for `timeout` seconds at most, or until `at_once`; whether it was reached."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while not reached():
