@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from realtime_communication.http.services import Services
 from realtime_communication.observability.logs import get_logger
-from realtime_communication.server.shutdown import GOING_AWAY, REASON, DrainingHub, spread_ms, until
+from realtime_communication.server.shutdown import GOING_AWAY, DrainingHub, spread_ms, until
 
 _log = get_logger(__name__)
 
@@ -35,7 +35,7 @@ class Draining:
             return 0
         self._services.draining = True
         connections = self._hub.connection_count()
-        self._hub.begin_drain(spread_ms(connections * workers))
+        self._hub.begin_drain(spread_ms(connections * workers), GOING_AWAY.reason, GOING_AWAY.code)
         self._begun.set()
         return connections
 
@@ -45,6 +45,6 @@ class Draining:
         hub = self._hub
         if not await until(lambda: hub.connection_count() == 0, self._drain_secs(), asyncio.Event()):
             _log.warning("clients that did not leave are closed", connections=hub.connection_count())
-            hub.close_all(GOING_AWAY, REASON)
+            hub.close_all(GOING_AWAY.code, GOING_AWAY.reason)
         _log.info("drained")
         await asyncio.get_running_loop().create_future()

@@ -2,61 +2,36 @@
 
 A question goes to this worker itself and, as a call `gather`, to the supervisor, which passes it on as a call `ask` to
 every other worker and comes back with what they said (`fleet_centre.py`). A change of the configuration is a call
-`change`; the supervisor has every worker prepare it, and then commit or drop it.
+`change`, which the supervisor has every worker prepare first (`node_configuration.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
-
-import msgspec
 
 from realtime_communication.errors import ConfigurationError, ConfigurationProblem, ControlError, RequestRefused
 from realtime_communication.http.fleet import GATHER_SECS, Answer, Gathered
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.server.control import ControlChannel
 
-CHANGE_SECS: Final = 5.0
+CHANGE_SECS: Final = 25.0  # the supervisor gives the workers less
 RETRY_MS: Final = 1000
-
-Prepare = Callable[[Mapping[str, object], str], Callable[[], None]]
-"""Prepares values of keys, by dotted path, that somebody asked for; what it returns puts them into force."""
 
 _log = get_logger(__name__)
 
 
-class Siblings(msgspec.Struct, frozen=True):
-    """What a worker that has siblings is told of them by the supervisor: its slot, and how many workers there are.
-
-    `node_id` is the same in all of them; `server` is a random text for one run of the whole server.
-    """
-
-    channel: ControlChannel
-    slot: int
-    workers: int
-    node_id: str
-    server: str
-
-
 class ChannelFleet:
-    """The workers 0 to `workers` - 1, seen from `slot`. `answers` and `prepare` are this worker's own."""
+    """The workers 0 to `workers` - 1, seen from `slot`, which gives `answers` itself."""
 
-    def __init__(
-        self, channel: ControlChannel, slot: int, workers: int, answers: Mapping[str, Answer], prepare: Prepare
-    ) -> None:
+    def __init__(self, channel: ControlChannel, slot: int, workers: int, answers: Mapping[str, Answer]) -> None:
         self._channel = channel
         self._others = tuple(other for other in range(workers) if other != slot)
         self._slot = slot
         self._answers = answers
-        self._prepare = prepare
-        self._prepared: dict[int, Callable[[], None]] = {}
         channel.on("ask", self._on_ask)
-        channel.on("prepare_change", self._on_prepare)
-        channel.on("commit_change", self._on_commit)
-        channel.on("abort_change", self._on_abort)
 
     async def gather(
         self, method: str, params: Mapping[str, Any] | None = None, *, timeout_secs: float = GATHER_SECS
@@ -71,7 +46,7 @@ class ChannelFleet:
     async def change(self, changes: Mapping[str, object], origin: str) -> None:
         """As `Fleet.change`."""
         try:
-            problems = await self._channel.call("change", {"changes": dict(changes), "origin": origin}, CHANGE_SECS)
+            problems = await self._channel.call("change", {"changes": dict(changes), "who": origin}, CHANGE_SECS)
         except (ControlError, TimeoutError) as error:
             _log.warning("not all workers could be asked to change the configuration", reason=str(error) or "too late")
             raise RequestRefused(
@@ -97,20 +72,6 @@ class ChannelFleet:
 
     def _on_ask(self, params: dict[str, Any]) -> Awaitable[Any] | Any:
         return self._answers[params["method"]](params["params"])
-
-    def _on_prepare(self, params: dict[str, Any]) -> list[list[str]]:
-        """{number, changes, origin} → what is wrong with it; nothing when it is prepared."""
-        try:
-            self._prepared = {params["number"]: self._prepare(params["changes"], params["origin"])}
-        except ConfigurationError as error:
-            return [[each.key, each.value, each.origin, each.message] for each in error.problems]
-        return []
-
-    def _on_commit(self, params: dict[str, Any]) -> None:
-        self._prepared.pop(params["number"])()
-
-    def _on_abort(self, params: dict[str, Any]) -> None:
-        self._prepared.pop(params["number"], None)
 
 
 _SUPERVISORS_SHARE: Final = 0.9  # of the time for an answer, for the others to give theirs

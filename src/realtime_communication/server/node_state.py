@@ -69,16 +69,13 @@ _BATCH: Final = 10_000  # members in one frame
 
 
 class StateKeeper:
-    """The supervisor's end. `attach` it to the channel of each worker."""
+    """The supervisor's end."""
 
     def __init__(self, state: SharedState | None = None) -> None:
         self._state = state or MemoryState()
 
-    def attach(self, channel: ControlChannel) -> None:
-        """Answer the operations of a worker."""
-        channel.on(METHOD, self._answer)
-
-    async def _answer(self, params: dict[str, Any]) -> Any:
+    async def answer(self, params: dict[str, Any]) -> Any:
+        """Do {operation, arguments} of SharedState. Raises ValueError for one that there is not."""
         operation, arguments = params["operation"], params["arguments"]
         if operation not in _OPERATIONS:
             raise ValueError(f"no operation {operation}")

@@ -6,7 +6,6 @@ which they start; `Parts.live` tells every part of a configuration that changes.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -30,14 +29,16 @@ from realtime_communication.resilience.supervision import Service, ServiceState
 from realtime_communication.resilience.webhooks import Webhooks, secret_of
 from realtime_communication.server.admission import Admission
 from realtime_communication.server.collector import Collector
+from realtime_communication.server.control import ControlChannel
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.credentials import Credentials
 from realtime_communication.server.draining import Draining
-from realtime_communication.server.fleet import ChannelFleet, Siblings
+from realtime_communication.server.fleet import ChannelFleet
 from realtime_communication.server.listening import Listener
 from realtime_communication.server.live import LiveConfiguration
 from realtime_communication.server.metrics_server import MetricsServer
 from realtime_communication.server.node_state import between_workers
+from realtime_communication.server.place import ALONE, Place, made_node_id
 from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
 
@@ -46,13 +47,10 @@ LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted
 _log = logs.get_logger(__name__)
 
 
-def new_node_id(config: Config) -> str:
-    """A name for one run of this node."""
-    return "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
-
-
 class Parts:
     """See the head of this module. `states` tells how the supervised services are.
+
+    `channel` leads to the supervisor of a worker that is not alone.
 
     Raises ConfigurationError and EnvironmentFault for what only shows now, such as a transform that cannot be imported
     or a certificate that has changed since the configuration was checked.
@@ -64,12 +62,14 @@ class Parts:
         listeners: Sequence[Listener],
         metrics_listeners: Sequence[Listener],
         states: Callable[[], list[ServiceState]],
-        siblings: Siblings | None = None,
+        place: Place = ALONE,
+        channel: ControlChannel | None = None,
     ) -> None:
         config = loaded.config
         self._states = states
         self.live = LiveConfiguration(loaded)
-        self.node_id = siblings.node_id if siblings is not None else new_node_id(config)
+        self.place = place
+        self.node_id = place.node_id or made_node_id(config)
         self.tls_context = server_context(config.security.tls)
         self.certificate_end = certificate_end(config.security.tls)
         self.tls_failures = FailureLog()
@@ -80,9 +80,9 @@ class Parts:
         secret = secret_of(events, config.auth.jwt_secret)
         self.webhooks = Webhooks(events.webhook_url, secret, self.breakers["webhooks"], _log)
         self.breaker_events = BreakerEvents(self.breakers, events, _log, self.webhooks, self.node_id)
-        self.broker = broker_of(config, self.node_id, self.breakers, server=siblings.server if siblings else "")
-        if siblings is not None:
-            self.broker = between_workers(self.broker, siblings.channel)
+        self.broker = broker_of(config, self.node_id, self.breakers, server=place.run)
+        if channel is not None:
+            self.broker = between_workers(self.broker, channel)
         self.credentials = Credentials(config, self.hub, self.broker, self.breakers["auth_service"])
         self.tracer = tracer_of(
             config.tracing, telemetry=config.logging.enable_telemetry, node_id=self.node_id, version=__version__
@@ -98,7 +98,9 @@ class Parts:
             revocations=self.credentials.revocations,
             mock_issuer=self.credentials.mock,
             port=listeners[0].port,
-            metrics_port=metrics_listeners[0].port if metrics_listeners else None,
+            metrics_port=metrics_listeners[0].port if metrics_listeners else place.metrics_port,
+            workers=place.workers,
+            slot=place.slot,
             tracer=self.tracer,
             checks=self._checks(),
             breakers=self.breakers,
@@ -107,8 +109,8 @@ class Parts:
         metrics = self.services.metrics = Metrics(config.monitoring, self._sources()) if metrics_listeners else None
         self.draining = Draining(self.hub, self.services, lambda: self.live.config.production.drain_timeout_secs)
         self.services.drain = self.draining.begin
-        if siblings is not None:
-            self._join(siblings)
+        if channel is not None:
+            self.services.fleet = ChannelFleet(channel, place.slot, place.workers, answers_of(self.services))
         wanted = LATENCY_SAMPLES if metrics is not None and metrics.wants_samples else 0.0
         self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted)
         self.admission = Admission(self.services)
@@ -128,14 +130,6 @@ class Parts:
         if metrics is not None:
             self.tasks.append(Service("metrics", MetricsServer(metrics, metrics_listeners, self.services).run))
         self._follow_changes()
-
-    def _join(self, siblings: Siblings) -> None:
-        """Answer what all workers are asked, and ask them."""
-        services = self.services
-        services.slot, services.workers = siblings.slot, siblings.workers
-        services.fleet = ChannelFleet(
-            siblings.channel, siblings.slot, siblings.workers, answers_of(services), self.live.prepare
-        )
 
     def follow(self, reactor: Reactor) -> None:
         """Let the certificates of `reactor` be read again with the configuration."""
