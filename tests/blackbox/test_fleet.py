@@ -166,7 +166,7 @@ class TestChanging:
         for _ in range(ASKED):
             keys = get(server, "/admin/config")["keys"]
             shown = keys["rate_limiting.connection.requests_per_second"]
-            assert (shown["value"], shown["origin"]) == (7, "PUT /admin/config/rate-limits by root")
+            assert (shown["value"], shown["origin"]) == (7, "changed by PUT /admin/config/rate-limits by root")
             assert keys["logging.level"]["value"] == "warn"
 
     def test_what_cannot_be_names_the_field(self, fleet: ServerProcess) -> None:

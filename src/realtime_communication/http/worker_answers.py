@@ -34,6 +34,7 @@ def answers_of(services: Services) -> dict[str, Answer]:
         "health": answers.health,
         "history": answers.history,
         "memory": answers.memory,
+        "metrics": answers.metrics,
         "presence": answers.presence,
         "revoke": answers.revoke,
         "stats": answers.stats,
@@ -114,6 +115,11 @@ class WorkerAnswers:
             },
             "circuit_breakers": {breaker.name: shown_breaker(breaker) for breaker in breakers},
         }
+
+    def metrics(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """{} → this worker's metrics, as `Metrics.packed`; None while they are off."""
+        metrics = self._services.metrics
+        return metrics.packed() if metrics is not None else None
 
     def revoke(self, params: Mapping[str, Any]) -> int:
         """A Revocation → how many connections here it has closed, whichever way this worker heard of it first."""

@@ -106,7 +106,9 @@ class Parts:
             breakers=self.breakers,
             control=self.live,
         )
-        metrics = self.services.metrics = Metrics(config.monitoring, self._sources()) if metrics_listeners else None
+        metrics = self.services.metrics = None
+        if metrics_listeners or place.metrics_port is not None:
+            metrics = self.services.metrics = Metrics(config.monitoring, self._sources())
         self.draining = Draining(self.hub, self.services, lambda: self.live.config.production.drain_timeout_secs)
         self.services.drain = self.draining.begin
         if channel is not None:

@@ -39,6 +39,7 @@ from realtime_communication.resilience.retry import RetryPolicy
 from realtime_communication.resilience.supervision import RestartLedger, RestartPolicy
 from realtime_communication.server.crash_report import CrashReport, cause_of, tell
 from realtime_communication.server.fleet_centre import FleetCentre
+from realtime_communication.server.fleet_metrics import SupervisedMetrics, serve_metrics
 from realtime_communication.server.hang_up import take_hang_up
 from realtime_communication.server.listening import Listener, open_shared_listeners
 from realtime_communication.server.metrics_server import open_metrics_listeners
@@ -95,7 +96,7 @@ def make_bus_dir() -> str:
 
 
 class Supervisor:
-    """See the head of this module. `listeners` has a list for each slot; the metrics are those of slot 0.
+    """See the head of this module. `listeners` has a list for each slot; the metrics are served here.
 
     `answerers` are the methods that workers may call here; `configuration` is that of all workers.
     """
@@ -145,6 +146,8 @@ class Supervisor:
         """Lead the workers until a signal ends them all; the exit status. Raises what `run` of this module does."""
         loop = asyncio.get_running_loop()
         self._install_signals(loop)
+        if self._metrics_listeners:
+            self._serve_metrics()
         leading = loop.create_task(self._lead(), name="supervisor")
         stopping = loop.create_task(self._stopping.wait())
         try:
@@ -168,6 +171,10 @@ class Supervisor:
         """How often each slot was started again after a crash."""
         return list(self._restarts)
 
+    def _serve_metrics(self) -> None:
+        metrics = SupervisedMetrics(lambda: self.configuration.loaded, self.fleet, self.restarts)
+        self._spawn(serve_metrics(metrics, self._metrics_listeners), "metrics")
+
     # Lives of workers
 
     async def _lead(self) -> None:
@@ -182,8 +189,6 @@ class Supervisor:
         handle = WorkerHandle(slot, next(self._incarnations), self.answerers)
         self._live.add(handle)
         inherited = [listener.sock.fileno() for listener in self._listeners[slot]]
-        if slot == 0:
-            inherited += [listener.sock.fileno() for listener in self._metrics_listeners]
         handle.start(inherited)
         self._spawn(self._follow(handle), f"worker {slot}")
         return handle
@@ -382,7 +387,6 @@ class Supervisor:
                 place=place,
                 loaded=self.configuration.loaded,
                 listeners=handed(self._listeners[handle.slot]),
-                metrics_listeners=handed(metrics) if handle.slot == 0 else (),
             )
             return packed(assignment)
 
