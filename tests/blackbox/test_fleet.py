@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 
 from serving.asking import admin, ask, bearer, until
 from serving.peer import Peer, unique, unique_user
-from serving.processes import ServerProcess, StartServer, merged
+from serving.processes import ServerProcess, StartServer, free_port, merged
+from serving.redis import RedisServer
+from serving.scrapes import scrape, scrape_until
 
 from .conftest import assert_clean, running
 
@@ -54,7 +58,7 @@ def post(server: ServerProcess, path: str, body: Any) -> Any:
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[ServerProcess]:
     """For tests that leave the workers alone."""
-    server = running("product", settings())
+    server = running("product", settings(metrics={"enabled": True, "port": free_port()}))
     try:
         yield server
         server.stop()
@@ -158,16 +162,16 @@ class TestActing:
 
 
 class TestChanging:
-    def test_limits_and_log_level_are_those_of_all(self, start_server: StartServer) -> None:
-        server = start_server(settings())
-        answer = ask(server.port, "PUT", "/admin/config/rate-limits", admin(), {"connection_rps": 7})
+    def test_limits_and_log_level_are_those_of_all(self, fleet: ServerProcess) -> None:
+        answer = ask(fleet.port, "PUT", "/admin/config/rate-limits", admin(), {"connection_rps": 7})
         assert (answer.status, answer.json["connection_rps"], answer.json["connection_burst"]) == (200, 7, 14)
-        assert ask(server.port, "PUT", "/admin/config/log-level", admin(), {"level": "warn"}).status == 200
+        assert ask(fleet.port, "PUT", "/admin/config/log-level", admin(), {"level": "warn"}).status == 200
         for _ in range(ASKED):
-            keys = get(server, "/admin/config")["keys"]
+            keys = get(fleet, "/admin/config")["keys"]
             shown = keys["rate_limiting.connection.requests_per_second"]
             assert (shown["value"], shown["origin"]) == (7, "changed by PUT /admin/config/rate-limits by root")
             assert keys["logging.level"]["value"] == "warn"
+        assert ask(fleet.port, "PUT", "/admin/config/log-level", admin(), {"level": "info"}).status == 200
 
     def test_what_cannot_be_names_the_field(self, fleet: ServerProcess) -> None:
         answer = ask(fleet.port, "PUT", "/admin/config/rate-limits", admin(), {"connection_rps": 0})
@@ -175,12 +179,33 @@ class TestChanging:
         assert answer.json["error"]["message"].startswith("connection_rps: ")
 
 
-class TestDraining:
-    def test_one_worker(self, start_server: StartServer) -> None:
-        server = start_server(settings(production={"drain_timeout_secs": 60}))
+class TestMetrics:
+    def test_one_port_speaks_for_all(self, fleet: ServerProcess, spread: Spread) -> None:
+        port = get(fleet, "/health")["metrics_port"]
+        for _ in range(ASKED):
+            ask(fleet.port, "GET", "/api/topics", admin())
+        found = scrape_until(port, lambda scrape: scrape.value("connections") == len(spread.peers))
+        assert found.values("worker_up", "worker") == {"0": 1, "1": 1}
+        by_worker = found.values("worker_connections", "worker")
+        placed = list(spread.by_worker().values())
+        assert by_worker == {str(slot): placed.count(slot) for slot in range(WORKERS)}
+        assert found.value("http_request_duration_seconds_count", route="/api/topics", status="2xx") >= ASKED
+        assert found.values("worker_restarts_total", "worker") == {"0": 0, "1": 0}
+        assert found.value("process_resident_memory_bytes") > sum(
+            found.values("worker_resident_memory_bytes", "worker").values()
+        )
+
+
+class TestEnds:
+    """Of workers, one after the other, on a server of its own."""
+
+    def test_a_worker_dies_and_all_are_drained(self, start_server: StartServer) -> None:
+        server = start_server(settings(metrics={"enabled": True, "port": free_port()}))
+        port = get(server, "/health")["metrics_port"]
         with contextlib.ExitStack() as stack:
             spread = Spread(server, "alice", stack)
             of_first = [session for session, worker in spread.by_worker().items() if worker == 0]
+            before = scrape(port).value("sockets_accepted_total")
             answer = post(server, "/admin/drain", {"worker": 0})
             assert answer == {"draining": [0], "connections": len(of_first)}
             told = [peer for peer in spread.peers if peer.connected["session_id"] in of_first]
@@ -189,19 +214,43 @@ class TestDraining:
             for _ in range(ASKED):
                 assert ask(server.port, "GET", "/health/ready").status == 200
 
-    def test_all_of_them(self, start_server: StartServer) -> None:
-        server = start_server(settings())
-        with contextlib.ExitStack() as stack:
-            spread = Spread(server, "alice", stack)
+            (pid,) = {line["pid"] for line in server.events("a worker is ready") if line["worker"] == 0}
+            os.kill(pid, signal.SIGKILL)
+            scrape_until(port, lambda found: found.value("worker_restarts_total", worker="0") == 1)
+            found = scrape_until(port, lambda found: found.value("worker_up", worker="0") == 1)
+            assert found.value("sockets_accepted_total") >= before, "no sum falls when a worker dies"
+
+            kept = [peer for peer in spread.peers if peer not in told]
             answer = post(server, "/admin/drain", {})
-            assert answer == {"draining": [0, 1], "connections": len(spread.peers)}
+            assert answer == {"draining": [0, 1], "connections": len(kept)}
             for _ in range(ASKED):
                 ready = ask(server.port, "GET", "/health/ready")
                 assert (ready.status, ready.json["status"]) == (503, "draining")
             assert ask(server.port, "GET", "/health").status == 200
-            told = [peer.event() for peer in spread.peers]
-            assert {(each["type"], each["code"], each["reconnect"]) for each in told} == {("Closing", 1001, True)}
-            assert {peer.close_code() for peer in spread.peers} == {1001}
+            closing = [peer.event() for peer in kept]
+            assert {(each["type"], each["code"], each["reconnect"]) for each in closing} == {("Closing", 1001, True)}
+            assert {peer.close_code() for peer in kept} == {1001}
         until(lambda: get(server, "/health")["connections"] == 0)
         assert post(server, "/admin/drain", {})["connections"] == 0
         assert server.stop() == 0
+
+
+class TestRedis:
+    def test_an_event_reaches_every_worker_of_every_node(self, start_server: StartServer) -> None:
+        with RedisServer() as redis, contextlib.ExitStack() as stack:
+            shared = {"redis": {"url": redis.url}, "testing": {"use_in_memory_storage": False}}
+            fleet = start_server(settings(**shared))
+            alone = start_server(shared)
+            for server in (fleet, alone):
+                until(lambda server=server: get(server, "/health")["dependencies"]["redis"]["status"] == "ok")
+            spread = Spread(fleet, "alice", stack)
+            other = stack.enter_context(Peer(alone.url, "alice"))
+            assert post(alone, "/auth/revoke", {"user_id": "alice"}) == {"revoked": 1}
+            assert {peer.close_code() for peer in (*spread.peers, other)} == {4401}
+
+            spread = Spread(fleet, "bob", stack)
+            other = stack.enter_context(Peer(alone.url, "bob"))
+            assert post(fleet, "/auth/revoke", {"user_id": "bob"}) == {"revoked": len(spread.peers)}
+            assert {peer.close_code() for peer in (*spread.peers, other)} == {4401}
+            revoked = [line for line in fleet.events("tokens revoked") if line["name"] == "bob"]
+            assert sorted(line["worker"] for line in revoked) == [0, 1], "once by each worker"

@@ -2,6 +2,7 @@
 
 import time
 
+import msgspec
 import pytest
 
 from realtime_communication.broker.broker import broker_of
@@ -86,8 +87,6 @@ def test_a_worker_without_redis_shares_state_and_events(configure_memory):
 
 @pytest.fixture
 def configure_memory():
-    import msgspec
-
     config = Config()
     testing = msgspec.structs.replace(config.testing, use_in_memory_storage=True)
     broker = broker_of(msgspec.structs.replace(config, testing=testing), "n", {})
