@@ -55,6 +55,7 @@ class Handed(msgspec.Struct, frozen=True):
     def listener(self) -> Listener:
         """The socket in the process that inherited it. Raises OSError when it did not."""
         sock = socket.socket(fileno=self.descriptor)
+        sock.setblocking(False)
         sock.set_inheritable(False)
         return Listener(sock, self.path)
 

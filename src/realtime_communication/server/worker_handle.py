@@ -206,6 +206,7 @@ class WorkerHandle:
 
     async def _put_down(self, reason: str) -> None:
         _log.error("a worker is stuck and will be killed", worker=self.slot, pid=self.pid, reason=reason)
+        self.put_down = reason  # before the signal: one that has no handler for it yet ends by it
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGUSR1)
