@@ -85,7 +85,7 @@ def lead(tmp_path, monkeypatch):
         async def main():
             leader = Supervisor(loaded, listeners, [], str(tmp_path))
             leading = asyncio.create_task(leader.run())
-            await asyncio.sleep(0)
+            await until(lambda: len(Process.made) >= workers)
             try:
                 await test(leader)
             finally:
@@ -248,7 +248,7 @@ def test_an_old_worker_that_crashes_while_its_successor_starts(lead):
         leader._on_roll()
         await until(lambda: len(Process.made) == 4)
         Process.made[0].crash()
-        await until(lambda: serving(leader)[0] == 5)  # the policy does not wait for the successor
+        await until(lambda: serving(leader).get(0) == 5)  # the policy does not wait for the successor
         Process.made[3].ready.set()
         await until(lambda: serving(leader) == {0: 4, 1: 6, 2: 7})
         assert Process.made[4].restart
