@@ -210,7 +210,9 @@ def test_no_worker_outlives_its_supervisor(peers: list[Peer]) -> None:
     ("strategy", "steps"), [("rest_for_one", [(1, {1}), (0, {0, 1})]), ("all_for_one", [(1, {0, 1})])]
 )
 def test_strategies_that_restart_more_than_one(strategy: str, steps: list[tuple[int, set[int]]]) -> None:
-    server = start({"actor_system": {"supervision_strategy": strategy}})
+    cores = sorted(os.sched_getaffinity(0))
+    pinned = {"performance": {"actors": {"pin_actors_to_cores": True}}}
+    server = start(merged(pinned, {"actor_system": {"supervision_strategy": strategy}}))
     try:
         after, times = ready(server), 2
         for killed, replaced in steps:
@@ -220,6 +222,9 @@ def test_strategies_that_restart_more_than_one(strategy: str, steps: list[tuple[
             assert {slot for slot in before if after[slot] != before[slot]} == replaced
             shown = ", ".join(map(str, sorted(replaced)))
             assert server.events("a worker crashed")[-1]["restarted"] == shown
+            # Each on a core of its own, the supervisor on any.
+            assert [os.sched_getaffinity(after[slot]) for slot in (0, 1)] == [{cores[0]}, {cores[1 % len(cores)]}]
+            assert os.sched_getaffinity(server.pid) == set(cores)
         assert server.stop() == 0
     finally:
         server.dispose()
@@ -316,6 +321,13 @@ def test_a_worker_whose_loop_is_stuck_is_shown_killed_and_replaced(tmp_path: Pat
     try:
         until(lambda: len(events("a worker is ready")) == 2, "both workers are ready")
         pids = {line["worker"]: line["pid"] for line in events("a worker is ready")}
+        # A new worker that cannot start ends a rolling restart, and changes nothing.
+        (tmp_path / "spinning.py").write_text("this is no Python\n")
+        process.send_signal(signal.SIGUSR2)
+        ended = "the rolling restart ends: a new worker did not start, the old ones go on"
+        (told,) = until(lambda: events(ended), "the rolling restart ends")
+        assert told["worker"] == 0 and "spinning:spin" in told["cause"]
+        (tmp_path / "spinning.py").write_text(SPINNING)
         with Peer(f"ws://127.0.0.1:{port}/ws", "alice") as peer:
             slot = worker_of(port, peer, pids)
             peer.send({"type": "Broadcast", "topic": unique(), "payload": "spin"})

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -39,10 +39,19 @@ SECONDS_PER_DAY = 86_400
 
 
 class Credentials:
-    """`chain` and `authority` are those in force. `run_keys` and `shared.run` are service tasks."""
+    """`chain` and `authority` are those in force. `run_keys` and `shared.run` are service tasks.
+
+    `mock_keys`: what a mock issuer signs with, the same in all workers of a node.
+    """
 
     def __init__(
-        self, config: Config, hub: Hub, broker: Broker, breaker: CircuitBreaker, clock: Callable[[], float] = time.time
+        self,
+        config: Config,
+        hub: Hub,
+        broker: Broker,
+        breaker: CircuitBreaker,
+        clock: Callable[[], float] = time.time,
+        mock_keys: Sequence[bytes] = (),
     ) -> None:
         self._bypass = config.testing.bypass_auth
         self._breaker = breaker
@@ -51,7 +60,7 @@ class Credentials:
         self._secret = config.auth.jwt_secret
         self._previous: list[tuple[str, float]] = []  # earlier secrets, and until when they are good
         self._changed = asyncio.Event()
-        self.mock = mock_issuer_of(config.auth) if config.development.mock_external_services else None
+        self.mock = mock_issuer_of(config.auth, mock_keys) if config.development.mock_external_services else None
         self._revoked = self.revocations = Revocations(hub.disconnect, clock=clock)
         self._families = families_of(broker, strict=config.redis.required)
         self.shared = SharedRevocations(broker.state, broker.events, broker.seal, broker.joined, self._apply)

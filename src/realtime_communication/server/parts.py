@@ -83,7 +83,9 @@ class Parts:
         self.broker = broker_of(config, self.node_id, self.breakers, server=place.run)
         if channel is not None:
             self.broker = between_workers(self.broker, channel)
-        self.credentials = Credentials(config, self.hub, self.broker, self.breakers["auth_service"])
+        self.credentials = Credentials(
+            config, self.hub, self.broker, self.breakers["auth_service"], mock_keys=place.mock_keys
+        )
         self.tracer = tracer_of(
             config.tracing, telemetry=config.logging.enable_telemetry, node_id=self.node_id, version=__version__
         )

@@ -22,6 +22,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     - `run`: a random text for one run of the node, the same in all its workers
     - `bus_dir`: the folder, of this node alone, for the sockets between its workers; empty: there are no others
     - `metrics_port`: where the metrics of the node are, when another process serves them
+    - `mock_keys`: what a mock issuer signs with in all workers
     """
 
     slot: int = 0
@@ -31,6 +32,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     run: str = ""
     bus_dir: str = ""
     metrics_port: int | None = None
+    mock_keys: tuple[bytes, ...] = ()
 
 
 ALONE = Place()

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from realtime_communication import __version__
 from realtime_communication.auth.authority import issuer_of
+from realtime_communication.auth.chain import mock_issuer_of
 from realtime_communication.config import LoadedConfig
 from realtime_communication.errors import (
     EXIT_CONFIG,
@@ -117,6 +118,8 @@ class Supervisor:
         self.workers = len(listeners)
         self.node_id = made_node_id(config)
         self._run = uuid.uuid4().hex
+        mock = mock_issuer_of(config.auth) if config.development.mock_external_services else None
+        self._mock_keys = mock.private_keys() if mock is not None else ()
         self.fleet = FleetCentre(self.serving, lambda: list(self._live))
         self.answerers: dict[str, Answerer] = {
             "hello": self._hello,
@@ -382,6 +385,7 @@ class Supervisor:
                 run=self._run,
                 bus_dir=self._bus_dir,
                 metrics_port=metrics[0].port if metrics else None,
+                mock_keys=self._mock_keys,
             )
             assignment = Assignment(
                 place=place,
