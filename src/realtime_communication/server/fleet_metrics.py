@@ -31,8 +31,8 @@ _log = get_logger(__name__)
 class SupervisedMetrics:
     """What a MetricsServer in the supervisor serves: the metrics of all workers, and its own as a process.
 
-    `configuration` is the one in force at each time, `restarts` tells those of each slot. Scrapes at the same time share
-    one answer. `services` is what the server of a port works with.
+    `configuration` is the one in force at each time, `restarts` tells those of each slot. Scrapes that come at the same
+    time share one answer. `services` is what the server of a port works with.
     """
 
     def __init__(
