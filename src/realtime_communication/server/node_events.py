@@ -52,6 +52,12 @@ class NodeEvents:
         """Events for other nodes that found no room to wait."""
         return getattr(self._others, "dropped", 0)
 
+    @property
+    def skipped(self) -> Mapping[Any, int]:
+        """Events of other nodes that were not handled, by the reason."""
+        found: Mapping[Any, int] = getattr(self._others, "skipped", {})
+        return found
+
     def _on_event(self, params: dict[str, Any]) -> None:
         payload = msgspec.json.decode(params["payload"])
         for handler in self._handlers.get(params["kind"], ()):
