@@ -65,6 +65,10 @@ class TestHistory:
 
 @pytest.mark.parametrize("what", ["presence", "history"])
 class TestWhoMayRead:
+    def test_credentials_in_the_url(self, server, bearer, what):
+        token = bearer()["Authorization"].partition(" ")[2]
+        assert server.request("GET", f"/api/topics/room:1/{what}?token={token}").status == 200
+
     def test_nobody_without_the_permission(self, server, bearer, api_key, what):
         assert server.request("GET", f"/api/topics/room:1/{what}").status == 401
         for headers in (api_key, bearer(permissions=["write", "subscribe"])):

@@ -85,9 +85,13 @@ async def find_identity(request: web.Request, *, in_url: bool = True) -> Identit
         raise
 
 
+def credential_names(auth: Auth) -> set[str]:
+    """The query parameters that may hold credentials."""
+    return {"token", "api_key", *(provider.query_param for provider in auth.providers)}
+
+
 def _has_credentials(query: bytes, auth: Auth) -> bool:
-    names = {"token", "api_key", *(provider.query_param for provider in auth.providers)}
-    return not names.isdisjoint(parse_query(query))
+    return not credential_names(auth).isdisjoint(parse_query(query))
 
 
 async def require_permission(request: web.Request, permission: int, *, in_url: bool = True) -> Identity:

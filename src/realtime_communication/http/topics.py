@@ -6,7 +6,7 @@ permissions; `POST /api/subscribe` and `/api/unsubscribe` are for administrators
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,10 +16,10 @@ from realtime_communication.auth.identity import ADMIN, MAX_USER_ID_BYTES, READ,
 from realtime_communication.errors import RequestRefused
 from realtime_communication.http.admin import require_admin
 from realtime_communication.http.answers import FieldError, json_response
-from realtime_communication.http.api import require_permission
+from realtime_communication.http.api import credential_names, require_permission
 from realtime_communication.http.fields import limit_in, name_in, query_of, read_object
 from realtime_communication.http.fleet import Gathered
-from realtime_communication.http.services import FLEET
+from realtime_communication.http.services import FLEET, SERVICES
 from realtime_communication.http.worker_answers import matches
 from realtime_communication.observability.logs import get_logger
 
@@ -45,7 +45,7 @@ def add_routes(application: web.Application) -> None:
 async def presence(request: web.Request) -> web.Response:
     """→ {topic, count, members}, as PresenceState."""
     topic = await _readable_topic(request)
-    query_of(request, _CREDENTIALS)
+    _parameters_of(request, ())
     found = _checked(await request.app[FLEET].gather("presence", {"topic": topic}))
     members: dict[str, Any] = {}
     for answer in found.answers.values():
@@ -58,7 +58,7 @@ async def presence(request: web.Request) -> web.Response:
 async def history(request: web.Request) -> web.Response:
     """`?epoch=&offset=&limit=&reverse=` → {topic, epoch, offset, messages}, as HistoryPage."""
     topic = await _readable_topic(request)
-    parameters = query_of(request, (*_CREDENTIALS, "epoch", "offset", "limit", "reverse"))
+    parameters = _parameters_of(request, ("epoch", "offset", "limit", "reverse"))
     asked = {"topic": topic, "fresh": False, **_position_in(parameters)}
     found = _checked(await request.app[FLEET].gather("history", asked))
     pages = [answer["page"] for answer in found.answers.values() if answer["page"] is not None]
@@ -105,7 +105,9 @@ async def _change_subscriptions(request: web.Request, method: str, name: str) ->
     return json_response(found.told({name: count}))
 
 
-_CREDENTIALS: Final = ("token", "api_key")  # that may stand in the URL here
+def _parameters_of(request: web.Request, allowed: Sequence[str]) -> dict[str, str]:
+    """As `query_of`; credentials may stand in the URL as well."""
+    return query_of(request, (*allowed, *sorted(credential_names(request.app[SERVICES].config.auth))))
 
 
 async def _readable_topic(request: web.Request) -> str:
