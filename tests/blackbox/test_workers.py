@@ -206,41 +206,23 @@ def test_no_worker_outlives_its_supervisor(peers: list[Peer]) -> None:
         server.dispose()
 
 
-@pytest.mark.parametrize(
-    ("strategy", "steps"), [("rest_for_one", [(1, {1}), (0, {0, 1})]), ("all_for_one", [(1, {0, 1})])]
-)
-def test_strategies_that_restart_more_than_one(strategy: str, steps: list[tuple[int, set[int]]]) -> None:
+def test_all_for_one_on_cores_of_their_own_and_a_limit_of_restarts() -> None:
     cores = sorted(os.sched_getaffinity(0))
-    pinned = {"performance": {"actors": {"pin_actors_to_cores": True}}}
-    server = start(merged(pinned, {"actor_system": {"supervision_strategy": strategy}}))
+    actors = {"actor_system": {"supervision_strategy": "all_for_one", "max_restarts": 1}}
+    server = start(merged(actors, {"performance": {"actors": {"pin_actors_to_cores": True}}}))
     try:
-        after, times = ready(server), 2
-        for killed, replaced in steps:
-            before, times = after, times + len(replaced)
-            os.kill(before[killed], signal.SIGKILL)
-            after = all_ready(server, times=times)
-            assert {slot for slot in before if after[slot] != before[slot]} == replaced
-            shown = ", ".join(map(str, sorted(replaced)))
-            assert server.events("a worker crashed")[-1]["restarted"] == shown
-            # Each on a core of its own, the supervisor on any.
-            assert [os.sched_getaffinity(after[slot]) for slot in (0, 1)] == [{cores[0]}, {cores[1 % len(cores)]}]
-            assert os.sched_getaffinity(server.pid) == set(cores)
-        assert server.stop() == 0
-    finally:
-        server.dispose()
-
-
-def test_crashes_beyond_the_limit_end_the_server_which_says_why() -> None:
-    server = start({"actor_system": {"max_restarts": 1}})
-    try:
-        os.kill(ready(server)[0], signal.SIGKILL)
-        pids = all_ready(server, times=3)
-        os.kill(pids[1], signal.SIGKILL)
+        before = ready(server)
+        os.kill(before[1], signal.SIGKILL)
+        after = all_ready(server, times=4)
+        assert not set(before.values()) & set(after.values())
+        assert [os.sched_getaffinity(after[slot]) for slot in (0, 1)] == [{cores[0]}, {cores[1 % len(cores)]}]
+        assert os.sched_getaffinity(server.pid) == set(cores)
+        os.kill(after[0], signal.SIGKILL)
         assert server.wait() == 70
-        assert [line["restarted"] for line in server.events("a worker crashed")] == ["0", "none"]
+        assert [line["restarted"] for line in server.events("a worker crashed")] == ["0, 1", "none"]
         assert "actor_system.max_restarts" in server.events("giving up: the server shuts down")[0]["reason"]
-        assert "error: worker 1 crashed, and more than 1 restarts" in server.log
-        assert not any(is_alive(pid) for pid in pids.values())
+        assert "error: worker 0 crashed, and more than 1 restarts" in server.log
+        assert not any(is_alive(pid) for pid in after.values())
     finally:
         server.dispose()
 

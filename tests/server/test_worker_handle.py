@@ -35,6 +35,10 @@ async def main():
         import time
         while True:
             time.sleep(1)
+    if what == "lingering":
+        channel.close()
+        await running
+        signal.pause()
     await stopped.wait()
     sys.exit(3)
 
@@ -114,6 +118,24 @@ def test_one_that_is_stuck_is_killed_and_the_reason_kept(child, monkeypatch, cap
 
     child(test, "stuck")
     assert "a worker is stuck and will be killed" in [record.message for record in caplog.records]
+
+
+@pytest.mark.parametrize(("secs", "reason"), [(60, ""), (0.2, "it did not end 0.2 s after its event loop")])
+def test_one_whose_loop_is_over_has_time_to_end(child, monkeypatch, secs, reason):
+    monkeypatch.setattr(worker_handle, "PING_SECS", 0.01)
+    monkeypatch.setattr(worker_handle, "CLOSED_SECS", secs)
+
+    async def test(handle):
+        assert await handle.wait_ready()
+        while not handle.channel.closed:
+            await asyncio.sleep(0.01)
+        if not reason:
+            await asyncio.sleep(0.1)  # it is left alone
+            os.kill(handle.pid, signal.SIGTERM)
+        await handle.ended.wait()
+        assert handle.put_down == reason
+
+    child(test, "lingering")
 
 
 def test_one_that_never_gets_ready_is_killed(child, monkeypatch):

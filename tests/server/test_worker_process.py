@@ -114,9 +114,8 @@ def test_its_life(led):
                 websocket=msgspec.structs.replace(worker.loaded.config.websocket, heartbeat_interval_secs=7),
             ),
         )
+        await cannot_prepare(worker)
         prepare = {"version": 3, "loaded": packed(changed), "reload": True}
-        with pytest.raises(ControlError, match="nothing of that version"):
-            await worker.channel.call("commit", {"version": 3})
         assert await worker.channel.call("prepare", prepare) == []
         await worker.channel.call("abort", {"version": 3})
         with pytest.raises(ControlError, match="nothing of that version"):
@@ -135,21 +134,17 @@ def test_its_life(led):
     led(test)
 
 
-def test_what_cannot_be_prepared_is_told(led, tmp_path):
-    async def test(worker):
-        routing = msgspec.structs.replace(
-            worker.loaded.config.message_routing,
-            enable_message_transformation=True,
-            transforms=(Transform(topic="*", callable="no_such:f"),),
-        )
-        config = msgspec.structs.replace(worker.loaded.config, message_routing=routing)
-        broken = msgspec.structs.replace(worker.loaded, config=config)
-        rows = await worker.channel.call("prepare", {"version": 1, "loaded": packed(broken), "reload": True})
-        assert [row[0] for row in rows] == ["message_routing.transforms[0].callable"]
-        worker.process.terminate()
-        assert (await worker.ended())[0] == 0
-
-    led(test)
+async def cannot_prepare(worker):
+    """What cannot be prepared is told, and changes nothing."""
+    config = worker.loaded.config
+    transforms = (Transform(topic="*", callable="no_such:f"),)
+    routing = msgspec.structs.replace(config.message_routing, enable_message_transformation=True, transforms=transforms)
+    config = msgspec.structs.replace(config, message_routing=routing)
+    broken = packed(msgspec.structs.replace(worker.loaded, config=config))
+    rows = await worker.channel.call("prepare", {"version": 1, "loaded": broken, "reload": True})
+    assert [row[0] for row in rows] == ["message_routing.transforms[0].callable"]
+    with pytest.raises(ControlError, match="nothing of that version"):
+        await worker.channel.call("commit", {"version": 1})
 
 
 def test_what_hinders_its_start_is_told_before_it_ends(led):

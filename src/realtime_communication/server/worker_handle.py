@@ -35,6 +35,7 @@ START_SECS: Final = 60.0  # for a worker to be ready
 PING_SECS: Final = 2.0  # between two questions whether it still turns
 ANSWER_SECS: Final = 8.0
 LAST_CHANCE_SECS: Final = 2.0  # for one more question: this process may have been the one that was stopped
+CLOSED_SECS: Final = 10.0  # for its process to end after its channel
 DUMP_SECS: Final = 1.0  # for the stacks of its threads to arrive
 
 READ_BYTES: Final = 1 << 16
@@ -192,10 +193,15 @@ class WorkerHandle:
             await self._put_down(f"it was not ready within {START_SECS:g} s")
             return
         while True:
-            await asyncio.sleep(PING_SECS)
-            if not await self._turns(ANSWER_SECS) and not await self._turns(LAST_CHANCE_SECS):
+            if not (await self._turns(ANSWER_SECS) or await self._turns(LAST_CHANCE_SECS)):
                 break
-        await self._put_down(f"it did not answer for {ANSWER_SECS + LAST_CHANCE_SECS:g} s")
+            await asyncio.sleep(PING_SECS)
+        if not self.channel.closed:
+            await self._put_down(f"it did not answer for {ANSWER_SECS + LAST_CHANCE_SECS:g} s")
+            return
+        # Its loop is over: it ends by itself, unless something keeps it.
+        await asyncio.sleep(CLOSED_SECS)
+        await self._put_down(f"it did not end {CLOSED_SECS:g} s after its event loop")
 
     async def _turns(self, secs: float) -> bool:
         try:
