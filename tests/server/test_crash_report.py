@@ -56,8 +56,9 @@ def test_the_report_is_one_line_with_all_of_it(caplog):
     assert second["restarted"] == "none"
 
 
-def test_the_excerpt_begins_where_the_fault_is_named_else_it_is_the_end():
+def test_the_excerpt_is_the_fault_and_the_stack_of_its_thread_else_the_end():
     many = [f"line {number}" for number in range(1000)]
-    assert excerpt(["noise", "Fatal Python error: Segmentation fault", "File x", *many]).startswith("Fatal Python")
-    assert excerpt(["Thread 1", "Current thread 2 (most recent call first):", "File"]).startswith("Current thread")
+    fatal, thread = "Fatal Python error: Segmentation fault", "Current thread 2 (most recent call first):"
+    assert excerpt(["noise", fatal, *many, thread, "  File x"]) == f"{fatal}\n{thread}\n  File x"
+    assert excerpt(["Thread 1", "  File y", thread, "  File x"]) == f"{thread}\n  File x"
     assert excerpt(many).endswith("line 999") and len(excerpt(many)) == MAX_OUTPUT

@@ -20,7 +20,7 @@ _STATUSES: Final = {
     EXIT_SOFTWARE: "a fault of its own",
 }
 _OUT_OF_MEMORY: Final = "if nobody sent it: the kernel ran out of memory, see its log (dmesg) and memory.events"
-_COMPILED: Final = "a fault in compiled code; `output` ends with the stacks of its threads"
+_COMPILED: Final = "a fault in compiled code; `output` has the stack of its thread"
 _HINTS: Final = {
     signal.SIGKILL: _OUT_OF_MEMORY,
     signal.SIGSEGV: _COMPILED,
@@ -91,9 +91,9 @@ def tell(report: CrashReport, restarted: Sequence[int]) -> None:
 
 
 def excerpt(output: Sequence[str]) -> str:
-    """What says most within MAX_OUTPUT characters: a fatal error from its first line on, else the end."""
-    for mark in ("Fatal Python error", "Current thread"):
-        for index, line in enumerate(output):
-            if line.startswith(mark):
-                return "\n".join(output[index:])[:MAX_OUTPUT]
+    """What says most within MAX_OUTPUT characters: a fatal error and the stack of its thread, else the end."""
+    fatal = next((line for line in output if line.startswith("Fatal Python error")), "")
+    for index, line in enumerate(output):
+        if line.startswith("Current thread"):
+            return "\n".join([fatal, *output[index:]]).lstrip("\n")[:MAX_OUTPUT]
     return "\n".join(output)[-MAX_OUTPUT:]

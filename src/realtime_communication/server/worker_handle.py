@@ -167,6 +167,8 @@ class WorkerHandle:
         self.fault = msgspec.convert(params["fault"], Fault)
 
     def _on_output(self, line: str) -> None:
+        if not line:
+            return
         self.output.append(line)
         _log.warning("a worker wrote to standard error", worker=self.slot, line=line)
 
