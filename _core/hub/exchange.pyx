@@ -11,6 +11,7 @@ from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_appe
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
 from realtime_communication._core.hub.bus_user cimport BUS_NONSENSE
 from realtime_communication._core.hub.core cimport Position
+from realtime_communication._core.hub.http_requests cimport given_answered
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
 from realtime_communication._core.hub.peers cimport (
@@ -35,6 +36,7 @@ from realtime_communication._core.hub.peers cimport (
     FRAME_UNSUBSCRIBE,
     MAX_WORKERS,
     WAIT_ACK,
+    WAIT_GIVEN,
     WAIT_PAGE,
     WAIT_RELAY,
     WAIT_SUBSCRIBED,
@@ -773,7 +775,7 @@ cdef class Exchange(Gate):
         """Take it out; a request over HTTP must have been answered."""
         cdef Topic* topic
         cdef Later later
-        if waiting.kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_SYNC) or (
+        if waiting.kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_SYNC, WAIT_GIVEN) or (
                 waiting.kind == WAIT_RELAY and waiting.asked == FRAME_SUBSCRIBE):
             topic = topic_find(&self.store, waiting_topic(waiting))
             if topic != NULL and topic.asking:
@@ -842,7 +844,7 @@ cdef class Exchange(Gate):
             return
         elif later is not None:
             later.settle(None, RequestError(error_name(code).decode(), (<const char*> text.data)[:text.size].decode(), max(retry, 0)))
-        elif session != NULL:
+        elif session != NULL and kind != WAIT_GIVEN:
             self.error(session, &request, code, <const char*> message, retry, NULL)
             if kind == WAIT_SUBSCRIBED or kind == WAIT_PAGE:
                 session.flags &= ~<uint32_t> FLAG_ASKED
@@ -865,7 +867,7 @@ cdef class Exchange(Gate):
         memset(&rest, 0, sizeof(Frame))
         rest.rest = bodies.data
         rest.rest_size = bodies.size
-        if topic == NULL or waiting.kind not in (WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY):
+        if topic == NULL or waiting.kind not in (WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY, WAIT_GIVEN):
             self.drop_waiting(waiting)
             return
         if not topic.synced:
@@ -888,6 +890,8 @@ cdef class Exchange(Gate):
             self.gain_interest(waiting.peer, topic)
             self.answer_bodies(waiting.peer, FRAME_SUBSCRIBED, waiting.peer_token, epoch, offset, recovered, first,
                                bodies)
+        elif waiting.kind == WAIT_GIVEN and session != NULL:
+            given_answered(self, session, topic_name(topic))
         elif waiting.kind == WAIT_SUBSCRIBED and session != NULL:
             if self.resume_parked(session):
                 subscribe_answered(self, session, &self.inbound.request, topic, recovered, &rest, first)

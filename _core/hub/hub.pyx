@@ -31,6 +31,7 @@ from realtime_communication._core.base.timer_wheel cimport (
 )
 from realtime_communication._core.hub.core cimport Position, Refusal
 from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.http_requests cimport members_of, page_of, subscribe_user, unsubscribe_user
 from realtime_communication._core.hub.mailbox cimport mailbox_has_bytes, mailbox_messages
 from realtime_communication._core.hub.outbox cimport (
     outbox_flush_topics,
@@ -564,6 +565,38 @@ cdef class Hub(Upstream):
         finally:
             self.home.wake()
 
+    def subscribe_user(self, str user_id not None, str topic not None):  # no-cython-lint
+        """Subscribe the live sessions of a user, whatever their tokens allow; how many are now. Each is told so.
+
+        Raises RequestError for a topic nobody can subscribe to.
+        """
+        self.home.refresh()
+        try:
+            return subscribe_user(self, user_id, topic)
+        finally:
+            self.home.wake()
+
+    def unsubscribe_user(self, str user_id not None, str topic not None):  # no-cython-lint
+        """End the subscriptions of a user's live sessions; how many there were. Each is told. Raises RequestError."""
+        self.home.refresh()
+        try:
+            return unsubscribe_user(self, user_id, topic)
+        finally:
+            self.home.wake()
+
+    def presence(self, str topic not None):
+        """The sessions of this worker on a topic, as PresenceState lists them: a JSON array. Raises RequestError."""
+        return members_of(self, topic)
+
+    def history(self, str topic not None, str epoch=None, unsigned long long offset=0, int limit=100,
+                bint reverse=False, bint fresh=False):
+        """(epoch, offset, messages as HistoryPage lists them: a JSON array); None where the topic is not here, unless
+        it is to be opened (`fresh`).
+
+        With `epoch`, those after `offset`, or before it in reverse. Raises RequestError.
+        """
+        return page_of(self, topic, epoch, offset, max(limit, 0), reverse, fresh)
+
     def user_limit(self, str user_id not None):  # no-cython-lint
         """The limit that a user's requests are under: (most requests at once, requests left, milliseconds until all are
         back); None when rate limiting is off."""
@@ -726,9 +759,9 @@ cdef class Hub(Upstream):
         self.home.wake()
         return count
 
-    def begin_drain(self, int spread_ms, str reason="server shutting down"):
+    def begin_drain(self, int spread_ms, str reason="server shutting down", int code=1001):
         """Refuse upgrades and publications from now on, and tell every client to come back within `spread_ms`
-        milliseconds, each at another moment."""
+        milliseconds, each at another moment. `code` is what their connections will be closed with."""
         cdef Session* session = self.sessions
         cdef bytes text = reason.encode()
         self.draining = True
@@ -736,7 +769,7 @@ cdef class Hub(Upstream):
         while session != NULL:
             self.outbox.text.size = 0
             if session.state == SESSION_OPEN and not session.flags & FLAG_ECHO and write_closing(
-                    &self.outbox.text, variant_encoding(session.variant), 1001,
+                    &self.outbox.text, variant_encoding(session.variant), code,
                     slice_of(<const uint8_t*> text, len(text)), True, random.randint(0, spread_ms)) == 0:
                 outbox_reply(&self.outbox, session, False)
             session = session.next

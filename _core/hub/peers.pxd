@@ -57,7 +57,8 @@ cdef enum WaitingKind:
     WAIT_SUBSCRIBED = 3          # the session's parked Subscribe
     WAIT_PAGE = 4                # the session's parked History
     WAIT_SYNC = 5                # nobody's: the topic's new authority tells where it stands
-    WAIT_RELAY = 6               # a worker's request, passed on to the upstream
+    WAIT_RELAY = 6               # a worker's request, passed on
+    WAIT_GIVEN = 7               # a subscription that the session did not ask for
 
 
 cdef struct Group:               # a DirectMessage to inboxes of which some are elsewhere

@@ -21,7 +21,7 @@ cdef class Later:
     cdef object error
     cdef object callback
 
-    cdef void settle(self, object value, object error) noexcept
+    cpdef settle(self, object value, object error)
 
 
 # One publication on its way. `key` is b"" or an idempotency key with its scope. 0; -1 without memory or with too much
@@ -41,6 +41,8 @@ cdef int relay_history(Core core, Waiting* waiting, bint has_position, uint64_t 
                        bint reverse) noexcept
 # The session's request waits for its topic's authority. An Outcome.
 cdef int ask_subscribe(Core core, Session* session, const Request* request, Topic* topic) noexcept
+# The same for a subscription that an administrator gives the session, which is not held up.
+cdef int ask_given(Core core, Session* session, Topic* topic) noexcept
 cdef int ask_history(Core core, Session* session, const Request* request, Topic* topic, int64_t limit) noexcept
 # Asks where the topic stands, for those who are subscribed already. 0, or -1 without memory.
 cdef int ask_sync(Core core, Topic* topic) noexcept

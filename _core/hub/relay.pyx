@@ -17,6 +17,7 @@ from realtime_communication._core.hub.peers cimport (
     FRAME_SUBSCRIBE,
     FRAME_UNSUBSCRIBE,
     WAIT_ACK,
+    WAIT_GIVEN,
     WAIT_PAGE,
     WAIT_SUBSCRIBED,
     WAIT_SYNC,
@@ -72,7 +73,8 @@ cdef class Later:
         else:
             self.callback = callback
 
-    cdef void settle(self, object value, object error) noexcept:
+    cpdef settle(self, object value, object error):
+        """Answer; only the first answer counts."""
         if self.settled:
             return
         self.settled = True
@@ -271,6 +273,18 @@ cdef int ask_subscribe(Core core, Session* session, const Request* request, Topi
         return OUTCOME_NO_MEMORY
     topic.asking += 1
     return OUTCOME_ASKED
+
+
+cdef int ask_given(Core core, Session* session, Topic* topic) noexcept:
+    cdef Waiting* waiting = waiting_add(&core.peers, WAIT_GIVEN, topic.authority, session, 0, 0, slice_of(NULL, 0),
+                                        topic_name(topic), TOPIC_PLAIN, core.now_ms)
+    if waiting == NULL:
+        return -1
+    if relay_subscribe(core, waiting, False, 0, 0, 0) < 0:
+        waiting_remove(&core.peers, waiting)
+        return -1
+    topic.asking += 1
+    return 0
 
 
 cdef int ask_history(Core core, Session* session, const Request* request, Topic* topic, int64_t limit) noexcept:

@@ -36,3 +36,6 @@ cdef uint64_t subscribed_from(const Topic* topic, bint has_position, uint64_t ep
 cdef void page_range(const Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, uint64_t limit,
                      bint reverse, uint64_t* first, uint64_t* last) noexcept nogil
 cdef bint next_body(Frame* bodies, Body* out) noexcept nogil
+# Subscribe (an Outcome) and Unsubscribe; a session that lacks the permission gets an Error.
+cdef int subscribe(Core core, Session* session, const Request* request) noexcept
+cdef void unsubscribe(Core core, Session* session, const Request* request) noexcept

@@ -22,7 +22,7 @@ from realtime_communication._core.io.socket_driver cimport RECEIVE_BYTES, WRITES
 from realtime_communication._core.io.tls_connection cimport TLS_OPEN, TlsConnection, tls_connection
 
 cdef extern from "<sys/epoll.h>" nogil:
-    enum: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CLOEXEC
+    enum: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC
     union epoll_data:
         void* ptr
         uint64_t u64
@@ -178,6 +178,8 @@ cdef class Reactor(SocketDriver):
     def stop_accepting(self):
         """Close the listening sockets; connections go on."""
         for sock in self.listeners:
+            # Another process may hold the same socket: closing this descriptor would not end the polling (epoll(7)).
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, sock.fileno(), NULL)
             sock.close()
         self.listeners.clear()
         self.contexts.clear()

@@ -14,6 +14,8 @@ The tree answers first *whose* mistake it was, because that decides what the cal
     │   ├── ConnectionClosed            code "closed"           the connection ended with a code from CLOSE_CODES
     │   └── CircuitOpen                 code "unavailable"      a service that kept failing is left alone for a while
     └── InternalError                   code "internal"         our bug: report it; peers only learn that it happened
+        ├── ControlError                code "control"          another process of this server failed to answer a call
+        │   └── ControlClosed           code "control_closed"   it is gone, or was cut off
         └── RestartLimitReached         code "restart_limit"    services crashed too often; exit status 70
 
 `ERROR_CODES` and `CLOSE_CODES` are the two numbered tables of the wire (rtc.v1). A number or a name is never
@@ -252,3 +254,22 @@ class RestartLimitReached(InternalError):
     """The services of this process crashed more often than `actor_system.max_restarts` allows: it ends."""
 
     code = "restart_limit"
+
+
+class ControlError(InternalError):
+    """A call to another process of this server failed: its handler raised, or the call could not be made.
+
+    `kind` names the type of what the handler raised, empty when no handler was reached.
+    """
+
+    code = "control"
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ControlClosed(ControlError):
+    """The other process of this server is gone, or did not read what it was sent. Nothing more can be asked of it."""
+
+    code = "control_closed"

@@ -56,7 +56,7 @@ class Server:
         return asyncio.run(self.authority.refresh(RefreshRequest(token), HERE, self.now))
 
     def revoke(self, by=ADMIN, **fields):
-        return self.authority.revoke(RevokeRequest(**fields), by, self.now)
+        return self.authority.revoke(RevokeRequest(**fields), by, self.now)[1]
 
     def identity(self, token):
         """The identity, or the code and the message of the refusal."""

@@ -30,6 +30,13 @@ def test_tokens(mock, algorithm):
     assert identity.user_id == "alice"
 
 
+def test_another_process_with_the_same_keys_is_the_same_issuer(mock):
+    other = MockIssuer({FIRST: "us"}, mock.private_keys())
+    assert other.key_set() == mock.key_set()
+    assert OidcVerifier(mock.keys_for(FIRST), "us").verify(other.token("alice", NOW), NOW).user_id == "alice"
+    assert MockIssuer({FIRST: "us"}).key_set() != mock.key_set()
+
+
 def test_another_issuer(mock):
     token = mock.token("alice", NOW, issuer=SECOND)
     assert OidcVerifier(mock.keys_for(SECOND), "them").verify(token, NOW).user_id == "alice"

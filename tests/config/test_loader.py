@@ -381,7 +381,7 @@ _paths = [
     "message_routing.max_cache_entries",
     "actor_system.max_restarts",
 ]
-_layer = st.dictionaries(st.sampled_from(_paths), st.integers(1, 1000))
+_layer = st.dictionaries(st.sampled_from(_paths), st.integers(1, 64))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

@@ -44,7 +44,7 @@ class DevServer:
         self.process = None
 
     def start(self):
-        command = [sys.executable, "-m", "realtime_communication.cli.main", "serve", "--profile=dev"]
+        command = [sys.executable, "-m", "realtime_communication.cli.main", "serve", "--profile=dev", "--workers=1"]
         self.process = subprocess.Popen(
             [*command, "--host=127.0.0.1", f"--port={self.port}", POLICY],
             stdout=subprocess.PIPE,

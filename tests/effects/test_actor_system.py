@@ -132,8 +132,12 @@ def test_work_stealing_promises_nothing_to_one_worker():
 @pytest.mark.parametrize("pinned", [True, False])
 def test_pin_actors_to_cores(pinned):
     allowed = sorted(os.sched_getaffinity(0))
-    command = [sys.executable, "-m", "realtime_communication.cli.main", "serve", "--profile=dev", "--host=127.0.0.1"]
-    command += [f"--port={free_port()}", f"--performance.actors.pin_actors_to_cores={str(pinned).lower()}"]
+    command = [sys.executable, "-m", "realtime_communication.cli.main", "serve", "--profile=dev", "--workers=1"]
+    command += [
+        "--host=127.0.0.1",
+        f"--port={free_port()}",
+        f"--performance.actors.pin_actors_to_cores={str(pinned).lower()}",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert "listening on" in process.stdout.readline()

@@ -25,7 +25,7 @@ BREAKER, TRACES, METRICS, GUARD = (
 EFFECTS = {
     "server.host": f"{SERVER}::test_host",
     "server.port": f"{SERVER}::test_port",
-    "server.workers": "cli/test_serve.py::test_more_workers_than_this_version_has",
+    "server.workers": "blackbox/test_workers.py::test_connections_land_on_every_worker",
     "auth.jwt_secret": f"{AUTH}::test_what_a_token_must_have",
     "auth.jwt_algorithms": f"{AUTH}::test_what_a_token_must_have",
     "auth.jwt_issuer": f"{AUTH}::test_what_a_token_must_have",

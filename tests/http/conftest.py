@@ -14,6 +14,7 @@ import pytest
 from realtime_communication._core.hub.hub import RequestError
 from realtime_communication.auth.api_key import ApiKeyVerifier, hashed
 from realtime_communication.auth.chain import ApiKeyProvider, AuthenticationChain, JwtProvider
+from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.jwt import JwtRules, JwtVerifier
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config import load
@@ -54,6 +55,22 @@ class RecordingHub:
 
     def send_request(self, body, identity):
         return self._ask("send", body, identity, {"delivered": ["bob"], "offline": []})
+
+    def subscribe_user(self, user_id, topic):
+        return self._ask("subscribe", topic, Identity(user_id=user_id), 2)
+
+    def unsubscribe_user(self, user_id, topic):
+        return self._ask("unsubscribe", topic, Identity(user_id=user_id), 1)
+
+    def presence(self, topic):
+        self.asked.append(("presence", topic))
+        return b'[{"user_id":"alice","session_id":"1","joined_at":5,"info":{"x":1}}]'
+
+    def history(self, topic, epoch, offset, limit, reverse, fresh):
+        self.asked.append(("history", topic, epoch, offset, limit, reverse, fresh))
+        if topic != "room:1" and not fresh:
+            return None
+        return ("e", 7, b'[{"offset":7,"ts":1,"from":"bob","payload":1.50}]') if topic == "room:1" else ("f", 0, b"[]")
 
     def user_limit(self, user_id):
         return self.limit

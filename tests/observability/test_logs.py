@@ -390,3 +390,23 @@ class TestProcess:
         os.close(writing)
         os.close(reading)
         assert done.stdout == "done\n"
+
+
+class TestManyProcesses:
+    def test_fields_of_the_process_are_in_every_line(self, start: Callable[..., Lines]) -> None:
+        lines = start()
+        try:
+            logs.set_fields(worker=3)
+            logs.get_logger(NAME).info("one", worker="its own")
+        finally:
+            logs.set_fields()
+        logs.get_logger(NAME).info("two")
+        first, second = (json.loads(line) for line in lines())
+        assert (first["worker"], first["worker_"]) == (3, "its own") and "worker" not in second
+
+    def test_a_line_of_another_process_is_written_as_it_is(self, start: Callable[..., Lines]) -> None:
+        lines = start()
+        logs.put_line('{"event":"elsewhere"}')
+        assert lines() == ['{"event":"elsewhere"}']
+        logs.shutdown()
+        logs.put_line("nobody writes it")

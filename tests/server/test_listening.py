@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from realtime_communication.errors import EXIT_OS, EnvironmentFault
-from realtime_communication.server.listening import open_listeners
+from realtime_communication.server.listening import open_listeners, open_shared_listeners
 
 
 @pytest.fixture
@@ -127,3 +127,61 @@ class TestUnix:
     def test_paths_that_cannot_be(self, path):
         with pytest.raises(EnvironmentFault, match="cannot listen"):
             open_listeners(f"unix:{path}", 0)
+
+
+class TestSharedListeners:
+    @pytest.fixture
+    def share(self):
+        opened = []
+
+        def open_and_remember(host, port=0, workers=3):
+            opened.extend(open_shared_listeners(host, port, workers))
+            return opened[-workers:]
+
+        yield open_and_remember
+        for listeners in opened:
+            for listener in listeners:
+                listener.close()
+
+    def test_each_worker_has_its_own_on_one_port(self, share):
+        lists = share("localhost")
+        assert len({listener.port for listeners in lists for listener in listeners}) == 1
+        assert len({listener.sock.fileno() for listeners in lists for listener in listeners}) == sum(map(len, lists))
+        clients = [socket.create_connection(("127.0.0.1", lists[0][0].port)) for _ in range(60)]
+        accepted = [0, 0, 0]
+        for index, listeners in enumerate(lists):
+            while True:
+                try:
+                    listeners[0].sock.accept()[0].close()
+                except BlockingIOError:
+                    break
+                accepted[index] += 1
+        assert sum(accepted) == 60 and min(accepted) > 0
+        for client in clients:
+            client.close()
+
+    def test_a_connection_waits_while_nobody_accepts(self, share):
+        (listener,) = share("127.0.0.1", workers=1)[0]
+        copy = socket.socket(fileno=os.dup(listener.sock.fileno()))
+        copy.close()  # as a worker that dies closes its copy
+        with socket.create_connection(("127.0.0.1", listener.port), 5):
+            listener.sock.accept()[0].close()
+
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_another_server_is_found_out(self, share, listen, shared):
+        port = share("127.0.0.1")[0][0].port if shared else listen("127.0.0.1").port
+        with pytest.raises(EnvironmentFault, match="in use"):
+            share("127.0.0.1", port)
+
+    def test_one_worker_finds_out_too(self, share):
+        with pytest.raises(EnvironmentFault, match="in use"):
+            open_listeners("127.0.0.1", share("127.0.0.1")[0][0].port)
+
+    def test_a_unix_socket_is_one_for_all_and_goes_with_the_first(self, share, tmp_path):
+        path = tmp_path / "s"
+        lists = share(f"unix:{path}")
+        assert len({listeners[0].sock for listeners in lists}) == 1
+        lists[2][0].close()
+        assert path.exists()
+        lists[0][0].close()
+        assert not path.exists()

@@ -8,7 +8,7 @@ from realtime_communication.server.shutdown import (
     GOING_AWAY,
     MAX_SPREAD_MS,
     MIN_SPREAD_MS,
-    REASON,
+    RESTARTING,
     shut_down,
     spread_ms,
 )
@@ -34,15 +34,15 @@ class Hub:
         self._queued = max(0, self._queued - 1)
         return self._queued
 
-    def begin_drain(self, spread_ms):
-        self.steps.append(("drain", spread_ms))
+    def begin_drain(self, spread_ms, reason, code):
+        self.steps.append(("drain", spread_ms, reason, code))
 
     def close_all(self, code, reason):
         self.steps.append(("close", code, reason, self._queued))
         self.clients, self.closing = 0, 0 if self.polite else self.clients
 
 
-def run(hub, drain_secs=30.0, close_secs=30.0, signal_again=False):
+def run(hub, drain_secs=30.0, close_secs=30.0, signal_again=False, farewell=GOING_AWAY):
     async def main():
         at_once = asyncio.Event()
         if signal_again:
@@ -54,6 +54,7 @@ def run(hub, drain_secs=30.0, close_secs=30.0, signal_again=False):
                 drain_secs=drain_secs,
                 close_secs=close_secs,
                 at_once=at_once,
+                farewell=farewell,
             ),
             20,
         )
@@ -64,7 +65,15 @@ def run(hub, drain_secs=30.0, close_secs=30.0, signal_again=False):
 def test_the_order():
     hub = Hub(queued=5)
     run(hub)
-    assert hub.steps == [("refuse",), ("drain", MIN_SPREAD_MS), ("close", GOING_AWAY, REASON, 0)]
+    text = "server shutting down"
+    assert hub.steps == [("refuse",), ("drain", MIN_SPREAD_MS, text, 1001), ("close", 1001, text, 0)]
+
+
+def test_what_clients_are_told_when_another_process_takes_over():
+    hub = Hub()
+    run(hub, farewell=RESTARTING)
+    text = "worker restarting"
+    assert hub.steps == [("refuse",), ("drain", MIN_SPREAD_MS, text, 1012), ("close", 1012, text, 0)]
 
 
 def test_what_does_not_drain_is_given_up():

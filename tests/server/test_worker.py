@@ -20,7 +20,7 @@ from serving.processes import ServerProcess, free_port
 from serving.raw import CLOSE, RawSocket, close_frame
 from serving.tokens import token
 
-RTC = [sys.executable, "-m", "realtime_communication.cli.main", "serve", "--profile=dev"]
+RTC = [sys.executable, "-m", "realtime_communication.cli.main", "serve", "--profile=dev", "--workers=1"]
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def test_an_error_in_a_callback_is_logged_once_and_isolated(caplog):
 
 def test_without_uvloop_asyncio_serves(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert worker._loop_factory() is asyncio.new_event_loop
+    assert worker.loop_factory() is asyncio.new_event_loop
 
 
 def test_bypassed_authentication_believes_the_query(start):
@@ -328,11 +328,13 @@ main()
 
 def crashing(crashes, *options):
     """The arguments of a server whose collector crashes that often."""
-    return [sys.executable, "-c", CRASHING, str(crashes), "serve", "--profile=dev", "--host=127.0.0.1", *options]
+    return [sys.executable, "-c", CRASHING, str(crashes), "serve", "--profile=dev", "--workers=1", *options]
 
 
 def test_crashes_beyond_the_limit_end_the_server_which_says_why():
-    command = crashing(100, f"--port={free_port()}", "--actor_system.max_restarts=2", "--logging.format=json")
+    command = crashing(
+        100, "--host=127.0.0.1", f"--port={free_port()}", "--actor_system.max_restarts=2", "--logging.format=json"
+    )
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 70
     logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
@@ -357,7 +359,7 @@ def test_crashes_beyond_the_limit_end_the_server_which_says_why():
 )
 def test_crashes_within_the_limit_are_repaired(strategy, restarts):
     port = free_port()
-    command = crashing(2, f"--port={port}", f"--actor_system.supervision_strategy={strategy}")
+    command = crashing(2, "--host=127.0.0.1", f"--port={port}", f"--actor_system.supervision_strategy={strategy}")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + 20

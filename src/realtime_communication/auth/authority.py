@@ -128,8 +128,8 @@ class TokenAuthority:
         )
         return self._pair(grant, requester, now, family=held.family, generation=held.generation + 1)
 
-    def revoke(self, request: RevokeRequest, by: Identity | None, now: float) -> int:
-        """End a login, or all those of a user; how many connections of this process were closed.
+    def revoke(self, request: RevokeRequest, by: Identity | None, now: float) -> tuple[Revocation, int]:
+        """End a login, or all those of a user: what was revoked, and how many connections of this process were closed.
 
         An admin may end any, everybody else their own login. Whoever brings no credentials (None), as after the access
         token has expired, may end the login of a token they hold: `token` is then the credential. Raises
@@ -155,7 +155,7 @@ class TokenAuthority:
         assert request.user_id is not None
         return self._revoke("user", request.user_id, now, None)
 
-    def _revoke_held(self, token: str | None, now: float) -> int:
+    def _revoke_held(self, token: str | None, now: float) -> tuple[Revocation, int]:
         if token is None:
             raise AuthenticationFailed("this needs a token or an API key")
         try:
@@ -189,12 +189,12 @@ class TokenAuthority:
         except AuthenticationFailed:
             return self._refresh.signed_claims(token)
 
-    def _revoke(self, kind: str, name: str, now: float, expires_at: int | None) -> int:
+    def _revoke(self, kind: str, name: str, now: float, expires_at: int | None) -> tuple[Revocation, int]:
         longest = int(now) + max(self._refresh_secs, self._issuer.lifetime_secs)
         until = max(longest, expires_at or 0) if self._expires else MAX_TIMESTAMP
         try:
             made = msgspec.convert({"kind": kind, "name": name, "at": int(now), "until": until}, Revocation)
-            return self._revocations.revoke(made)
+            return made, self._revocations.revoke(made)
         except ValueError:
             raise InvalidField(f"{'session_id' if kind == 'login' else 'user_id'}: is too short or too long") from None
 

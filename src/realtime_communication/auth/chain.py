@@ -327,14 +327,14 @@ def key_sources_of(
     return tuple(sources.values())
 
 
-def mock_issuer_of(auth: Auth) -> MockIssuer | None:
-    """A stand-in for the issuers that are configured, None when there are none."""
+def mock_issuer_of(auth: Auth, keys: Sequence[bytes] = ()) -> MockIssuer | None:
+    """A stand-in for the issuers that are configured, None when there are none; `keys` are another one's."""
     issuers = {
         provider.issuer: provider.audience or auth.jwt_audience
         for provider in auth.providers
         if provider.type == "oauth2" and provider.enabled
     }
-    return MockIssuer(issuers) if issuers else None
+    return MockIssuer(issuers, keys) if issuers else None
 
 
 def _provider_of(

@@ -1,4 +1,4 @@
-"""A stand-in for OIDC issuers, inside this process: `development.mock_external_services`.
+"""A stand-in for OIDC issuers, inside this server: `development.mock_external_services`.
 
 It signs tokens in the name of whatever issuers are configured, with keys made at the start, so that a developer can try
 an `oauth2` provider without one. Whoever reaches it is whoever they like; the configuration refuses it in the prod
@@ -8,13 +8,19 @@ profile, and its HTTP side talks to this machine only.
 from __future__ import annotations
 
 import base64
-import secrets
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from realtime_communication.auth.identity import MAX_USER_ID_BYTES, checked_name
 from realtime_communication.auth.issuer_keys import MAX_AGE_SECS, Fetched, IssuerKeys
@@ -27,15 +33,30 @@ _RSA_BITS: Final = 2048
 
 
 class MockIssuer:
-    """Signs for `issuers`, each with the audience its tokens are for; the first one is the default."""
+    """Signs for `issuers`, each with the audience its tokens are for; the first one is the default.
 
-    def __init__(self, issuers: Mapping[str, str]) -> None:
+    `keys` are the `private_keys` of another one, to sign with the same.
+    """
+
+    def __init__(self, issuers: Mapping[str, str], keys: Sequence[bytes] = ()) -> None:
         if not issuers:
             raise ValueError("a mock issuer needs the name of an issuer")
         self._issuers = dict(issuers)
-        self._rsa = rsa.generate_private_key(public_exponent=65_537, key_size=_RSA_BITS)
-        self._elliptic = ec.generate_private_key(ec.SECP256R1())
-        self._key_ids = {name: f"mock-{name.lower()}-{secrets.token_hex(4)}" for name in ALGORITHMS}
+        if keys:
+            first, second = (load_pem_private_key(key, None) for key in keys)
+            assert isinstance(first, rsa.RSAPrivateKey) and isinstance(second, ec.EllipticCurvePrivateKey)
+            self._rsa, self._elliptic = first, second
+        else:
+            self._rsa = rsa.generate_private_key(public_exponent=65_537, key_size=_RSA_BITS)
+            self._elliptic = ec.generate_private_key(ec.SECP256R1())
+        shown = [hashlib.sha256(key).hexdigest()[:8] for key in self.private_keys()]
+        self._key_ids = {name: f"mock-{name.lower()}-{digits}" for name, digits in zip(ALGORITHMS, shown, strict=True)}
+
+    def private_keys(self) -> tuple[bytes, ...]:
+        """The key of each algorithm as PEM, for the other processes of this server."""
+        return tuple(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) for key in (self._rsa, self._elliptic)
+        )
 
     @property
     def issuer(self) -> str:

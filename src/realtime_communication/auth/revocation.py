@@ -10,6 +10,7 @@ The list is this process's. Whoever shares it with others listens with `on_revok
 
 from __future__ import annotations
 
+import collections
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, Protocol
@@ -22,6 +23,7 @@ from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.expiring import ExpiringTable
 
 MAX_REVOCATIONS: Final = 1_000_000  # of each kind
+MAX_REMEMBERED: Final = 1000  # of which it is known how many connections they closed, the latest ones
 REVOKED_CODE: Final = 4401
 REVOKED_REASON: Final = "token revoked"
 
@@ -64,6 +66,9 @@ class RevocationStore(Protocol):
     def apply(self, event: Revocation | Mapping[str, Any]) -> int:
         """As `revoke` for one made elsewhere, which is not told on. Raises ValueError when it is malformed."""
 
+    def take_closed(self, revocation: Revocation) -> int | None:
+        """How many connections of this process a revocation has closed, told once; None for one not heard of."""
+
 
 class Revocations:
     """The list in memory. `disconnect` closes connections; `clock` counts seconds since the epoch."""
@@ -75,6 +80,7 @@ class Revocations:
         self._clock = clock
         self._tables: dict[str, ExpiringTable[str, int]] = {"login": ExpiringTable(most), "user": ExpiringTable(most)}
         self._listeners: list[Callable[[Revocation], None]] = []
+        self._closed: collections.OrderedDict[tuple[str, str, int], int] = collections.OrderedDict()
 
     def __len__(self) -> int:
         return sum(len(table) for table in self._tables.values())
@@ -122,7 +128,18 @@ class Revocations:
             reason=REVOKED_REASON,
         )
         _log.info("tokens revoked", of=revocation.kind, name=revocation.name, connections_closed=closed)
+        self._remember(revocation, closed)
         return closed
+
+    def take_closed(self, revocation: Revocation) -> int | None:
+        """As `RevocationStore.take_closed`."""
+        return self._closed.pop((revocation.kind, revocation.name, int(revocation.at)), None)
+
+    def _remember(self, revocation: Revocation, closed: int) -> None:
+        key = (revocation.kind, revocation.name, int(revocation.at))
+        self._closed[key] = self._closed.get(key, 0) + closed
+        if len(self._closed) > MAX_REMEMBERED:
+            self._closed.popitem(last=False)
 
 
 def _checked(event: Revocation | Mapping[str, Any]) -> Revocation:

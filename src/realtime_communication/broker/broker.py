@@ -23,7 +23,8 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     """The parts. `services` have to run for anything to reach other nodes; `link` is None without Redis.
 
     `seal` is for marking what is put into `state` and must not be forged there, `event_seal` marks `events`.
-    `joined` waits until `state` can be reached, and has become so more than that many times.
+    `joined` waits until `state` can be reached, and has become so more than that many times. With `shared` others than
+    this process use `state`.
     """
 
     events: EventBus
@@ -33,6 +34,7 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     event_seal: Seal
     services: tuple[Service, ...] = ()
     link: RedisLink | None = None
+    shared: bool = False
 
     def renew_secrets(self, secrets: Sequence[str]) -> None:
         """Seal with the first of other signing secrets, and accept each of them."""
@@ -52,10 +54,12 @@ def broker_of(
     node_id: str,
     breakers: Mapping[str, CircuitBreaker],
     previous_secrets: Sequence[str] = (),
+    server: str = "",
 ) -> Broker:
     """The parts that the configuration asks for; nothing is connected before the services run.
 
-    `previous_secrets` are signing secrets that other nodes may still have. Raises ConfigurationError.
+    `previous_secrets` are signing secrets that other nodes may still have, `server` is as for EventCodec. Raises
+    ConfigurationError.
     """
     given = [secret for secret in (config.auth.jwt_secret, *previous_secrets) if secret]
     # Without one (only with testing.bypass_auth) nobody can be told from anybody: no other node is believed.
@@ -64,7 +68,7 @@ def broker_of(
     if not uses_redis(config):
         return Broker(events=MemoryEvents(), state=MemoryState(), seal=seal, event_seal=event_seal, joined=_at_once)
     link = RedisLink(config.redis, breakers["redis"])
-    codec = EventCodec(node_id, event_seal)
+    codec = EventCodec(node_id, event_seal, server)
     events = RedisEvents(link, codec, breakers["message_queue"])
     return Broker(
         events=events,
@@ -74,6 +78,7 @@ def broker_of(
         joined=link.joined,
         services=(Service("Redis link", link.run), Service("Redis events", events.run)),
         link=link,
+        shared=True,
     )
 
 

@@ -95,11 +95,16 @@ class _Outgoing(msgspec.Struct, frozen=True):
 
 
 class EventCodec:
-    """Seals the events of this node, and opens those of others."""
+    """Seals the events of this node, and opens those of others.
 
-    def __init__(self, node_id: str, seal: Seal) -> None:
+    The workers of one server give the same `server`, a random text: they tell each other by themselves, so to each the
+    events of all count as its own.
+    """
+
+    def __init__(self, node_id: str, seal: Seal, server: str = "") -> None:
         self._node_id = node_id
-        self._run = uuid.uuid4().hex
+        self._server = server or uuid.uuid4().hex
+        self._run = f"{self._server}.{uuid.uuid4().hex}"
         self._seal = seal
         self._seen: collections.OrderedDict[tuple[str, str], int] = collections.OrderedDict()
         self._seq = 0
@@ -140,7 +145,7 @@ class EventCodec:
 
     def _why_not(self, body: Body, now: float) -> Skipped | None:
         if body.node == self._node_id:
-            if body.run == self._run:
+            if body.run.partition(".")[0] == self._server:
                 return Skipped.OWN
             self.namesakes += 1
         if abs(now - body.at) > MAX_AGE_SECS:

@@ -10,7 +10,9 @@ import click
 from realtime_communication.config import LoadedConfig, load
 from realtime_communication.config.catalogue import KEYS
 from realtime_communication.config.keys import Kind
+from realtime_communication.config.schema import MAX_WORKERS
 from realtime_communication.observability import logs
+from realtime_communication.server.hang_up import hold_hang_ups
 
 PASS_ON = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 """Context settings of a command that hands unknown options to the configuration loader."""
@@ -46,15 +48,22 @@ def serve(words: tuple[str, ...]) -> None:
     rtc serve --config=/etc/rtc/config.toml --port=8082 --max-connections=5000
     RUST_LOG=debug PORT=8082 rtc serve
     """
+    hold_hang_ups()
     loaded = load(words)
     settings = loaded.config.logging
     logs.configure(settings.level, settings.format)
     _announce(loaded)
     # The server pulls in the event loop, HTTP and the compiled core: `config check` should not pay for them.
-    from realtime_communication.server.worker import run
-
+    workers = wanted_workers(loaded)
     try:
-        status = run(loaded)
+        if workers == 1:
+            from realtime_communication.server.worker import run
+
+            status = run(loaded)
+        else:
+            from realtime_communication.server.supervisor import run as run_all
+
+            status = run_all(loaded, workers)
     finally:
         logs.shutdown()
     sys.exit(status)
@@ -65,8 +74,8 @@ def _announce(loaded: LoadedConfig) -> None:
     _log.info("configuration loaded", profile=loaded.profile, files=", ".join(files) or "none")
     for warning in loaded.warnings:
         _log.warning(warning)
-    workers = loaded.config.server.workers
-    wanted = workers or len(os.sched_getaffinity(0))
-    if wanted > 1:
-        level = _log.warning if workers else _log.info
-        level("this version serves with one worker", wanted=wanted, setting=f"server.workers = {workers}")
+
+
+def wanted_workers(loaded: LoadedConfig) -> int:
+    """How many worker processes `server.workers` stands for."""
+    return loaded.config.server.workers or min(len(os.sched_getaffinity(0)), MAX_WORKERS)

@@ -7,7 +7,7 @@ something happens when it changes.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -16,6 +16,8 @@ from realtime_communication.config.protection import Security
 from realtime_communication.config.services import CircuitBreaker, Redis
 from realtime_communication.config.traffic import ActorSystem, MessageRouting, Performance, RateLimiting
 from realtime_communication.config.watching import Logging, Monitoring, Tracing
+
+MAX_WORKERS: Final = 64  # of one server: each has a link to every other one
 
 
 class Server(Section, frozen=True, kw_only=True):
@@ -42,9 +44,9 @@ class Server(Section, frozen=True, kw_only=True):
     workers: Annotated[
         int,
         Spec(
-            "Worker processes; 0 means one per core. This version serves with one, and says so in the log.",
+            "Worker processes; 0 means one per core.",
             minimum=0,
-            maximum=1024,
+            maximum=MAX_WORKERS,
             variables=("WORKERS",),
         ),
     ] = 0

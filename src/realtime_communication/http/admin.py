@@ -1,4 +1,4 @@
-"""Looking after a running server: `/admin/config`, its rate limits and log level, and `/admin/stats`.
+"""Looking after a running server: `/admin/config`, its rate limits and log level, `/admin/stats` and `/admin/drain`.
 
 Everything here needs the role `admin`, by credentials in a header: those in a URL get into logs and histories. A change
 is checked as a whole before any of it is in force, and each is logged with who made it.
@@ -25,10 +25,10 @@ from realtime_communication.errors import ConfigurationError, RequestRefused
 from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import require_permission
 from realtime_communication.http.fields import query_of, read_object
-from realtime_communication.http.health import shown_breaker
-from realtime_communication.http.services import SERVICES, ConfigControl
+from realtime_communication.http.fleet import Gathered
+from realtime_communication.http.health import merged_breakers
+from realtime_communication.http.services import FLEET, SERVICES, ConfigControl
 from realtime_communication.observability.logs import get_logger
-from realtime_communication.observability.process import resident_bytes
 
 _log = get_logger(__name__)
 
@@ -48,6 +48,7 @@ def add_routes(application: web.Application) -> None:
     application.router.add_put("/admin/config/rate-limits", change_rate_limits)
     application.router.add_put("/admin/config/log-level", change_log_level)
     application.router.add_get("/admin/stats", stats)
+    application.router.add_post("/admin/drain", drain)
 
 
 async def require_admin(request: web.Request) -> Identity:
@@ -78,7 +79,7 @@ async def change_rate_limits(request: web.Request) -> web.Response:
         if rate in changes and burst not in changes:
             most = cast("float", KEYS[burst].maximum)
             changes[burst] = max(1, int(min(most, math.ceil(cast("float", changes[rate]) * BURST_PER_RATE))))
-    return _change(request, identity, changes, _RATE_FIELDS)
+    return await _change(request, identity, changes, _RATE_FIELDS)
 
 
 async def change_log_level(request: web.Request) -> web.Response:
@@ -93,26 +94,21 @@ async def change_log_level(request: web.Request) -> web.Response:
         parse_filter(str(changes[_LEVEL_FIELDS["level"]]))
     except ValueError as error:
         raise FieldError("level", str(error)) from None
-    return _change(request, identity, changes, _LEVEL_FIELDS)
+    return await _change(request, identity, changes, _LEVEL_FIELDS)
 
 
 async def stats(request: web.Request) -> web.Response:
-    """What this worker has done and holds."""
+    """What the workers have done and hold, together; with several of them also one by one under `per_worker`."""
     await require_admin(request)
     query_of(request, ())
     services = request.app[SERVICES]
-    breakers = services.breakers.statuses() if services.breakers is not None else []
+    found = await request.app[FLEET].gather("stats")
     return json_response(
         {
             "node_id": services.node_id,
             "profile": services.profile,
-            "draining": services.draining,
-            "uptime_secs": round(services.uptime_secs, 3),
             "workers": services.workers,
-            "connections": services.hub.connection_count(),
-            "rss_bytes": resident_bytes(),
-            "hub": services.hub.stats(),
-            "circuit_breakers": {breaker.name: shown_breaker(breaker) for breaker in breakers},
+            **found.told(merged_stats(found)),
             "versions": {
                 "realtime_communication": __version__,
                 "python": platform.python_version(),
@@ -121,6 +117,46 @@ async def stats(request: web.Request) -> web.Response:
             },
         }
     )
+
+
+def merged_stats(found: Gathered) -> dict[str, Any]:
+    """The sums of what the workers answered; the server drains when all of them do."""
+    rows = list(found.answers.values())
+    hub: dict[str, int] = {}
+    for row in rows:
+        for name, number in row["hub"].items():
+            hub[name] = hub.get(name, 0) + number
+    merged: dict[str, Any] = {
+        "draining": bool(rows) and all(row["draining"] for row in rows),
+        "uptime_secs": max((row["uptime_secs"] for row in rows), default=0.0),
+        "connections": sum(row["connections"] for row in rows),
+        "rss_bytes": sum(row["rss_bytes"] for row in rows),
+        "hub": hub,
+        "circuit_breakers": merged_breakers([row["circuit_breakers"] for row in rows]),
+    }
+    if found.several:
+        merged["per_worker"] = {str(slot): row for slot, row in found.answers.items()}
+    return merged
+
+
+async def drain(request: web.Request) -> web.Response:
+    """{worker?} → {draining, connections}: how many clients of the worker, or of all, are told to connect elsewhere.
+
+    They have `production.drain_timeout_secs`, then they are closed. The process goes on until it is stopped.
+    """
+    identity = await require_admin(request)
+    query_of(request, ())
+    fields = await read_object(request, ("worker",)) if request.body_exists else {}
+    workers, worker = request.app[SERVICES].workers, fields.get("worker")
+    if "worker" in fields and (type(worker) is not int or not 0 <= worker < workers):
+        raise FieldError("worker", f"must be an integer from 0 to {workers - 1}")
+    alone = worker is not None or workers == 1
+    found = await request.app[FLEET].gather("drain", {"worker": worker, "workers": 1 if alone else workers})
+    told = {slot: count for slot, count in found.answers.items() if count is not None}
+    if not told:
+        raise RequestRefused("unavailable", "no worker that could be drained has answered")
+    _log.warning("draining by an administrator", by=identity.user_id, workers=sorted(told), clients=sum(told.values()))
+    return json_response(found.told({"draining": sorted(told), "connections": sum(told.values())}))
 
 
 def _control_of(request: web.Request) -> ConfigControl:
@@ -143,12 +179,12 @@ def _values_of(fields: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str,
     return changes
 
 
-def _change(
+async def _change(
     request: web.Request, identity: Identity, changes: Mapping[str, object], paths: Mapping[str, str]
 ) -> web.Response:
     """Put `changes` in force; the answer holds the values of all `paths` afterwards. Raises FieldError."""
     try:
-        _control_of(request).change(changes, f"{request.method} {request.path} by {identity.user_id}")
+        await request.app[FLEET].change(changes, f"{request.method} {request.path} by {identity.user_id}")
     except ConfigurationError as error:
         _log.warning("a change of the configuration was refused", by=identity.user_id, reason=str(error))
         problem = error.problems[0]

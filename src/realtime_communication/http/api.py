@@ -12,12 +12,14 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from realtime_communication._core.hub.hub import RequestError
+from realtime_communication._core.hub.relay import Later
 from realtime_communication.auth.chain import parse_query
 from realtime_communication.auth.identity import ADMIN, READ, SUBSCRIBE, WRITE, Identity
 from realtime_communication.config.schema import Auth
 from realtime_communication.errors import AuthenticationFailed, RequestRefused
 from realtime_communication.http.answers import json_response, refused_response
 from realtime_communication.http.forwarding import client_of_request
+from realtime_communication.http.later import settled
 from realtime_communication.http.services import LIMIT, SERVICES
 
 # From the head to the last byte of the body; with what lingers behind the answer, ten seconds in all.
@@ -48,12 +50,12 @@ async def send(request: web.Request) -> web.Response:
     return await _ask_hub(request, request.app[SERVICES].hub.send_request)
 
 
-async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[str, Any]]) -> web.Response:
+async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[str, Any] | Later]) -> web.Response:
     services = request.app[SERVICES]
     identity = await require_permission(request, WRITE)
     body = await read_json_body(request)
     try:
-        return json_response(ask(body, identity))
+        return json_response(await settled(ask(body, identity)))
     except RequestError as error:
         limits, state = services.config.rate_limiting.headers, services.hub.user_limit(identity.user_id)
         return refused_response(error.code, error.message, error.retry_after_ms, limits, state)
@@ -93,9 +95,13 @@ async def find_identity(request: web.Request, *, in_url: bool = True) -> Identit
     return identity
 
 
+def credential_names(auth: Auth) -> set[str]:
+    """The query parameters that may hold credentials."""
+    return {"token", "api_key", *(provider.query_param for provider in auth.providers)}
+
+
 def _has_credentials(query: bytes, auth: Auth) -> bool:
-    names = {"token", "api_key", *(provider.query_param for provider in auth.providers)}
-    return not names.isdisjoint(parse_query(query))
+    return not credential_names(auth).isdisjoint(parse_query(query))
 
 
 async def require_permission(request: web.Request, permission: int, *, in_url: bool = True) -> Identity:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
+
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from realtime_communication.http import admin, api, auth, debug, demo, directory, health, mock_issuer, profile
+from realtime_communication.http import (
+    admin,
+    api,
+    auth,
+    batch,
+    debug,
+    demo,
+    directory,
+    health,
+    mock_issuer,
+    profile,
+    topics,
+)
 from realtime_communication.http.answers import error_response
+from realtime_communication.http.fleet import Alone
 from realtime_communication.http.metrics import measuring
 from realtime_communication.http.security import answer_errors, guard, on_prepare
-from realtime_communication.http.services import SERVICES, Services
+from realtime_communication.http.services import FLEET, SERVICES, Services
 from realtime_communication.http.tracing import name_trace, trace_requests
+from realtime_communication.http.worker_answers import answers_of
 
 
 def make_application(services: Services) -> web.Application:
@@ -22,12 +39,18 @@ def make_application(services: Services) -> web.Application:
         client_max_size=0,  # the guard of each connection bounds bodies
     )
     application[SERVICES] = services
+    application[FLEET] = services.fleet or Alone(answers_of(services), functools.partial(_change, services))
     application.on_response_prepare.append(on_prepare)
     application.on_response_prepare.append(name_trace)
-    for part in (health, api, auth, directory, admin, debug, demo, mock_issuer, profile):
+    for part in (health, api, batch, auth, directory, topics, admin, debug, demo, mock_issuer, profile):
         part.add_routes(application)
     application.router.add_get("/ws", upgrade_required)
     return application
+
+
+def _change(services: Services, changes: Mapping[str, object], origin: str) -> None:
+    assert services.control is not None, "whoever asks has looked"
+    services.control.change(changes, origin)
 
 
 def max_body(services: Services) -> int:

@@ -20,7 +20,7 @@ from realtime_communication.errors import AuthenticationFailed
 from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import find_identity, identify, read_json_body
 from realtime_communication.http.forwarding import client_of_request
-from realtime_communication.http.services import LIMIT, SERVICES
+from realtime_communication.http.services import FLEET, LIMIT, SERVICES
 
 T = TypeVar("T")
 Ask = Callable[[web.Request, TokenAuthority], Awaitable[object]]
@@ -70,7 +70,10 @@ async def _revoke(request: web.Request, authority: TokenAuthority) -> object:
     by = await find_identity(request, in_url=False)
     asked = await _body(request, RevokeRequest)
     with _counting_wrong_tokens(request):
-        return {"revoked": authority.revoke(asked, by, request.app[SERVICES].clock())}
+        revocation, closed = authority.revoke(asked, by, request.app[SERVICES].clock())
+    found = await request.app[FLEET].gather("revoke", msgspec.to_builtins(revocation))
+    others = sum(count for slot, count in found.answers.items() if slot != request.app[SERVICES].slot)
+    return found.told({"revoked": closed + others})
 
 
 @contextlib.contextmanager

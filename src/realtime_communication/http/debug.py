@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 from typing import Final
 
 from aiohttp import web
 
 from realtime_communication.http.answers import json_response
-from realtime_communication.http.services import SERVICES
-from realtime_communication.observability.process import resident_bytes
+from realtime_communication.http.directory import merged_connections
+from realtime_communication.http.services import FLEET, SERVICES
 
 MAX_ROWS: Final = 1000
 
@@ -38,19 +36,20 @@ async def index(request: web.Request) -> web.Response:
 
 
 async def tasks(request: web.Request) -> web.Response:
-    """Every asyncio task and the line it waits in."""
-    rows = []
-    for task in list(asyncio.all_tasks())[: _limit(request)]:
-        stack = task.get_stack(limit=1)
-        where = f"{stack[-1].f_code.co_qualname}:{stack[-1].f_lineno}" if stack else ""
-        rows.append({"name": task.get_name(), "where": where})
-    return json_response({"tasks": rows})
+    """Every asyncio task and the line it waits in; with several workers each names its own."""
+    found = await request.app[FLEET].gather("tasks", {"limit": _limit(request)})
+    rows = [
+        row | ({"worker": slot} if found.several else {}) for slot, answer in found.answers.items() for row in answer
+    ]
+    return json_response(found.told({"tasks": rows}))
 
 
 async def connections(request: web.Request) -> web.Response:
-    """The sessions of this worker."""
-    hub = request.app[SERVICES].hub
-    return json_response({"count": hub.connection_count(), "connections": hub.connections(_limit(request))})
+    """The sessions of all workers."""
+    limit = _limit(request)
+    found = await request.app[FLEET].gather("connections", {"user_id": None, "limit": limit})
+    merged = merged_connections(found, limit)
+    return json_response(found.told({"count": merged["count"], "connections": merged["connections"]}))
 
 
 async def routes(request: web.Request) -> web.Response:
@@ -63,15 +62,13 @@ async def routes(request: web.Request) -> web.Response:
 
 
 async def memory(request: web.Request) -> web.Response:
-    """Resident memory in bytes, the collector's counts, and the hub's own counters."""
-    return json_response(
-        {
-            "rss_bytes": resident_bytes(),
-            "gc_counts": gc.get_count(),
-            "gc_frozen": gc.get_freeze_count(),
-            "hub": request.app[SERVICES].hub.stats(),
-        }
-    )
+    """Resident memory in bytes, the collector's counts, and the hub's own counters; several workers one by one."""
+    found = await request.app[FLEET].gather("memory")
+    if not found.several:
+        return json_response(found.answers[0])
+    resident = sum(answer["rss_bytes"] for answer in found.answers.values())
+    shown = {str(slot): answer for slot, answer in found.answers.items()}
+    return json_response(found.told({"rss_bytes": resident, "per_worker": shown}))
 
 
 def _limit(request: web.Request) -> int:

@@ -1,27 +1,26 @@
-"""Who is connected and which topics live, in this worker: `/api/connections`, `/api/topics`; and `/api/disconnect`."""
+"""Who is connected and which topics live, in all workers: `/api/connections`, `/api/topics`; and `/api/disconnect`."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
 from realtime_communication.auth.chain import parse_query
-from realtime_communication.auth.identity import MAX_USER_ID_BYTES, READ, Identity
+from realtime_communication.auth.identity import MAX_USER_ID_BYTES, READ
 from realtime_communication.http.admin import require_admin
 from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import require_permission
 from realtime_communication.http.fields import limit_in, name_in, query_of, read_object
-from realtime_communication.http.services import SERVICES
+from realtime_communication.http.fleet import Gathered
+from realtime_communication.http.services import FLEET
 from realtime_communication.observability.logs import get_logger
 
 MAX_ROWS: Final = 1000
-MAX_LOOKED_AT: Final = 10_000  # rows; nothing else is served while they are gathered, some 5 µs each
 MAX_SESSION_ID_BYTES: Final = 64
 MAX_REASON_BYTES: Final = 123  # RFC 6455 section 5.5: the payload of a close frame, without the code
 DEFAULT_REASON: Final = "disconnected by an administrator"
-
-_INBOX_OR_SYSTEM: Final = ("@", "$")  # first characters of the topics that are nobody's to list
 
 _log = get_logger(__name__)
 
@@ -34,27 +33,20 @@ def add_routes(application: web.Application) -> None:
 
 
 async def connections(request: web.Request) -> web.Response:
-    """`?user_id=&limit=` → {count, connections, complete}, newest first.
+    """`?user_id=&limit=` → {count, connections, complete}, newest first; with several workers each row names its own.
 
     `count` is how many there are in all. `complete` is false when there may be more than the rows given.
     """
     await require_admin(request)
     parameters = query_of(request, ("user_id", "limit"))
     limit = limit_in(parameters, MAX_ROWS)
-    hub = request.app[SERVICES].hub
     try:
         user_id = name_in(parameters, "user_id", MAX_USER_ID_BYTES)
     except FieldError as error:
         error.status = 400
         raise
-    if user_id is None:
-        rows = hub.connections(limit)
-        complete = len(rows) < limit or hub.connection_count() <= limit
-    else:
-        looked_at = hub.connections(MAX_LOOKED_AT)
-        found = [row for row in looked_at if row["user_id"] == user_id]
-        rows, complete = found[:limit], len(found) <= limit and len(looked_at) < MAX_LOOKED_AT
-    return json_response({"count": hub.connection_count(), "connections": rows, "complete": complete})
+    found = await request.app[FLEET].gather("connections", {"user_id": user_id, "limit": limit})
+    return json_response(found.told(merged_connections(found, limit)))
 
 
 async def disconnect(request: web.Request) -> web.Response:
@@ -67,7 +59,9 @@ async def disconnect(request: web.Request) -> web.Response:
     reason = name_in(fields, "reason", MAX_REASON_BYTES) or DEFAULT_REASON
     if (user_id is None) is (session_id is None):
         raise FieldError("user_id", "exactly one of user_id and session_id must be given")
-    count = request.app[SERVICES].hub.disconnect(user_id=user_id, session_id=session_id, reason=reason)
+    asked = {"user_id": user_id, "session_id": session_id, "reason": reason}
+    found = await request.app[FLEET].gather("disconnect", asked)
+    count = sum(found.answers.values())
     _log.warning(
         "connections closed by an administrator",
         by=identity.user_id,
@@ -75,8 +69,9 @@ async def disconnect(request: web.Request) -> web.Response:
         session_id=session_id,
         reason=reason,
         count=count,
+        workers_missing=list(found.missing),
     )
-    return json_response({"disconnected": count})
+    return json_response(found.told({"disconnected": count}))
 
 
 async def topics(request: web.Request) -> web.Response:
@@ -86,16 +81,38 @@ async def topics(request: web.Request) -> web.Response:
     """
     identity = await require_permission(request, READ)
     limit = limit_in(parse_query(request.rel_url.raw_query_string.encode()), MAX_ROWS)
-    looked_at = request.app[SERVICES].hub.topics(MAX_LOOKED_AT)
-    found = [row for row in looked_at if _may_see(identity, row["topic"])]
-    complete = len(found) <= limit and len(looked_at) < MAX_LOOKED_AT
-    return json_response({"topics": found[:limit], "complete": complete})
+    found = await request.app[FLEET].gather("topics", {"patterns": identity.subscribe_patterns, "limit": limit})
+    return json_response(found.told(merged_topics(found, limit)))
 
 
-def _may_see(identity: Identity, topic: str) -> bool:
-    patterns = identity.subscribe_patterns
-    if topic.startswith(_INBOX_OR_SYSTEM):
-        return False
-    return patterns is None or any(
-        topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern for pattern in patterns
-    )
+def merged_connections(found: Gathered, limit: int) -> dict[str, Any]:
+    """One list of those of all workers, newest first."""
+    lists = found.answers
+    rows = [row for answer in lists.values() for row in answer["rows"]]
+    if found.several:
+        rows = [row | {"worker": slot} for slot, answer in lists.items() for row in answer["rows"]]
+        rows.sort(key=lambda row: row.get("connected_ms", 0))
+    return {
+        "count": sum(answer["count"] for answer in lists.values()),
+        "connections": rows[:limit],
+        "complete": _complete(found, len(rows), limit),
+    }
+
+
+def merged_topics(found: Gathered, limit: int) -> dict[str, Any]:
+    """One row for each topic, with the subscribers of all workers and the newest position any of them knows."""
+    rows: dict[str, Mapping[str, Any]] = {}
+    for answer in found.answers.values():
+        for row in answer["rows"]:
+            known = rows.get(row["topic"])
+            rows[row["topic"]] = row if known is None else _joined(known, row)
+    return {"topics": list(rows.values())[:limit], "complete": _complete(found, len(rows), limit)}
+
+
+def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    newer = max(one, other, key=lambda row: (row.get("offset", 0), row.get("cached", 0)))
+    return {**newer, "subscribers": one["subscribers"] + other["subscribers"]}
+
+
+def _complete(found: Gathered, rows: int, limit: int) -> bool:
+    return rows <= limit and not found.missing and all(answer["complete"] for answer in found.answers.values())

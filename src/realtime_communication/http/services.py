@@ -10,13 +10,16 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from realtime_communication._core.hub.relay import Later
 from realtime_communication.auth.authority import TokenAuthority
 from realtime_communication.auth.chain import AuthenticationChain
 from realtime_communication.auth.identity import Identity
 from realtime_communication.auth.mock_issuer import MockIssuer
+from realtime_communication.auth.revocation import RevocationStore
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
+from realtime_communication.http.fleet import Fleet
 from realtime_communication.observability.fault_log import FaultLog
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.metrics import Metrics
@@ -37,8 +40,14 @@ class Check(msgspec.Struct, frozen=True):
 class HubApi(Protocol):
     """The part of the compiled hub that HTTP uses."""
 
-    def publish_request(self, body: bytes, identity: Identity) -> dict[str, Any]: ...
-    def send_request(self, body: bytes, identity: Identity) -> dict[str, Any]: ...
+    def publish_request(self, body: bytes, identity: Identity) -> dict[str, Any] | Later: ...
+    def send_request(self, body: bytes, identity: Identity) -> dict[str, Any] | Later: ...
+    def subscribe_user(self, user_id: str, topic: str) -> int: ...
+    def unsubscribe_user(self, user_id: str, topic: str) -> int: ...
+    def presence(self, topic: str) -> bytes: ...
+    def history(
+        self, topic: str, epoch: str | None, offset: int, limit: int, reverse: bool, fresh: bool
+    ) -> tuple[str, int, bytes] | None: ...
     def user_limit(self, user_id: str) -> tuple[int, int, int] | None: ...
     def connection_count(self) -> int: ...
     def stats(self) -> dict[str, int]: ...
@@ -76,12 +85,16 @@ class Services:
     node_id: str
     issuer: TokenIssuer | None = None  # only where a token may be given away: the demo of the dev profile
     authority: TokenAuthority | None = None  # issues, refreshes and revokes tokens: /auth/*
+    revocations: RevocationStore | None = None
     mock_issuer: MockIssuer | None = None  # only with development.mock_external_services
     port: int | None = None  # the real one; None on a Unix socket
     metrics: Metrics | None = None  # None while they are off
     metrics_port: int | None = None
     workers: int = 1
     draining: bool = False
+    drain: Callable[[int], int] | None = None  # begins the end of one of so many workers: how many clients are told
+    slot: int = 0  # which worker this is
+    fleet: Fleet | None = None  # all workers; None: this is the only one
     tracer: Tracer = NO_TRACER
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = dataclasses.field(default_factory=dict)
     breakers: Breakers | None = None
@@ -108,5 +121,6 @@ class Services:
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+FLEET: web.AppKey[Fleet] = web.AppKey("fleet", Fleet)
 # In a request: asks for the state of the limit that it turned out to be under, None where that is off.
 LIMIT: web.RequestKey[Callable[[], tuple[int, int, int] | None]] = web.RequestKey("limit")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from realtime_communication.config.metric_names import MetricType
+
+Merge = Literal["sum", "max", "min"]
 
 
 class MetricRow(msgspec.Struct, frozen=True):
@@ -23,6 +25,7 @@ class MetricRow(msgspec.Struct, frozen=True):
     - `taken`: costs something, so it is taken every `update_interval_secs` and served from memory
     - `standard`: has no namespace and subsystem before its name
     - `where`: what must be there for it to be served, for people
+    - `merge`: what of a gauge is told when there are several workers
     """
 
     name: str
@@ -33,6 +36,7 @@ class MetricRow(msgspec.Struct, frozen=True):
     taken: bool = False
     standard: bool = False
     where: str = ""
+    merge: Merge = "sum"
 
 
 def _gauge(name: str, stat: str, text: str) -> MetricRow:
@@ -45,7 +49,7 @@ def _counter(name: str, stat: str, text: str) -> MetricRow:
 
 CONNECTIONS: Final = (
     _gauge("connections", "connections", "WebSocket connections"),
-    MetricRow("max_connections", "gauge", "The bound websocket.max_connections"),
+    MetricRow("max_connections", "gauge", "The bound websocket.max_connections", merge="max"),
     _gauge("pending_authentications", "pending", "Connections that wait for the check of their credentials"),
     _counter("sockets_accepted", "accepted", "Sockets taken from the listeners"),
     _counter("accept_failures", "accept_failures", "Sockets the system refused to give, mostly for want of files"),
@@ -103,6 +107,7 @@ DEPENDENCIES: Final = (
         "0 closed, 1 half-open, 2 open",
         ("service",),
         where="`circuit_breaker.events.emit_metrics`",
+        merge="max",
     ),
     MetricRow(
         "circuit_breaker_failures",
@@ -110,6 +115,7 @@ DEPENDENCIES: Final = (
         "Failures in a row",
         ("service",),
         where="`circuit_breaker.events.emit_metrics`",
+        merge="max",
     ),
     MetricRow(
         "circuit_breaker_rejected",
@@ -125,8 +131,8 @@ DEPENDENCIES: Final = (
         ("service", "state"),
         where="`circuit_breaker.events.emit_metrics`",
     ),
-    MetricRow("redis_up", "gauge", "1 while the link to Redis works", where="Redis in use"),
-    MetricRow("redis_latency_seconds", "gauge", "Time of the last probe of Redis", where="Redis in use"),
+    MetricRow("redis_up", "gauge", "1 while the link to Redis works", where="Redis in use", merge="min"),
+    MetricRow("redis_latency_seconds", "gauge", "Time of the last probe of Redis", where="Redis in use", merge="max"),
     MetricRow("redis_buffered_events", "gauge", "Events that wait for Redis to be back", where="Redis in use"),
     MetricRow("redis_dropped_events", "counter", "Events that found no room to wait", where="Redis in use"),
     MetricRow(
@@ -147,24 +153,40 @@ DEPENDENCIES: Final = (
         "gauge",
         "When the certificate in use expires, in seconds since the epoch",
         where="`security.tls.enabled`",
+        merge="min",
     ),
 )
 
 SERVER: Final = (
-    MetricRow("build_info", "gauge", "Always 1; the labels tell what runs", ("version", "node_id", "profile")),
-    MetricRow("draining", "gauge", "1 while the server takes no new connections because it is about to end"),
-    MetricRow("service_up", "gauge", "1 while a service of the server runs", ("service",)),
+    MetricRow(
+        "build_info", "gauge", "Always 1; the labels tell what runs", ("version", "node_id", "profile"), merge="max"
+    ),
+    MetricRow(
+        "draining", "gauge", "1 while the server takes no new connections because it is about to end", merge="min"
+    ),
+    MetricRow("service_up", "gauge", "1 while a service of the server runs", ("service",), merge="min"),
     MetricRow("service_restarts", "counter", "Starts of a service after a crash", ("service",)),
-    MetricRow("event_loop_lag_seconds", "gauge", "Longest delay of the event loop in the last interval", taken=True),
+    MetricRow(
+        "event_loop_lag_seconds",
+        "gauge",
+        "Longest delay of the event loop in the last interval",
+        taken=True,
+        merge="max",
+    ),
     MetricRow("log_lines_dropped", "gauge", "Lines of the log that found no reader, until one could be written again"),
     MetricRow(
-        "config_last_reload_successful", "gauge", "1 when the last reload was taken over", where="after a reload"
+        "config_last_reload_successful",
+        "gauge",
+        "1 when the last reload was taken over",
+        where="after a reload",
+        merge="min",
     ),
     MetricRow(
         "config_last_reload_timestamp_seconds",
         "gauge",
         "When the configuration was last read anew, in seconds since the epoch",
         where="after a reload",
+        merge="max",
     ),
 )
 
@@ -173,16 +195,39 @@ PROCESS: Final = (
     MetricRow("process_virtual_memory_bytes", "gauge", "Size of the address space", taken=True, standard=True),
     MetricRow("process_cpu_seconds", "counter", "Processor time used, user and system", taken=True, standard=True),
     MetricRow("process_open_fds", "gauge", "Open files and sockets", taken=True, standard=True),
-    MetricRow("process_max_fds", "gauge", "Most files and sockets that can be open", taken=True, standard=True),
+    MetricRow(
+        "process_max_fds", "gauge", "Most files and sockets that can be open", taken=True, standard=True, merge="min"
+    ),
     MetricRow("process_threads", "gauge", "Threads", taken=True, standard=True),
     MetricRow(
-        "process_start_time_seconds", "gauge", "When the process began, in seconds since the epoch", standard=True
+        "process_start_time_seconds",
+        "gauge",
+        "When the process began, in seconds since the epoch",
+        standard=True,
+        merge="min",
     ),
     MetricRow(
         "python_gc_objects_collected", "counter", "Objects freed by the collector", ("generation",), standard=True
     ),
     MetricRow("python_gc_collections", "counter", "Runs of the collector", ("generation",), standard=True),
 )
+
+WORKERS: Final = (
+    MetricRow("worker_up", "gauge", "1 when the worker answered this scrape", ("worker",)),
+    MetricRow("worker_restarts", "counter", "Starts of the worker after a crash", ("worker",)),
+    MetricRow("worker_connections", "gauge", "WebSocket connections of the worker", ("worker",)),
+    MetricRow("worker_queued_messages", "gauge", "Messages in the mailboxes of the worker", ("worker",), taken=True),
+    MetricRow(
+        "worker_event_loop_lag_seconds",
+        "gauge",
+        "Longest delay of the worker's event loop in the last interval",
+        ("worker",),
+        taken=True,
+    ),
+    MetricRow("worker_resident_memory_bytes", "gauge", "Memory of the worker in RAM", ("worker",), taken=True),
+    MetricRow("worker_cpu_seconds", "counter", "Processor time used by the worker", ("worker",), taken=True),
+)
+"""What is told of each worker, where there are several."""
 
 GROUPS: Final[Mapping[str, tuple[MetricRow, ...]]] = MappingProxyType(
     {
@@ -197,7 +242,9 @@ GROUPS: Final[Mapping[str, tuple[MetricRow, ...]]] = MappingProxyType(
 )
 
 ROWS: Final[Mapping[str, MetricRow]] = MappingProxyType({row.name: row for rows in GROUPS.values() for row in rows})
-"""Every row by its name."""
+"""Every row by its name, without those that only several workers have."""
+
+WORKER_ROWS: Final[Mapping[str, MetricRow]] = MappingProxyType({row.name: row for row in WORKERS})
 
 CUT_REASONS: Final = MappingProxyType(
     {

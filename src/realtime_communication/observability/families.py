@@ -18,14 +18,20 @@ class Families:
     def __init__(self, namespace: str, subsystem: str) -> None:
         self._prefix = "".join(f"{part}_" for part in (namespace, subsystem) if part)
 
+    def full(self, name: str, *, standard: bool = False) -> str:
+        """The name under which a metric is served, without the `_total` of counters."""
+        return name if standard else self._prefix + name
+
+    def bare(self, name: str) -> str:
+        """The name of a metric in the catalogue that is served under `name`."""
+        return name.removeprefix(self._prefix)
+
     def simple(
         self, kind: str, name: str, help: str, labels: Labels, values: Values, *, standard: bool = False
     ) -> Metric:
         """A counter or a gauge; a counter's samples have `_total` behind their names. `standard`: no prefix."""
         made = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
-        family: CounterMetricFamily | GaugeMetricFamily = made(
-            name if standard else self._prefix + name, help, labels=labels
-        )
+        family: CounterMetricFamily | GaugeMetricFamily = made(self.full(name, standard=standard), help, labels=labels)
         for label_values, value in values:
             family.add_metric(label_values, value)
         return family

@@ -104,6 +104,7 @@ def entry_of(record: logging.LogRecord) -> dict[str, object]:
         "level": _NAMES.get(record.levelno, record.levelname.lower()),
         "event": clean(event),
         "target": record.name,
+        **_State.fields,
     }
     trace = trace_id.get()
     if trace is not None:
@@ -295,6 +296,7 @@ class _State:
 
     handler: _QueueHandler | None = None
     filtered: ClassVar[set[str]] = set()
+    fields: ClassVar[dict[str, object]] = {}
 
 
 def configure(level: str = "info", style: Style = "json", descriptor: int = 2) -> None:
@@ -331,6 +333,18 @@ def set_format(style: Style) -> None:
     handler = _State.handler
     if handler is not None:
         handler.setFormatter(_formatter(style, handler.writer.descriptor))
+
+
+def set_fields(**fields: object) -> None:
+    """Put these into every line of this process from now on, such as the number of a worker."""
+    _State.fields.clear()
+    _State.fields.update(fields)
+
+
+def put_line(line: str) -> None:
+    """Write a line that another process of this server made: as it is, and whole."""
+    if _State.handler is not None:
+        _State.handler.writer.put(line)
 
 
 def flush(timeout: float = _FLUSH_SECONDS) -> bool:

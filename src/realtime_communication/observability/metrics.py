@@ -15,8 +15,9 @@ from __future__ import annotations
 import gc
 import inspect
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -28,6 +29,7 @@ from realtime_communication.config.watching import Monitoring
 from realtime_communication.observability.catalogue import CUT_REASONS, ROWS
 from realtime_communication.observability.custom_metrics import CustomMetrics
 from realtime_communication.observability.families import Families, Values
+from realtime_communication.observability.fleet_metrics import packed
 from realtime_communication.observability.histogram import Histogram
 from realtime_communication.observability.process import ProcessReading, start_time
 from realtime_communication.observability.sources import Sample, Sources
@@ -77,6 +79,7 @@ class Metrics:
         for outcome in ("accepted", "refused"):
             self._authentication.begin((outcome,))
         self._started = start_time()
+        self._name = uuid.uuid4().hex
         self._process: ProcessReading | None = None
         self._queued = 0
         self._lag = self._longest_lag = 0.0
@@ -129,6 +132,10 @@ class Metrics:
     def snapshot(self) -> Snapshot:
         """All metrics as they are now. Their text can be made in another thread, which takes longer than this."""
         return Snapshot(list(self.collect()))
+
+    def packed(self) -> dict[str, Any]:
+        """All metrics as they are now, for FleetMetrics in another process."""
+        return {"process": self._name, "families": packed(self.collect())}
 
     def collect(self) -> Iterator[Metric]:
         """Every metric that has something to tell."""

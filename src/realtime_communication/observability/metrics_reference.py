@@ -7,7 +7,7 @@ from typing import Final
 
 from realtime_communication.config.metric_names import CUSTOM_METRICS, INBOXES, MAX_LABEL_BYTES, MAX_TOPICS, OTHER
 from realtime_communication.config.watching import Prometheus
-from realtime_communication.observability.catalogue import GROUPS, MetricRow
+from realtime_communication.observability.catalogue import GROUPS, WORKERS, MetricRow
 
 _DEFAULT: Final = Prometheus()
 _HEAD: Final = f"""\
@@ -56,6 +56,15 @@ their own, the others share `{OTHER}`; all inboxes together are `{INBOXES}`. Whi
 `message_latency` comes from samples: under heavy load it is of the newest publications of each interval, not of all.
 """
 
+_WORKERS: Final = """\
+## Several workers
+
+With several workers one port speaks for all of them: each scrape asks every worker. Counters and histograms are added
+up, and stay when a worker is replaced; gauges are added up too, but for those whose highest or lowest value tells more,
+such as `event_loop_lag_seconds`, `draining` (1 when all of them drain) and `redis_up`. Figures under *Process* are
+those of all processes together. Beside them there is one series for each worker of these:
+"""
+
 _DASHBOARD: Final = f"""\
 ## Dashboard
 
@@ -76,6 +85,7 @@ def markdown() -> str:
     parts = [_HEAD]
     for title, rows in GROUPS.items():
         parts.append(f"## {title}\n\n" + _table(("metric", "type", "labels", "meaning"), map(_cells, rows)))
+    parts += [_WORKERS, _table(("metric", "type", "labels", "meaning"), map(_cells, WORKERS))]
     custom = ((f"`{spec.name}`", spec.type, _names(spec.labels), spec.help) for spec in CUSTOM_METRICS.values())
     parts += [_CUSTOM, _table(("name", "type", "labels offered", "meaning"), custom), _DASHBOARD]
     return "\n".join(parts)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -44,10 +44,19 @@ _log = get_logger(__name__)
 
 
 class Credentials:
-    """`chain` and `authority` are those in force. `run_keys` and `shared.run` are service tasks."""
+    """`chain` and `authority` are those in force. `run_keys` and `shared.run` are service tasks.
+
+    `mock_keys`: what a mock issuer signs with, the same in all workers of a node.
+    """
 
     def __init__(
-        self, config: Config, hub: Hub, broker: Broker, breaker: CircuitBreaker, clock: Callable[[], float] = time.time
+        self,
+        config: Config,
+        hub: Hub,
+        broker: Broker,
+        breaker: CircuitBreaker,
+        clock: Callable[[], float] = time.time,
+        mock_keys: Sequence[bytes] = (),
     ) -> None:
         self._bypass = config.testing.bypass_auth
         self._disconnect = hub.disconnect
@@ -57,8 +66,8 @@ class Credentials:
         self._secret = config.auth.jwt_secret
         self._previous: list[tuple[str, float]] = []  # earlier secrets, and until when they are good
         self._changed = asyncio.Event()
-        self.mock = mock_issuer_of(config.auth) if config.development.mock_external_services else None
-        self._revoked = Revocations(hub.disconnect, clock=clock)
+        self.mock = mock_issuer_of(config.auth, mock_keys) if config.development.mock_external_services else None
+        self._revoked = self.revocations = Revocations(hub.disconnect, clock=clock)
         self._families = families_of(broker, strict=config.redis.required)
         self.shared = SharedRevocations(broker.state, broker.events, broker.seal, broker.joined, self._apply)
         self._revoked.on_revoked(self._share)
@@ -179,9 +188,9 @@ class SharedFamilies:
 def families_of(broker: Broker, *, strict: bool) -> FamilyStore:
     """Where the generations of refresh tokens are kept: in this process, and with Redis in what all nodes share."""
     link = broker.link
-    if link is None:
+    if not broker.shared:
         return Families()
-    return SharedFamilies(broker.state, lambda: link.state is LinkState.UP, strict=strict)
+    return SharedFamilies(broker.state, lambda: link is None or link.state is LinkState.UP, strict=strict)
 
 
 def longest_life_secs(auth: Auth) -> float:

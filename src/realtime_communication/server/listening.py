@@ -1,7 +1,8 @@
 """Listening sockets from `server.host` and `server.port`.
 
 Rules: a socket is bound before anything else of the server exists, so that a port in use is told at once and nothing
-has to be undone.
+has to be undone. Workers get sockets of their own on one port (SO_REUSEPORT, socket(7)), among which the kernel spreads
+the connections; the process that opens them keeps them, so that connections wait while a worker is replaced.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import errno
 import os
 import socket
 import stat
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -21,6 +23,9 @@ BACKLOG: Final = 4096  # the kernel lowers it to net.core.somaxconn
 UNIX_PREFIX: Final = "unix:"
 UNIX_MODE: Final = 0o660
 _PORT_ATTEMPTS: Final = 20  # for a free port that is free on every address of a host name
+
+_Address = tuple[socket.AddressFamily, tuple[str, int]]
+T = TypeVar("T")
 
 
 class Listener(msgspec.Struct):
@@ -64,19 +69,52 @@ def open_listeners(host: str, port: int) -> list[Listener]:
     """
     if host.startswith(UNIX_PREFIX):
         return [_open_unix(host.removeprefix(UNIX_PREFIX))]
+    return _open_on(host, port, _open_all)
+
+
+def open_shared_listeners(host: str, port: int, workers: int) -> list[list[Listener]]:
+    """As `open_listeners`, a list for each worker, all on the same addresses and the same port.
+
+    A Unix socket is one for all; only the first list's `close` removes its file. Raises EnvironmentFault.
+    """
+    if host.startswith(UNIX_PREFIX):
+        only = _open_unix(host.removeprefix(UNIX_PREFIX))
+        return [[only], *([Listener(only.sock, only.path)] for _ in range(workers - 1))]
+
+    def open_for_all(addresses: list[_Address], port: int) -> list[list[Listener]]:
+        # Another server's sockets that share their port would let these in: one that does not share finds out.
+        probes = _open_all(addresses, port, probe=True)
+        port = probes[0].port or port
+        for probe in probes:
+            probe.close()
+        opened: list[list[Listener]] = []
+        try:
+            for _ in range(workers):
+                opened.append(_open_all(addresses, port, shared=True))
+        except OSError:
+            for listener in (listener for listeners in opened for listener in listeners):
+                listener.close()
+            raise
+        return opened
+
+    return _open_on(host, port, open_for_all)
+
+
+def _open_on(host: str, port: int, open_at: Callable[[list[_Address], int], T]) -> T:
+    """What `open_at` opens on the addresses of `host`; with port 0 it is tried anew when a port was not free."""
     addresses = _addresses_of(host, port)
     for _ in range(_PORT_ATTEMPTS):
         try:
-            return _open_all(addresses, port)
+            return open_at(addresses, port)
         except OSError as error:
             # A port the kernel chose on one address may be taken on the next: choose again.
-            if port == 0 and error.errno == errno.EADDRINUSE and len(addresses) > 1:
+            if port == 0 and error.errno == errno.EADDRINUSE:
                 continue
             raise EnvironmentFault(_reason(f"{host}:{port}", error)) from None
     raise EnvironmentFault(f"cannot listen on {host}: no port is free on all its addresses")
 
 
-def _addresses_of(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+def _addresses_of(host: str, port: int) -> list[_Address]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
@@ -87,13 +125,16 @@ def _addresses_of(host: str, port: int) -> list[tuple[socket.AddressFamily, tupl
     return list(dict.fromkeys((family, (str(address[0]), port)) for family, *_, address in found))
 
 
-def _open_all(addresses: list[tuple[socket.AddressFamily, tuple[str, int]]], port: int) -> list[Listener]:
+def _open_all(addresses: list[_Address], port: int, *, shared: bool = False, probe: bool = False) -> list[Listener]:
     listeners: list[Listener] = []
     missing: OSError | None = None
     try:
         for family, (address, _) in addresses:
             try:
-                listeners.append(_open_tcp(family, address, port, alone=len(addresses) == 1))
+                sock = _bound(family, address, port, alone=len(addresses) == 1, shared=shared)
+                listeners.append(Listener(sock))
+                if not probe:
+                    sock.listen(BACKLOG)
             except OSError as error:
                 # A host name may have an IPv6 address on a machine that has no IPv6.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -110,20 +151,21 @@ def _open_all(addresses: list[tuple[socket.AddressFamily, tuple[str, int]]], por
     return listeners
 
 
-def _open_tcp(family: socket.AddressFamily, address: str, port: int, *, alone: bool) -> Listener:
+def _bound(family: socket.AddressFamily, address: str, port: int, *, alone: bool, shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # The port can be taken again at once after a restart, while old connections are in TIME_WAIT.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if alone and address == "::" else 1)
         sock.bind((address, port))
-        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError:
         sock.close()
         raise
-    return Listener(sock)
+    return sock
 
 
 def _open_unix(path: str) -> Listener:

@@ -8,9 +8,10 @@ returns the function that puts it into force, or raises ValueError, OSError or R
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from realtime_communication.config import Config, LoadedConfig, load
@@ -54,32 +55,14 @@ class LiveConfiguration:
 
     async def reload(self) -> bool:
         """Read the files again and put into force what can change. Never raises; False when all stays as it was."""
+
+        async def apply(merged: Merged) -> None:
+            self._apply(merged, reload=True, told={})
+
         async with self._reloading:
-            worked = await self._reload()
+            worked = await reloaded(self.loaded, apply)
         self.last_reload = (worked, time.time())
         return worked
-
-    async def _reload(self) -> bool:
-        current = self.loaded
-        secret = current.config.auth.jwt_secret if current.secret_made else None
-        try:
-            # Files may lie on a disk that takes its time.
-            fresh = await asyncio.to_thread(load, current.words, None, current.directory or Path(), made_secret=secret)
-            merged = merge(self.loaded, fresh)
-            self._apply(merged, [*self._parts, *self._at_reload], {})
-        except ConfigurationError as error:
-            for problem in error.problems[:MAX_PROBLEM_LINES]:
-                _log.error("the configuration was not reloaded: all stays as it was", problem=str(problem))
-            return False
-        except Exception:
-            _log.exception("the configuration was not reloaded: all stays as it was")
-            return False
-        for difference in merged.restart:
-            _log.warning("this setting needs a restart", **_shown(difference))
-        for warning in self.loaded.warnings:
-            _log.warning(warning)
-        _log.info("configuration reloaded", changed=len(merged.live), files=", ".join(map(str, self.loaded.files)))
-        return True
 
     def change(self, changes: Mapping[str, object], who: str) -> None:
         """Put other values of some keys into force, by dotted path, until the next reload.
@@ -87,32 +70,75 @@ class LiveConfiguration:
         `who` is told in the log with each. All or nothing: raises ConfigurationError, which names the keys at fault,
         with everything as it was.
         """
-        self._apply(changed(self.loaded, changes, who), self._parts, {"by": who})
+        self._apply(changed(self.loaded, changes, who), reload=False, told={"by": who})
 
-    def _apply(self, merged: Merged, parts: Sequence[Part], told: Mapping[str, str]) -> None:
-        """Put `merged` into force, and tell each change with the fields `told`."""
-        config = merged.loaded.config
+    def prepare(self, loaded: LoadedConfig, *, reload: bool) -> Callable[[], None]:
+        """Let every part prepare for `loaded`; calling what this returns puts it into force.
+
+        `reload`: files may have changed too. Raises ConfigurationError, with everything as it was.
+        """
+        parts = [*self._parts, *self._at_reload] if reload else self._parts
         try:
-            commits = [part(config) for part in parts]
+            commits = [part(loaded.config) for part in parts]
         except ConfigurationError:
             raise
         except (ValueError, OSError, RealtimeError) as error:
             raise ConfigurationError([ConfigurationProblem("", "", "", str(error))]) from None
-        # While the log is on, before or after: a level that is lowered must not hide this line. A warning, so that the
-        # level of the prod profile shows it.
-        heard = _log.enabled_for(logging.WARNING)
-        if heard:
-            _tell(merged, told)
-        for commit in commits:
+
+        def commit() -> None:
+            for each in commits:
+                each()
+            self.loaded = loaded
+
+        return commit
+
+    def _apply(self, merged: Merged, *, reload: bool, told: Mapping[str, str]) -> None:
+        commit = self.prepare(merged.loaded, reload=reload)
+        with told_changes(merged, told):
             commit()
-        self.loaded = merged.loaded
-        if not heard:
-            _tell(merged, told)
 
 
-def _tell(merged: Merged, told: Mapping[str, str]) -> None:
+async def reloaded(current: LoadedConfig, apply: Callable[[Merged], Awaitable[None]]) -> bool:
+    """Read again the files of `current`, let `apply` put into force what can change, and tell of it in the log.
+
+    `apply` raises ConfigurationError when it cannot be, with everything as it was. Never raises; False when all stays
+    as it was.
+    """
+    secret = current.config.auth.jwt_secret if current.secret_made else None
+    try:
+        # Files may lie on a disk that takes its time.
+        fresh = await asyncio.to_thread(load, current.words, None, current.directory or Path(), made_secret=secret)
+        merged = merge(current, fresh)
+        await apply(merged)
+    except ConfigurationError as error:
+        for problem in error.problems[:MAX_PROBLEM_LINES]:
+            _log.error("the configuration was not reloaded: all stays as it was", problem=str(problem))
+        return False
+    except Exception:
+        _log.exception("the configuration was not reloaded: all stays as it was")
+        return False
+    for difference in merged.restart:
+        _log.warning("this setting needs a restart", **_shown(difference))
+    for warning in merged.loaded.warnings:
+        _log.warning(warning)
+    _log.info("configuration reloaded", changed=len(merged.live), files=", ".join(map(str, merged.loaded.files)))
+    return True
+
+
+@contextlib.contextmanager
+def told_changes(merged: Merged, told: Mapping[str, str]) -> Iterator[None]:
+    """Log what changes, each with the fields `told`, before or after it does: while warnings are logged at all.
+
+    A level that is lowered must not hide these lines.
+    """
+    # Warnings, so that the level of the prod profile shows them.
+    heard = _log.enabled_for(logging.WARNING)
+    if not heard:
+        yield
     for difference in merged.live:
         _log.warning("setting changed", **_shown(difference), **told)
+    if heard:
+        yield
 
 
 def _shown(difference: Difference) -> dict[str, str]:

@@ -11,8 +11,8 @@ import asyncio
 import gzip
 import socket
 import struct
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -23,7 +23,7 @@ from realtime_communication.http.answers import SERVER_NAME, response_of
 from realtime_communication.http.connection import HttpConnection
 from realtime_communication.http.services import Services
 from realtime_communication.observability.logs import get_logger
-from realtime_communication.observability.metrics import OPENMETRICS, TEXT, Metrics, Snapshot
+from realtime_communication.observability.metrics import OPENMETRICS, TEXT, Snapshot
 from realtime_communication.server.listening import UNIX_PREFIX, Listener, open_listeners
 
 LOCAL_HOST: Final = "127.0.0.1"  # where the metrics are when the server itself has no network address
@@ -58,13 +58,26 @@ def open_metrics_listeners(loaded: LoadedConfig) -> list[Listener]:
         return []
 
 
+class Served(Protocol):
+    """What is served: the metrics of this process, or those of several."""
+
+    def update(self) -> None:
+        """Take what costs something."""
+
+    def note_lag(self, seconds: float) -> None:
+        """Hear how much later than asked for the loop called somebody."""
+
+    def snapshot(self) -> Snapshot | Awaitable[Snapshot]:
+        """All metrics as they are now."""
+
+
 class MetricsServer:
     """Serves `metrics` and keeps them up to date, in `run`, until that task is cancelled.
 
     The interval is that of the configuration in `services` at each time. The listeners stay open for another `run`.
     """
 
-    def __init__(self, metrics: Metrics, listeners: Sequence[Listener], services: Services) -> None:
+    def __init__(self, metrics: Served, listeners: Sequence[Listener], services: Services) -> None:
         self._metrics = metrics
         self._listeners = tuple(listeners)
         self._services = services
@@ -136,7 +149,9 @@ class MetricsServer:
         if packed:
             headers["Content-Encoding"] = "gzip"
         # With every label there can be, the text is half a megabyte, which no message should wait for.
-        body = await asyncio.to_thread(_encode, self._metrics.snapshot(), openmetrics=openmetrics, packed=packed)
+        taken = self._metrics.snapshot()
+        snapshot = taken if isinstance(taken, Snapshot) else await taken
+        body = await asyncio.to_thread(_encode, snapshot, openmetrics=openmetrics, packed=packed)
         return web.Response(body=body, headers=headers)
 
 

@@ -6,7 +6,6 @@ which they start; `Parts.live` tells every part of a configuration that changes.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -18,6 +17,7 @@ from realtime_communication.auth.authority import issuer_of
 from realtime_communication.broker.broker import broker_of
 from realtime_communication.config import Config, LoadedConfig
 from realtime_communication.http.services import Check, Services
+from realtime_communication.http.worker_answers import answers_of
 from realtime_communication.observability import logs
 from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.process import resident_bytes
@@ -29,11 +29,16 @@ from realtime_communication.resilience.supervision import Service, ServiceState
 from realtime_communication.resilience.webhooks import Webhooks, secret_of
 from realtime_communication.server.admission import Admission
 from realtime_communication.server.collector import Collector
+from realtime_communication.server.control import ControlChannel
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.credentials import Credentials
+from realtime_communication.server.draining import Draining
+from realtime_communication.server.fleet import ChannelFleet
 from realtime_communication.server.listening import Listener
 from realtime_communication.server.live import LiveConfiguration
 from realtime_communication.server.metrics_server import MetricsServer
+from realtime_communication.server.node_state import between_workers
+from realtime_communication.server.place import ALONE, Place, made_node_id
 from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
 
@@ -46,6 +51,8 @@ _log = logs.get_logger(__name__)
 class Parts:
     """See the head of this module. `states` tells how the supervised services are.
 
+    `channel` leads to the supervisor of a worker that is not alone.
+
     Raises ConfigurationError and EnvironmentFault for what only shows now, such as a transform that cannot be imported
     or a certificate that has changed since the configuration was checked.
     """
@@ -56,11 +63,14 @@ class Parts:
         listeners: Sequence[Listener],
         metrics_listeners: Sequence[Listener],
         states: Callable[[], list[ServiceState]],
+        place: Place = ALONE,
+        channel: ControlChannel | None = None,
     ) -> None:
         config = loaded.config
         self._states = states
         self.live = LiveConfiguration(loaded)
-        self.node_id = "node-1" if config.testing.deterministic_ids else uuid.uuid4().hex[:16]
+        self.place = place
+        self.node_id = place.node_id or made_node_id(config)
         self.tls_context = server_context(config.security.tls)
         self.certificate_end = certificate_end(config.security.tls)
         self.tls_failures = FailureLog()
@@ -72,8 +82,12 @@ class Parts:
         secret = secret_of(events, config.auth.jwt_secret)
         self.webhooks = Webhooks(events.webhook_url, secret, self.breakers["webhooks"], _log)
         self.breaker_events = BreakerEvents(self.breakers, events, _log, self.webhooks, self.node_id)
-        self.broker = broker_of(config, self.node_id, self.breakers)
-        self.credentials = Credentials(config, self.hub, self.broker, self.breakers["auth_service"])
+        self.broker = broker_of(config, self.node_id, self.breakers, server=place.run)
+        if channel is not None:
+            self.broker = between_workers(self.broker, channel)
+        self.credentials = Credentials(
+            config, self.hub, self.broker, self.breakers["auth_service"], mock_keys=place.mock_keys
+        )
         self.tracer = tracer_of(
             config.tracing, telemetry=config.logging.enable_telemetry, node_id=self.node_id, version=__version__
         )
@@ -85,15 +99,24 @@ class Parts:
             node_id=self.node_id,
             issuer=issuer_of(config.auth) if loaded.profile == "dev" else None,
             authority=self.credentials.authority,
+            revocations=self.credentials.revocations,
             mock_issuer=self.credentials.mock,
             port=listeners[0].port,
-            metrics_port=metrics_listeners[0].port if metrics_listeners else None,
+            metrics_port=metrics_listeners[0].port if metrics_listeners else place.metrics_port,
+            workers=place.workers,
+            slot=place.slot,
             tracer=self.tracer,
             checks=self._checks(),
             breakers=self.breakers,
             control=self.live,
         )
-        metrics = self.services.metrics = Metrics(config.monitoring, self._sources()) if metrics_listeners else None
+        metrics = self.services.metrics = None
+        if metrics_listeners or place.metrics_port is not None:
+            metrics = self.services.metrics = Metrics(config.monitoring, self._sources())
+        self.draining = Draining(self.hub, self.services, lambda: self.live.config.production.drain_timeout_secs)
+        self.services.drain = self.draining.begin
+        if channel is not None:
+            self.services.fleet = ChannelFleet(channel, place.slot, place.workers, answers_of(self.services))
         wanted = LATENCY_SAMPLES if metrics is not None and metrics.wants_samples else 0.0
         self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted)
         self.admission = Admission(self.services)
@@ -106,6 +129,7 @@ class Parts:
             Service("issuer keys", self.credentials.run_keys),
             Service("webhooks", self.webhooks.run),
             Service("garbage collector", self.collector.run),
+            Service("draining", self.draining.run),
         ]
         if self.samples.wanted:
             self.tasks.append(Service("samples", self.samples.run))

@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
-import resource
 import signal
-import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from realtime_communication import __version__
 from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.config import LoadedConfig
 from realtime_communication.http.app import make_application, max_body
@@ -21,15 +16,17 @@ from realtime_communication.http.connection import HttpServer
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.supervision import Crash, RestartPolicy, Service, ServiceState, Supervisor
 from realtime_communication.server.affinity import pin_to_core
+from realtime_communication.server.control import ControlChannel
+from realtime_communication.server.hang_up import take_hang_up
 from realtime_communication.server.listening import Listener, open_listeners
 from realtime_communication.server.metrics_server import open_metrics_listeners
 from realtime_communication.server.parts import Parts
-from realtime_communication.server.shutdown import shut_down
+from realtime_communication.server.place import ALONE, Place
+from realtime_communication.server.shutdown import GOING_AWAY, shut_down
+from realtime_communication.server.startup import announce, raise_file_limit
 
-DEMO_USER: Final = "demo"
 HTTP_SHUTDOWN_SECS: Final = 1.0
 FORGET_SECRETS_SECS: Final = 60.0  # how often earlier signing secrets are looked through
-SPARE_FILES: Final = 64  # descriptors beside those of connections: logs, epoll, listeners, HTTP
 
 _log = get_logger(__name__)
 
@@ -47,10 +44,10 @@ def run(loaded: LoadedConfig) -> int:
     metrics_listeners: list[Listener] = []
     try:
         metrics_listeners = open_metrics_listeners(loaded)
-        _raise_file_limit(loaded.config.websocket.max_connections)
+        raise_file_limit(loaded.config.websocket.max_connections)
         if loaded.config.performance.actors.pin_actors_to_cores:
             _log.info("bound to a core", core=pin_to_core(0))
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             status = runner.run(Worker(loaded, listeners, metrics_listeners).serve())
             # The closing loop takes its handlers away: a signal from here on would kill a process that ends well.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
@@ -64,12 +61,17 @@ class Worker:
     """The life of a worker, from the first connection to the last. `parts` is what it is made of."""
 
     def __init__(
-        self, loaded: LoadedConfig, listeners: list[Listener], metrics_listeners: Sequence[Listener] = ()
+        self,
+        loaded: LoadedConfig,
+        listeners: list[Listener],
+        metrics_listeners: Sequence[Listener] = (),
+        place: Place = ALONE,
+        channel: ControlChannel | None = None,
     ) -> None:
         config = loaded.config
         self._listeners = listeners
         self._metrics_listeners = metrics_listeners
-        self.parts = parts = Parts(loaded, listeners, metrics_listeners, self._states)
+        self.parts = parts = Parts(loaded, listeners, metrics_listeners, self._states, place, channel)
         for listener in listeners:
             listener.secure = parts.tls_context is not None
         services = parts.services
@@ -83,6 +85,7 @@ class Worker:
         self._http_ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
+        self._farewell = GOING_AWAY
         self._reloads: set[asyncio.Task[bool]] = set()
 
     async def serve(self) -> int:
@@ -158,6 +161,7 @@ class Worker:
             drain_secs=production.drain_timeout_secs,
             close_secs=production.shutdown_timeout_secs,
             at_once=self._at_once,
+            farewell=self._farewell,
         )
         await asyncio.wait([supervising])
 
@@ -165,6 +169,8 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number.name)
         loop.add_signal_handler(signal.SIGHUP, self._on_hang_up)
+        if take_hang_up():
+            self._on_hang_up()
 
     def _on_stop(self, name: str) -> None:
         if self._stopping.is_set():
@@ -179,51 +185,16 @@ class Worker:
 
     def _announce(self) -> None:
         services = self.parts.services
-        for listener in self._listeners:
-            _log.info("listening", url=listener.url, port=listener.port, version=__version__)
-        path = services.config.monitoring.prometheus.path
-        for listener in self._metrics_listeners:
-            _log.info("metrics listening", url=f"{listener.url}{path}", port=listener.port)
-        url = self._listeners[0].url
-        lines = [f"realtime_communication {__version__} listening on {url}"]
-        if services.issuer is not None:
-            lines.append(f"demo page: {url}/")
-            lines.append(f"token of {DEMO_USER!r}: {services.issuer.access_token(DEMO_USER, time.time())}")
-        # One write: where the log goes to the same file, its lines must not come between a text and its line end.
-        _print("\n".join(lines) + "\n")
+        announce(services.config, self._listeners, self._metrics_listeners, services.issuer)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """uvloop where there is one; it does not exist for every platform."""
     try:
         import uvloop
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
-
-
-def _print(text: str) -> None:
-    """To standard output. Where that is closed or full the text is lost: no reason to stop or to end in failure."""
-    try:
-        print(text, end="", flush=True)
-    except ValueError:  # closed by this process itself
-        return
-    except OSError:
-        # The interpreter would try to write what is left of it once more at the end, and exit with 120.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
-def _raise_file_limit(connections: int) -> None:
-    """Use as many file descriptors as the system allows this process; say so when that is too few."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    if soft != resource.RLIM_INFINITY and soft < connections + SPARE_FILES:
-        _log.warning("fewer file descriptors than connections are allowed", files=soft, max_connections=connections)
 
 
 def _report_crash(crash: Crash) -> None:

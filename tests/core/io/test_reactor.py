@@ -1,6 +1,7 @@
 """Real sockets under an event loop: accepting, reading, writing, peers that go in every way there is."""
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -150,6 +151,15 @@ class Client:
         """Close with RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
+
+
+def polled_sockets() -> list[str]:
+    """What each epoll instance of this process watches, a line each (proc_pid_fdinfo(5))."""
+    lines: list[str] = []
+    for name in os.listdir("/proc/self/fdinfo"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/fdinfo/{name}") as info:
+            lines += [line for line in info if line.startswith("tfd:")]
+    return lines
 
 
 @pytest.fixture
@@ -396,6 +406,18 @@ class TestClosing:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(running.address, 5)
         assert running.stats()["sessions"] == 0
+
+    def test_stop_accepting_ends_the_polling_of_a_socket_that_another_process_holds_too(
+        self, serve: Callable[..., Running]
+    ) -> None:
+        running = serve()
+        with running.listener.dup() as held:
+            inode = f"ino:{os.fstat(held.fileno()).st_ino:x} "
+            assert sum(inode in polled for polled in polled_sockets()) == 1
+            running.call(running.reactor.stop_accepting)
+            assert not any(inode in polled for polled in polled_sockets())
+            with socket.create_connection(running.address, 5):  # waits for somebody else
+                held.accept()[0].close()
 
     def test_stop_accepting_leaves_connections_alone(self, serve: Callable[..., Running]) -> None:
         running = serve()

@@ -1,0 +1,45 @@
+"""Answers that come later."""
+
+import asyncio
+
+import pytest
+
+from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.relay import Later
+from realtime_communication.http.later import settled
+
+
+async def test_an_answer_that_is_there() -> None:
+    assert await settled({"offset": 1}) == {"offset": 1}
+    later = Later()
+    later.settle({"offset": 2}, None)
+    assert await settled(later) == {"offset": 2}
+
+
+async def test_one_that_comes() -> None:
+    later = Later()
+    waiting = asyncio.ensure_future(settled(later))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    later.settle({"offset": 1}, None)
+    later.settle({"offset": 2}, None)
+    assert await waiting == {"offset": 1}
+
+
+async def test_one_that_fails() -> None:
+    later = Later()
+    waiting = asyncio.ensure_future(settled(later))
+    await asyncio.sleep(0)
+    later.settle(None, RequestError("unavailable", "try again", 200))
+    with pytest.raises(RequestError, match="try again"):
+        await waiting
+
+
+async def test_nobody_waits_any_more() -> None:
+    later = Later()
+    waiting = asyncio.ensure_future(settled(later))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    later.settle({"offset": 1}, None)
+    assert later.settled
