@@ -25,7 +25,7 @@ def test_with_redis(tmp_path):
     assert uses_redis(config)
     assert isinstance(broker.events, RedisEvents)
     assert isinstance(broker.state, RedisState)
-    assert [service.name for service in broker.services] == ["Redis link", "Redis events"]
+    assert [service.name for service in broker.services] == ["Redis link", "Redis feed", "Redis events"]
     assert broker.link.health()[1]["state"] == "connecting"
 
 

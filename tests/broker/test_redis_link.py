@@ -6,7 +6,7 @@ import pytest
 
 from broker.links import down, running, until
 from realtime_communication.broker.redis_errors import RedisFailed
-from realtime_communication.broker.redis_link import LinkState, Script, honour_cancellation
+from realtime_communication.broker.redis_link import LinkState, Script, ScriptCall, honour_cancellation
 from realtime_communication.config.services import CircuitBreaker
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.resilience.breaker import Breakers, BreakerState
@@ -61,37 +61,6 @@ async def test_a_socket_and_a_password(link_to):
 
 
 @scenario
-async def test_what_is_published_is_handed_on(redis_server, link_to):
-    link, got = link_to(url=redis_server.url), []
-    link.listen(link.key("news"), got.append)
-    async with running(link):
-        await link.joined()
-        assert redis_server.client.publish("rtc:news", b"\x00one") == 1
-        redis_server.client.publish("rtc:other", b"no")
-        await link.publish_once(link.key("news"), b"two")
-        await until(lambda: len(got) == 2)
-        assert got == [b"\x00one", b"two"]
-
-
-@scenario
-async def test_a_flood_of_messages_lets_others_have_their_turn(redis_server, link_to):
-    link, got = link_to(url=redis_server.url), []
-    link.listen(link.key("news"), got.append)
-    async with running(link):
-        await link.joined()
-        with redis_server.client.pipeline(transaction=False) as pipeline:
-            for number in range(5000):
-                pipeline.publish("rtc:news", b"%d" % number)
-            pipeline.execute()
-        turns = 0
-        while len(got) < 5000:
-            await asyncio.sleep(0)
-            turns += 1
-        assert turns > 10
-        assert got == [b"%d" % number for number in range(5000)]
-
-
-@scenario
 async def test_down_at_start_and_then_there(link_to, caplog):
     caplog.set_level("INFO")
     port = free_port()
@@ -112,8 +81,8 @@ async def test_down_at_start_and_then_there(link_to, caplog):
 
 @scenario
 async def test_dies_and_is_back(own_server, link_to):
-    link, got = link_to(url=own_server.url), []
-    link.listen(link.key("news"), got.append)
+    link, told = link_to(url=own_server.url), []
+    link.observers.append(lambda: told.append(link.state))
     async with running(link):
         await link.joined()
         own_server.kill()
@@ -121,8 +90,8 @@ async def test_dies_and_is_back(own_server, link_to):
         assert link.health()[0] is False
         own_server.start(ready=False)
         assert await link.joined(1) == 2
+        assert told == [LinkState.UP, LinkState.DOWN, LinkState.UP]
         await link.publish_once(link.key("news"), b"again")
-        await until(lambda: got == [b"again"])
 
 
 @scenario
@@ -138,33 +107,25 @@ async def test_a_stalled_link_is_found_out_and_made_anew(redis_server, link_to):
             assert await link.joined(1) == 2
 
 
-class DeafProxy(Proxy):
-    """What Redis sends on a connection that subscribes gets lost, once `deaf` is set."""
-
-    deaf = False
-
-    async def _pipe(self, reader, writer):
-        subscribes = False
-        while data := await reader.read(65536):
-            subscribes = subscribes or b"SUBSCRIBE" in data or b"subscribe" in data
-            if subscribes and self.deaf:
-                continue
-            writer.write(data)
-            await writer.drain()
-        writer.transport.abort()
+@scenario
+async def test_whoever_finds_out_that_it_leads_astray_has_it_made_anew(redis_server, link_to):
+    link = link_to(url=redis_server.url)
+    async with running(link):
+        await link.joined()
+        before = link.topology
+        link.rebuild()
+        assert await link.joined(1) == 2
+        assert link.topology is not before
 
 
 @scenario
-async def test_a_subscription_that_only_looks_alive_is_found_out(redis_server, link_to):
-    async with DeafProxy(redis_server.port) as proxy:
-        link = link_to(url=f"redis://127.0.0.1:{proxy.port}", times={"probe_secs": 0.02, "probe_back_secs": 0.2})
-        async with running(link):
-            await link.joined()
-            proxy.deaf = True
-            await down(link)
-            proxy.deaf = False
-            assert await link.joined(1) == 2
-            await link.execute("PING")
+async def test_its_health_is_that_of_its_feed_too(redis_server, link_to):
+    link = link_to(url=redis_server.url)
+    async with running(link):
+        await link.joined()
+        link.feed_health = lambda: (False, {"state": "partial"})
+        ok, detail = link.health()
+        assert (ok, detail["state"], detail["feed"]) == (False, "up", {"state": "partial"})
 
 
 @scenario
@@ -407,3 +368,62 @@ async def test_garbage_for_replies(link_to):
         assert set(link.errors) <= {"GARBAGE", "CONNECT", "LOST"}
     server.close()
     await server.wait_closed()
+
+
+def incremented(link, *names, script=COUNT):
+    return [ScriptCall(script, [link.key(name).encode()], ()) for name in names]
+
+
+@scenario
+async def test_scripts_together_also_those_that_redis_forgot(redis_server, link_to):
+    link = link_to(url=redis_server.url)
+    async with running(link):
+        await link.joined()
+        redis_server.client.script_flush()
+        redis_server.client.set("rtc:text", "text")
+        for expected in (1, 2):
+            *counts, failed = await link.run_scripts(incremented(link, "t1", "t2", "t3", "text"))
+            assert counts == [expected] * 3
+            assert failed.reply == "ERR"
+        assert await link.run_scripts([]) == []
+        assert await link.run_scripts(incremented(link, "t1")) == [3]
+
+
+@scenario
+async def test_scripts_together_are_repeated_and_fail_without_raising(link_to):
+    link = link_to(url=f"redis://127.0.0.1:{free_port()}", retry_attempts=2)
+    replies = await link.run_scripts(incremented(link, "a", "b"))
+    assert [reply.reply for reply in replies] == ["CONNECT", "CONNECT"]
+    assert link.errors == {"CONNECT": 3}
+
+
+@scenario
+async def test_scripts_together_are_tried_although_the_breaker_is_open(redis_server, link_to):
+    breakers = Breakers(CircuitBreaker(failure_threshold=1, timeout_secs=60.0))
+    async with Proxy(redis_server.port) as proxy:
+        link = link_to(url=f"redis://127.0.0.1:{proxy.port}", breakers=breakers, retry_attempts=0)
+        proxy.refusing = True
+        (failed,) = await link.run_scripts(incremented(link, "open"))
+        assert failed.reply == "CONNECT"
+        assert breakers["redis"].state is BreakerState.OPEN
+        proxy.refusing = False
+        assert await link.run_scripts(incremented(link, "open")) == [1]
+
+
+@scenario
+async def test_a_connection_whose_scripts_were_cut_short_is_not_used_again(redis_server, link_to):
+    link = link_to(url=redis_server.url, pool={"max_size": 1})
+    redis_server.client.delete("rtc:cut")
+    calls = incremented(link, *["cut"] * 50)
+    await link.run_scripts(calls[:1])
+    for turns in range(30):
+        task = asyncio.create_task(link.run_scripts(calls))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        before = int(redis_server.client.get("rtc:cut"))
+        (count,) = await link.run_scripts(calls[:1])
+        assert count > before
+        assert await link.execute("ECHO", str(turns)) == str(turns).encode()
+    await link._close(link.topology)

@@ -8,6 +8,7 @@ from broker.links import down, running, until
 from realtime_communication.broker import shared_revocations
 from realtime_communication.broker.events import EventCodec
 from realtime_communication.broker.redis_events import RedisEvents
+from realtime_communication.broker.redis_feed import Feed
 from realtime_communication.broker.sealing import Seal
 from realtime_communication.broker.shared_revocations import Revocation, SharedRevocations
 from realtime_communication.broker.shared_state import RedisState
@@ -30,12 +31,15 @@ class Node:
 
     def __init__(self, name, link, breakers, **options):
         self.link, self.applied = link, []
-        self.events = RedisEvents(link, EventCodec(name, Seal([SECRET], "events")), breakers["message_queue"])
+        self.feed = Feed(link)
+        self.events = RedisEvents(
+            link, self.feed, EventCodec(name, Seal([SECRET], "events")), breakers["message_queue"]
+        )
         self.seal = Seal([SECRET], "shared state")
         self.shared = SharedRevocations(
-            RedisState(link), self.events, self.seal, link.joined, self.applied.append, **options
+            RedisState(link), self.events, self.seal, self.feed.joined, self.applied.append, **options
         )
-        self.parts = (link, self.events, self.shared)
+        self.parts = (link, self.feed, self.events, self.shared)
 
 
 @pytest.fixture
@@ -58,8 +62,8 @@ async def test_other_nodes_know_at_once_and_later_ones_from_the_set(redis_server
     redis_server.client.flushall()
     one, two, late = (node_of(name, url=redis_server.url) for name in ("one", "two", "late"))
     async with running(*one.parts, *two.parts):
-        await one.link.joined()
-        await two.link.joined()
+        await one.feed.joined()
+        await two.feed.joined()
         one.shared.revoke(revocation())
         one.shared.revoke(revocation("login 1", "login"))
         await until(lambda: len(two.applied) == 2 and saved(redis_server) == 2)
@@ -84,6 +88,7 @@ async def test_what_was_revoked_while_redis_was_away_reaches_all_and_outlives_it
             await down(two.link)
             server.start(ready=False)  # with nothing in it
             await until(lambda: one.link.generation == 2 and two.link.generation == 2)
+            await until(lambda: saved(server) == 1)  # the feed, which they wait for, comes after the link
             late = node_of("late", url=server.url)
             async with running(*late.parts):
                 await until(lambda: late.applied == [revocation()])
@@ -95,7 +100,7 @@ async def test_an_event_that_was_lost_is_made_good_by_the_next_reading(redis_ser
     one, two = (node_of(name, url=redis_server.url, options={"resync_secs": 0.05}) for name in ("one", "two"))
     two.events._handlers.clear()  # nothing arrives there
     async with running(*one.parts, *two.parts):
-        await two.link.joined()
+        await two.feed.joined()
         one.shared.revoke(revocation())
         await until(lambda: two.applied == [revocation()])
 

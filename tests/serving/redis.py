@@ -1,11 +1,15 @@
-"""Redis in all its forms, as processes of the test: each on a free port of the loopback, in a folder of its own."""
+"""A Redis server as a process of the test, on a free port of the loopback, in a folder of its own.
+
+Several that belong together: redis_sentinel.py and redis_cluster.py.
+"""
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,6 +94,16 @@ class RedisServer:
             self._process.wait(STOP_SECS)
             self._process = None
 
+    def pause(self) -> None:
+        """SIGSTOP: it answers nothing, and its connections stay open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def dispose(self) -> None:
         """End it and remove its files."""
         if self._client is not None:
@@ -102,75 +116,3 @@ class RedisServer:
         rows = [row for row in self.client.client_list(_type="normal") if "client" not in row["cmd"]]
         rows += self.client.client_list(_type="pubsub")
         return sum(row["cmd"].startswith(command) for row in rows)
-
-
-class SentinelServer(RedisServer):
-    """One Sentinel that watches ``master`` as ``mymaster``."""
-
-    mode = ("--sentinel",)
-
-    def __init__(self, master: RedisServer, quorum: int) -> None:
-        super().__init__()
-        self._options = {}
-        self._master, self._quorum = master, quorum
-
-    def more(self) -> list[str]:
-        lines = [
-            f"sentinel monitor mymaster 127.0.0.1 {self._master.port} {self._quorum}",
-            "sentinel down-after-milliseconds mymaster 500",
-            "sentinel failover-timeout mymaster 2000",
-        ]
-        if self._master.password:
-            lines.append(f"sentinel auth-pass mymaster {self._master.password}")
-        return lines
-
-
-@contextlib.contextmanager
-def sentinel_trio(password: str = "sesame") -> Iterator[tuple[RedisServer, RedisServer, list[SentinelServer]]]:
-    """A master, its replica, and three Sentinels that know each other."""
-    with contextlib.ExitStack() as stack:
-        options = {"requirepass": password, "masterauth": password, "repl_diskless_sync_delay": 0}
-        master = stack.enter_context(RedisServer(**options))
-        replica = stack.enter_context(RedisServer(replicaof=f"127.0.0.1 {master.port}", **options))
-        sentinels = [stack.enter_context(SentinelServer(master, 2)) for _ in range(3)]
-        until(lambda: replica.client.info("replication")["master_link_status"] == "up")
-        for sentinel in sentinels:
-            until(lambda each=sentinel: _knows_all(each.client))
-        yield master, replica, sentinels
-
-
-def _knows_all(sentinel: redis.Redis) -> bool:
-    state = sentinel.sentinel_master("mymaster")
-    return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == 1)
-
-
-@contextlib.contextmanager
-def cluster(masters: int = 3, replicas: int = 1) -> Iterator[list[RedisServer]]:
-    """A cluster that has all its slots; the first ``masters`` nodes are its masters."""
-    with contextlib.ExitStack() as stack:
-        nodes = [
-            stack.enter_context(
-                RedisServer(cluster_enabled="yes", cluster_node_timeout=1000, repl_diskless_sync_delay=0, **_bus())
-            )
-            for _ in range(masters * (1 + replicas))
-        ]
-        addresses = [node.address for node in nodes]
-        command = ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes"]
-        subprocess.run(command, check=True, capture_output=True, timeout=START_SECS)
-        for node in nodes:
-            until(lambda each=node: b"cluster_state:ok" in _raw(each.client, "CLUSTER INFO"))
-        yield nodes
-
-
-def _bus() -> dict[str, int]:
-    return {"cluster_port": free_port()}
-
-
-def _raw(client: redis.Redis, command: str) -> bytes:
-    connection = client.connection_pool.get_connection()
-    try:
-        connection.send_command(*command.split())
-        reply = connection.read_response()
-        return reply if isinstance(reply, bytes) else str(reply).encode()
-    finally:
-        client.connection_pool.release(connection)

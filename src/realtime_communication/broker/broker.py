@@ -11,6 +11,7 @@ import msgspec
 from realtime_communication.broker.events import EventBus, EventCodec
 from realtime_communication.broker.memory import MemoryEvents, MemoryState
 from realtime_communication.broker.redis_events import RedisEvents
+from realtime_communication.broker.redis_feed import Feed
 from realtime_communication.broker.redis_link import RedisLink
 from realtime_communication.broker.sealing import Seal
 from realtime_communication.broker.shared_state import RedisState, SharedState
@@ -20,11 +21,12 @@ from realtime_communication.resilience.supervision import Service
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts. `services` have to run for anything to reach other nodes; `link` is None without Redis.
+    """The parts. `services` have to run for anything to reach other nodes; `link` and `feed` are None without
+    Redis.
 
     `seal` is for marking what is put into `state` and must not be forged there, `event_seal` marks `events`.
-    `joined` waits until `state` can be reached, and has become so more than that many times. With `shared` others than
-    this process use `state`.
+    `joined` waits until `state` can be reached and `events` come, and has become so more than that many times. With
+    `shared` others than this process use `state`.
     """
 
     events: EventBus
@@ -35,6 +37,7 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[Service, ...] = ()
     link: RedisLink | None = None
     shared: bool = False
+    feed: Feed | None = None
 
     def renew_secrets(self, secrets: Sequence[str]) -> None:
         """Seal with the first of other signing secrets, and accept each of them."""
@@ -69,16 +72,22 @@ def broker_of(
         return Broker(events=MemoryEvents(), state=MemoryState(), seal=seal, event_seal=event_seal, joined=_at_once)
     link = RedisLink(config.redis, breakers["redis"])
     codec = EventCodec(node_id, event_seal, server)
-    events = RedisEvents(link, codec, breakers["message_queue"])
+    feed = Feed(link)
+    events = RedisEvents(link, feed, codec, breakers["message_queue"])
     return Broker(
         events=events,
         state=RedisState(link),
         seal=seal,
         event_seal=event_seal,
-        joined=link.joined,
-        services=(Service("Redis link", link.run), Service("Redis events", events.run)),
+        joined=feed.joined,
+        services=(
+            Service("Redis link", link.run),
+            Service("Redis feed", feed.run),
+            Service("Redis events", events.run),
+        ),
         link=link,
         shared=True,
+        feed=feed,
     )
 
 

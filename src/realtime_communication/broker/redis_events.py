@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from realtime_communication.broker.events import Event, EventCodec, Handler, Skipped
 from realtime_communication.broker.redis_errors import RedisFailed, counts_against_redis
+from realtime_communication.broker.redis_feed import Feed
 from realtime_communication.broker.redis_link import RECONNECT_MAX_SECS, LinkState, RedisLink, honour_cancellation
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
@@ -32,11 +33,12 @@ _log = get_logger(__name__)
 
 
 class RedisEvents:
-    """The bus. Made before the link runs; `run` is its service task."""
+    """The bus. Made before the feed runs; `run` is its service task."""
 
     def __init__(
         self,
         link: RedisLink,
+        feed: Feed,
         codec: EventCodec,
         breaker: CircuitBreaker,
         *,
@@ -52,11 +54,11 @@ class RedisEvents:
         self._breaker = breaker
         self._now = now
         self._settle_secs = settle_secs
-        self._channel = link.key("events")
+        self._channel = link.key("events").encode()
         self._handlers: dict[str, list[Handler]] = {}
         self._waiting: collections.deque[Event] = collections.deque()
         self._something = asyncio.Event()
-        link.listen(self._channel, self.receive)
+        feed.listen(self._channel, self.receive)
         link.buffered = lambda: len(self._waiting)
 
     def publish(self, kind: str, payload: Mapping[str, Any]) -> None:

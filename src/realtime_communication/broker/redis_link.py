@@ -1,10 +1,9 @@
 """The link to Redis: made, probed, lost and made again, for as long as the server runs.
 
-Theory of operation. `run` is the one service task. It makes a topology, subscribes to the channels asked for and then
-does two things at once until one of them fails: it hands on what is published, and it probes. A probe is a PING (and a
-look at the node's role) whose answer must come within the response timeout, and a message on a channel of this link's
-own that must come back within PROBE_BACK_SECS: a link that only looks alive, or that ended at a demoted master, is
-found out. Then everything is thrown away and made anew, after a pause that doubles up to RECONNECT_MAX_SECS. ::
+Theory of operation. `run` is the one service task. It makes a topology, checks it, and then probes it until that fails:
+a PING, and a look at the node's role, whose answers must come within the response timeout. Then everything is thrown
+away and made anew, after a pause that doubles up to RECONNECT_MAX_SECS. Whether what is published comes back is found
+out by the feed (`redis_feed.py`), which has `rebuild` called when it does not. ::
 
     CONNECTING ──joined──▶ UP ──any failure──▶ DOWN ──joined──▶ UP …        (CONNECTING ──failure──▶ DOWN)
 
@@ -26,12 +25,10 @@ import hashlib
 import math
 import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
-from redis.asyncio.connection import AbstractConnection
 
 from realtime_communication.broker.redis_errors import RedisFailed, Remedy, counts_against_redis, explain
 from realtime_communication.broker.redis_topology import Topology, topology_of
@@ -42,11 +39,9 @@ from realtime_communication.resilience.breaker import CircuitBreaker
 from realtime_communication.resilience.retry import RetryPolicy, retry
 
 PROBE_SECS: Final = 1.0
-PROBE_BACK_SECS: Final = 5.0
 RECONNECT_MAX_SECS: Final = 2.0
 RECONNECT_MIN_SECS: Final = 0.05
 SAME_ERROR_LOG_SECS: Final = 60.0
-_TURN_MESSAGES: Final = 64  # handed on before others have their turn
 
 T = TypeVar("T")
 _log = get_logger(__name__)
@@ -60,19 +55,32 @@ class LinkState(enum.Enum):
     DOWN = "down"
 
 
-class Script(msgspec.Struct, frozen=True):
+class Script(msgspec.Struct, frozen=True, dict=True):
     """A Lua script that Redis runs in one piece. All its keys must have the same hash tag, or there is only one."""
 
     text: str
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """The name Redis knows it by."""
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
+class ScriptCall(msgspec.Struct, frozen=True):
+    """A script with its keys and arguments, for `RedisLink.run_scripts`."""
+
+    script: Script
+    keys: Sequence[bytes]
+    arguments: Sequence[Any]
+
+    @property
+    def operands(self) -> tuple[Any, ...]:
+        """What follows the script in the command."""
+        return (len(self.keys), *self.keys, *self.arguments)
+
+
 class RedisLink:
-    """See the head of this module. `probe_secs` and `probe_back_secs` are the times above, shorter in tests."""
+    """See the head of this module. `probe_secs` is the time above, shorter in tests."""
 
     def __init__(
         self,
@@ -82,7 +90,6 @@ class RedisLink:
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
         probe_secs: float = PROBE_SECS,
-        probe_back_secs: float = PROBE_BACK_SECS,
     ) -> None:
         self.state = LinkState.CONNECTING
         self.generation = 0  # how often it has come up
@@ -91,32 +98,24 @@ class RedisLink:
         self.last_error: str | None = None  # a key of redis_errors.MEANINGS
         self.errors: collections.Counter[str] = collections.Counter()  # failures by such a key
         self.buffered: Callable[[], int] = lambda: 0  # events that wait for the link
+        self.feed_health: Callable[[], tuple[bool, dict[str, object]]] | None = None  # of what is subscribed
+        self.observers: list[Callable[[], None]] = []  # called when the link came up or went down; must not raise
         self._config = config
         self._breaker = breaker
         self._clock = clock
         self._uniform = uniform
         self._probe_secs = probe_secs
-        self._probe_back_secs = probe_back_secs
         self._policy = RetryPolicy(1 + config.retry_attempts, config.retry_delay_ms / 1000)
         self._topology: Topology = topology_of(config)
         if not self._topology.verified:
             _log.warning("the certificate of Redis is not verified (ssl_cert_reqs): anybody on the way can be Redis")
-        self._listeners: dict[bytes, Callable[[bytes], None]] = {}
         self._stale = asyncio.Event()  # a command found out that the topology is
         self._waiters: set[asyncio.Future[None]] = set()
         self._logged: dict[str, float] = {}
-        # Of this link and no other: two nodes may have one id by mistake, and must not take each other's probes.
-        self._probe_channel = self.key(f"probe:{uuid.uuid4().hex}")
-        self._probe_back_at = 0.0
-        self.listen(self._probe_channel, self._on_probe)
 
     def key(self, name: str) -> str:
         """The name of a key or a channel in Redis: every one has `redis.key_prefix`."""
         return f"{self._config.key_prefix}{name}"
-
-    def listen(self, channel: str, receive: Callable[[bytes], None]) -> None:
-        """Have `receive` called with each message on `channel` (a result of `key`). Before `run`; must not raise."""
-        self._listeners[channel.encode()] = receive
 
     async def joined(self, after: int = 0) -> int:
         """Wait until the link is up, and has come up more than `after` times; how often it has."""
@@ -130,13 +129,15 @@ class RedisLink:
         return self.generation
 
     def health(self) -> tuple[bool, dict[str, object]]:
-        """Whether the link is up, and what `/health` shows of it."""
-        return self.state is LinkState.UP, {
+        """Whether the link is up, its feed included, and what `/health` shows of it."""
+        fed, feed = (True, {}) if self.feed_health is None else self.feed_health()
+        return self.state is LinkState.UP and fed, {
             "state": self.state.value,
             "topology": self._topology.kind,
             "latency_ms": None if self.latency_ms is None else round(self.latency_ms, 3),
             "last_error": self.last_error,
             "buffered_events": self.buffered(),
+            **({"feed": feed} if feed else {}),
         }
 
     async def execute(self, *command: Any, idempotent: bool = False) -> Any:
@@ -154,7 +155,7 @@ class RedisLink:
         return await retry(guarded, self._policy, may_repeat, uniform=self._uniform)
 
     async def run_script(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], *, idempotent: bool = False
+        self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Any], *, idempotent: bool = False
     ) -> Any:
         """The reply of a script. `keys` are results of `key`. Otherwise as `execute`."""
         operands = (len(keys), *keys, *arguments)
@@ -166,9 +167,72 @@ class RedisLink:
         # A Redis that was restarted has forgotten it; in full it is run and remembered.
         return await self.execute("EVAL", script.text, *operands, idempotent=idempotent)
 
-    async def publish_once(self, channel: str, message: bytes) -> None:
+    async def run_scripts(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        """The replies of many scripts, or the RedisFailed of each that had no success, in their order.
+
+        They go out together, and all of them must be idempotent. What may be repeated is, as in `execute`. Unlike
+        commands, these are tried while the breaker is open too, and count for it: whoever calls this leaves Redis alone
+        by itself after a failure. Never raises RedisFailed nor CircuitOpen.
+        """
+        replies: list[Any] = [None] * len(calls)
+        left = list(range(len(calls)))
+        for number in range(self._policy.attempts):
+            if number:
+                await asyncio.sleep(self._uniform(0.0, self._policy.ceiling(number - 1)))
+            for index, reply in zip(left, await self._run_together([calls[index] for index in left]), strict=True):
+                replies[index] = reply
+            left = [
+                index for index in left if isinstance(replies[index], RedisFailed) and replies[index].may_repeat(True)
+            ]
+            if not left:
+                break
+        return replies
+
+    async def _run_together(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        """One attempt at each of them; a script that Redis has forgotten is sent in full."""
+        replies = await self._try_together([("EVALSHA", call.script.digest, *call.operands) for call in calls])
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, RedisFailed) and reply.reply == "NOSCRIPT"]
+        if unknown:
+            texts = [("EVAL", calls[index].script.text, *calls[index].operands) for index in unknown]
+            for index, reply in zip(unknown, await self._try_together(texts), strict=True):
+                replies[index] = reply
+        return replies
+
+    async def _try_together(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        try:
+            replies = await self._attempt(functools.partial(self._once_together, commands))
+        except RedisFailed as failed:
+            return [failed] * len(commands)
+        return replies
+
+    async def _once_together(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Raises RedisFailed when there was no answer at all, or none but refusals that say how Redis is."""
+        try:
+            found = await self._topology.execute_together(commands)
+        except Exception as error:
+            raise self._failed(error) from error
+        replies = [self._failed(reply) if isinstance(reply, Exception) else reply for reply in found]
+        if replies and all(isinstance(reply, RedisFailed) and counts_against_redis(reply) for reply in replies):
+            raise replies[0]
+        return replies
+
+    @property
+    def topology(self) -> Topology:
+        """The one of the moment; another each time the link is made anew."""
+        return self._topology
+
+    @property
+    def join_secs(self) -> float:
+        """How long it may take to open a connection that is of use."""
+        return self._config.timeout_secs + self._config.response_timeout_ms / 1000
+
+    def rebuild(self) -> None:
+        """Make the link anew, because somebody found out that it leads astray."""
+        self._stale.set()
+
+    async def publish_once(self, channel: str | bytes, message: bytes) -> None:
         """One attempt to publish, past the breaker of commands. Raises RedisFailed."""
-        await self._once(("PUBLISH", channel, message))
+        await self._once(("SPUBLISH" if self._topology.sharded else "PUBLISH", channel, message))
 
     async def run(self) -> None:
         """Keep the link until this is cancelled."""
@@ -191,58 +255,24 @@ class RedisLink:
 
     async def _hold(self) -> None:
         """Join, and keep the link up. Only ever ends by raising."""
-        topology, subscription = self._topology, None
-        try:
-            subscription = await self._attempt(functools.partial(self._join, topology))
-            honour_cancellation()
-            self._went_up(topology)
-            await _first_to_fail(self._hand_on(subscription), self._probe(topology), self._watch())
-        finally:
-            if subscription is not None:
-                await _close_connection(subscription)
+        topology = self._topology
+        await self._attempt(functools.partial(self._join, topology))
+        honour_cancellation()
+        self._went_up(topology)
+        await first_to_fail(self._probe(topology), self._watch())
 
-    async def _join(self, topology: Topology) -> AbstractConnection:
-        """Check the node, and subscribe. The connection on which the messages come."""
+    async def _join(self, topology: Topology) -> None:
         try:
-            async with asyncio.timeout(self._config.timeout_secs + self._config.response_timeout_ms / 1000):
+            async with asyncio.timeout(self.join_secs):
                 await topology.check()
-                subscription = topology.subscription()
-                try:
-                    await subscription.connect()
-                    await subscription.send_command("SUBSCRIBE", *self._listeners)
-                    for _ in self._listeners:
-                        await subscription.read_response()
-                except BaseException:
-                    await _close_connection(subscription)
-                    raise
-                return subscription
         except Exception as error:
             raise explain(error) from error
 
-    async def _hand_on(self, subscription: AbstractConnection) -> None:
-        count = 0
-        while True:
-            try:
-                reply = await subscription.read_response(timeout=math.inf)
-            except Exception as error:
-                raise explain(error) from error
-            if isinstance(reply, list) and len(reply) == 3 and reply[0] == b"message":
-                receive = self._listeners.get(reply[1])
-                if receive is not None:
-                    receive(reply[2])
-            count += 1
-            if count % _TURN_MESSAGES == 0:
-                await asyncio.sleep(0)
-
     async def _probe(self, topology: Topology) -> None:
-        self._probe_back_at = self._clock()
         while True:
             honour_cancellation()
             await asyncio.sleep(self._probe_secs)
             await self._attempt(functools.partial(self._probe_once, topology))
-            await self.publish_once(self._probe_channel, b"probe")
-            if self._clock() - self._probe_back_at > self._probe_back_secs:
-                raise RedisFailed("TIMEOUT")
 
     async def _probe_once(self, topology: Topology) -> None:
         began = self._clock()
@@ -252,9 +282,6 @@ class RedisLink:
             await topology.maintain()
         except Exception as error:
             raise explain(error) from error
-
-    def _on_probe(self, message: bytes) -> None:
-        self._probe_back_at = self._clock()
 
     async def _watch(self) -> None:
         await self._stale.wait()
@@ -271,11 +298,16 @@ class RedisLink:
         try:
             return await self._topology.execute(*command)
         except Exception as error:
-            failed = explain(error)
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> RedisFailed:
+        """What a failed command means; noted."""
+        failed = explain(error)
+        if failed.reply != "NOSCRIPT":  # it is sent in full then
             self._note(failed)
-            if failed.remedy is Remedy.REBUILD:
-                self._stale.set()
-            raise failed from error
+        if failed.remedy is Remedy.REBUILD:
+            self._stale.set()
+        return failed
 
     def _note(self, failed: RedisFailed) -> None:
         """Count a failed command, and log it unless the same was logged within the last minute."""
@@ -294,6 +326,8 @@ class RedisLink:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        for observe in self.observers:
+            observe()
 
     def _went_down(self, error: BaseException) -> None:
         failed = explain(error)
@@ -308,6 +342,8 @@ class RedisLink:
         _log.warning(
             "Redis link is down", topology=topology.kind, address=topology.address, reason=str(failed), cause=cause
         )
+        for observe in self.observers:
+            observe()
 
     async def _renew(self) -> None:
         """A new topology in place of the one that failed."""
@@ -333,7 +369,7 @@ def honour_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-async def _first_to_fail(*parts: Coroutine[Any, Any, None]) -> None:
+async def first_to_fail(*parts: Coroutine[Any, Any, None]) -> None:
     """Run the parts together until one of them fails; they have all ended then. Raises what that one did.
 
     A task group would do, but for one that fails while it is waited for: Python 3.11 leaves the task that owns the
@@ -351,10 +387,3 @@ async def _first_to_fail(*parts: Coroutine[Any, Any, None]) -> None:
         for task in tasks:
             if not task.cancelled():
                 task.exception()  # asyncio complains about errors that nobody looked at
-
-
-async def _close_connection(connection: AbstractConnection) -> None:
-    try:
-        await connection.disconnect(nowait=True)
-    except Exception as error:
-        _log.debug("closing a connection to Redis failed", reason=str(explain(error)))

@@ -13,7 +13,9 @@ for each node: of `pool.*` it honours `max_size`, as the most commands at once a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,7 +26,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import LoadBalancingStrategy
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, ResponseError
 
 from realtime_communication.broker.redis_errors import NotSentError
 from realtime_communication.broker.redis_pool import (
@@ -34,6 +36,7 @@ from realtime_communication.broker.redis_pool import (
     MasterTlsConnection,
     PoolBounds,
 )
+from realtime_communication.broker.redis_slots import SlotMap
 from realtime_communication.config.services import Redis
 from realtime_communication.errors import ConfigurationError, ConfigurationProblem
 
@@ -52,9 +55,13 @@ class Topology(Protocol):
     kind: str  # "single", "sentinel" or "cluster"
     address: str  # for people; no user, no password
     verified: bool  # whether whoever answers over TLS has to prove who it is; True without TLS
+    sharded: bool  # channels belong to servers by their slot: SSUBSCRIBE and SPUBLISH
 
     async def execute(self, *command: Any) -> Any:
         """One attempt at a command. Raises exceptions of redis-py, TimeoutError and OSError."""
+
+    async def execute_together(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """One attempt at many commands, sent together: replies, or the ResponseError of each that was refused."""
 
     async def check(self) -> None:
         """Whether commands are answered, by a node that takes writes. Raises as `execute` does."""
@@ -62,8 +69,17 @@ class Topology(Protocol):
     async def maintain(self) -> None:
         """What the pool needs done every second or so."""
 
-    def subscription(self) -> AbstractConnection:
-        """A connection for SUBSCRIBE, not yet open, beside the pool. Whoever gets it closes it."""
+    async def look_again(self) -> bool:
+        """Find out which server owns which channels; whether that has changed. Raises as `execute` does."""
+
+    def server_of(self, channel: bytes) -> str | None:
+        """The name of the server that feeds `channel`; None while nobody is known to."""
+
+    def moved(self, slot: int, server: str) -> None:
+        """A server has said that a slot now belongs to another one. What makes no sense is ignored."""
+
+    def subscription(self, server: str) -> AbstractConnection:
+        """A connection to subscribe on, not yet open, beside the pool. Whoever gets it closes it."""
 
     async def close(self) -> None:
         """Cut all connections. Commands in progress fail."""
@@ -79,7 +95,9 @@ def topology_of(config: Redis) -> Topology:
 
 
 class _PooledTopology:
-    """What a single server and a Sentinel's master have in common: one pool."""
+    """What a single server and a Sentinel's master have in common: one pool, and one server that feeds all channels."""
+
+    sharded = False
 
     def __init__(self, pool: BoundedPool) -> None:
         self.pool = pool
@@ -87,6 +105,15 @@ class _PooledTopology:
 
     async def execute(self, *command: Any) -> Any:
         return await self._client.execute_command(*command)
+
+    async def execute_together(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        if len(commands) == 1:
+            return [await _caught(self.execute(*commands[0]))]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            return replies
 
     async def check(self) -> None:
         await self.execute("PING")
@@ -100,7 +127,16 @@ class _PooledTopology:
     async def maintain(self) -> None:
         await self.pool.maintain()
 
-    def subscription(self) -> AbstractConnection:
+    async def look_again(self) -> bool:
+        return False
+
+    def server_of(self, channel: bytes) -> str | None:
+        return ""
+
+    def moved(self, slot: int, server: str) -> None:
+        """Nothing moves."""
+
+    def subscription(self, server: str) -> AbstractConnection:
         return self.pool.make_connection()
 
     async def close(self) -> None:
@@ -159,6 +195,7 @@ class ClusterTopology:
     """A cluster, found by any of its nodes; user, password and TLS are those of the first node's URL that has them."""
 
     kind = "cluster"
+    sharded = True
 
     def __init__(self, config: Redis) -> None:
         targets = [_target(url, f"redis.cluster.nodes[{index}]") for index, url in enumerate(config.cluster.nodes)]
@@ -176,17 +213,31 @@ class ClusterTopology:
             **{name: value for name, value in targets[0].items() if name.startswith("ssl_")},
             **_options(config),
         )
+        self._slots = SlotMap()
         self._commands = asyncio.Semaphore(config.pool.max_size)
         self._wait_secs = config.timeout_secs
 
     async def execute(self, *command: Any) -> Any:
+        async with self._place():
+            return await self._client.execute_command(*command)
+
+    async def execute_together(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        async with self._place():
+            pipeline = self._client.pipeline()
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            return replies
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._wait_secs):
                 await self._commands.acquire()
         except TimeoutError:
             raise NotSentError from None
         try:
-            return await self._client.execute_command(*command)
+            yield
         finally:
             self._commands.release()
 
@@ -197,14 +248,41 @@ class ClusterTopology:
     async def maintain(self) -> None:
         """Nothing: the cluster's client closes nothing and opens nothing ahead of time."""
 
-    def subscription(self) -> AbstractConnection:
-        # The cluster's bus carries what is published on any node to all of them.
-        node = random.choice(self._client.get_primaries())  # noqa: S311
+    async def look_again(self) -> bool:
+        # Not redis-py's own map: to renew that makes it open all its connections anew.
+        failed: Exception | None = None
+        masters = self._client.get_primaries()
+        for node in [*random.sample(masters, len(masters)), *self._client.get_replicas()]:
+            try:
+                rows = await node.execute_command("CLUSTER", "SLOTS")
+            except (RedisError, OSError, TimeoutError) as error:
+                failed = error
+            else:
+                return self._slots.learn(rows, node.host)
+        raise failed or ClusterDownError("no node of the cluster is known")
+
+    def server_of(self, channel: bytes) -> str | None:
+        return self._slots.owner_of(channel)
+
+    def moved(self, slot: int, server: str) -> None:
+        self._slots.move(slot, server)
+
+    def subscription(self, server: str) -> AbstractConnection:
+        host, _, port = server.rpartition(":")
+        node = ClusterNode(host, int(port), **self._client.get_connection_kwargs())
         connection: AbstractConnection = node.connection_class(**node.connection_kwargs)
         return connection
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+async def _caught(command: Awaitable[Any]) -> Any:
+    """The reply, or the refusal in its place."""
+    try:
+        return await command
+    except ResponseError as error:
+        return error
 
 
 def _bounds(config: Redis) -> PoolBounds:

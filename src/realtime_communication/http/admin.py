@@ -183,6 +183,7 @@ async def _change(
     request: web.Request, identity: Identity, changes: Mapping[str, object], paths: Mapping[str, str]
 ) -> web.Response:
     """Put `changes` in force; the answer holds the values of all `paths` afterwards. Raises FieldError."""
+    _control_of(request)
     try:
         await request.app[FLEET].change(changes, f"{request.method} {request.path} by {identity.user_id}")
     except ConfigurationError as error:
