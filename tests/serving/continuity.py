@@ -1,0 +1,151 @@
+"""What every deployment must stand without losing, doubling or reordering a message unsaid.
+
+Each scenario starts a deployment of its own by the ``start`` it is given, so that one worker, several, or nodes that
+share a Redis run through the same faults: ``start(settings)`` is a context manager that gives a `Deployment`.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from serving.checker import Checker, Totals
+from serving.peer import unique
+from serving.processes import ServerProcess, free_port
+from serving.swarm import Swarm
+
+TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
+
+CUTS = 12
+CUT_SECS = 0.15
+SLOW_PAYLOAD = 8000
+SLOW_MESSAGES = 1500
+"""Of that size: more than the kernel's buffers and a mailbox of `SLOW_CAPACITY` take."""
+SLOW_CAPACITY = 50
+HELD_BACK = 200
+"""Publications without an answer that show that a publisher is being held."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Servers that serve the same topics. ``keeps_history``: a restarted one continues its epochs."""
+
+    servers: Sequence[ServerProcess]
+    keeps_history: bool = False
+
+    @property
+    def urls(self) -> list[str]:
+        return [server.url for server in self.servers]
+
+
+StartDeployment = Callable[[dict[str, Any]], AbstractContextManager[Deployment]]
+
+
+@contextmanager
+def one_worker(settings: dict[str, Any]) -> Iterator[Deployment]:
+    """One server with one worker, everything in its memory. Its log must show no failure of its own."""
+    server = ServerProcess("product", free_port(), settings, None)
+    try:
+        server.start()
+        yield Deployment([server])
+        log = server.log
+        assert not any(trace in log for trace in TRACES), log[-4000:]
+    finally:
+        server.dispose()
+
+
+async def restart_under_load(start: StartDeployment, *, graceful: bool) -> Totals:
+    """The first server ends, by SIGTERM or SIGKILL, and starts again while others publish and listen."""
+    checker, topics = Checker(), [unique() for _ in range(3)]
+    with start({}) as deployment:
+        async with Swarm(deployment.urls, checker) as swarm:
+            await swarm.subscribe(15, topics)
+            await swarm.publish(3, topics, 600)
+            await acknowledged(swarm, 150)
+            server = deployment.servers[0]
+            await asyncio.to_thread(server.stop if graceful else server.kill)
+            await asyncio.to_thread(server.start)
+            assert await swarm.ready()
+            await acknowledged(swarm, 150)
+            await swarm.settle()
+            codes = {code for client in swarm.clients for code in client.closes}
+            assert codes == ({1001} if graceful else {1006}), codes
+    totals = checker.totals
+    assert totals.refused == 0
+    assert totals.acknowledged == totals.published
+    if deployment.keeps_history:
+        assert totals.resets == 0
+        assert totals.deliveries == 15 * totals.acknowledged
+    else:
+        assert totals.resets == totals.epochs_changed == 15 * len(topics)
+    return totals
+
+
+async def cut_connections(start: StartDeployment) -> Totals:
+    """Some subscribers and a publisher lose their connection by RST, again and again; others never do."""
+    checker, topics = Checker(), [unique() for _ in range(2)]
+    chosen = random.Random(20260101)
+    with start({}) as deployment:
+        async with Swarm(deployment.urls, checker) as swarm:
+            await swarm.subscribe(8, topics)
+            unlucky = await swarm.subscribe(12, topics)
+            first, _ = await swarm.publish(2, topics, 600)
+            for _ in range(CUTS):
+                await asyncio.sleep(CUT_SECS)
+                for client in chosen.sample(unlucky, 6):
+                    client.cut()
+                first.cut()
+            assert await swarm.ready()
+            await swarm.settle()
+    totals = checker.totals
+    assert totals.recoveries >= CUTS * len(topics)
+    assert totals.resets == 0, "what was missed is in the cache"
+    assert totals.refused == 0
+    assert totals.deliveries == 20 * totals.acknowledged
+    return totals
+
+
+async def slow_readers(start: StartDeployment, strategy: str) -> Totals:
+    """Subscribers stop reading until their mailboxes have overflown, and read on while others publish."""
+    checker, topic = Checker(), unique()
+    settings = {
+        "actor_system": {"mailbox_capacity": SLOW_CAPACITY, "overflow_strategy": strategy},
+        "message_routing": {"max_cache_entries": 20_000},
+        "performance": {"messages": {"compression_algorithm": "none"}},
+    }
+    with start(settings) as deployment:
+        async with Swarm(deployment.urls, checker) as swarm:
+            await swarm.subscribe(2, [topic])
+            slow = await swarm.subscribe(3, [topic], receive_buffer=2048)
+            for client in slow:
+                client.stop_reading()
+            (publisher,) = await swarm.publish(1, [topic], 3000, padding_bytes=SLOW_PAYLOAD)
+            if strategy == "block":
+                assert await swarm.until(lambda: len(publisher.unanswered) > HELD_BACK)
+            else:
+                await acknowledged(swarm, SLOW_MESSAGES)
+            for client in slow:
+                client.read_on()
+            await acknowledged(swarm, 100)
+            await swarm.settle()
+            assert all(client.closes == [] for client in swarm.clients)
+    totals = checker.totals
+    assert totals.refused == totals.resets == 0
+    assert totals.deliveries == 5 * totals.acknowledged - totals.missed_told
+    if strategy == "block":
+        assert totals.gaps_told == totals.catch_ups == 0
+    elif strategy == "backpressure":
+        assert totals.catch_ups > 0
+        assert totals.gaps_told == 0
+    else:
+        assert totals.gaps_told > 0
+        assert totals.catch_ups == 0
+    return totals
+
+
+async def acknowledged(swarm: Swarm, more: int) -> None:
+    """Wait until so many more publications are acknowledged."""
+    count = swarm.checker.totals.acknowledged + more
+    assert await swarm.until(lambda: swarm.checker.totals.acknowledged >= count), swarm.checker.report()
