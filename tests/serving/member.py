@@ -16,7 +16,6 @@ import picows
 
 from serving.checker import Track
 from serving.peer import JSON
-from serving.tokens import token
 
 if TYPE_CHECKING:
     from serving.swarm import Swarm
@@ -69,7 +68,7 @@ class Client(picows.WSListener):
         self._swarm = swarm
         self._address = address
         self._receive_buffer = receive_buffer
-        self._token = token(name)
+        self._token = swarm.sign(name)
         self._ended = asyncio.Event()
         self._code = 1006
         self._pause_secs = 0.0

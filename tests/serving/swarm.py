@@ -22,6 +22,7 @@ from typing import Self
 
 from serving.checker import Checker
 from serving.member import TICK_SECS, Client, Publisher, Subscriber
+from serving.tokens import token
 
 SETTLE_SECS = 15.0
 OPENING_MOST = 64
@@ -32,7 +33,8 @@ class Swarm:
     """Clients of the servers at ``urls``. ``async with`` ends them all.
 
     ``reconnect_secs`` is the range of the pause before a reconnect; a server's ``Closing`` may ask for a longer one,
-    up to ``longest_pause_secs``. ``on_delivery`` is called with each live message's age in nanoseconds.
+    up to ``longest_pause_secs``. ``on_delivery`` is called with each live message's age in nanoseconds;
+    ``sign`` makes a user's token.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Swarm:
         reconnect_secs: tuple[float, float] = (0.02, 0.2),
         longest_pause_secs: float = 1.0,
         on_delivery: Callable[[int], None] | None = None,
+        sign: Callable[[str], str] = token,
     ) -> None:
         self.urls = list(urls)
         self.checker = checker
         self.reconnect_secs = reconnect_secs
         self.longest_pause_secs = longest_pause_secs
         self.on_delivery = on_delivery
+        self.sign = sign
         self.subscribers: list[Subscriber] = []
         self.publishers: list[Publisher] = []
         self.message_ids = itertools.count(1)
