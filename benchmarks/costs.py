@@ -59,6 +59,14 @@ def processor() -> str:
     return "unknown"
 
 
+def kernel_bytes() -> int:
+    """Memory of the kernel's own objects, sockets among them, of the whole machine."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("Slab:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 class Collected:
     """Values by name and round."""
 
@@ -137,10 +145,12 @@ def idle(driver: Driver, server: Running, collected: Collected, connections: int
     driver.run("connect", server.port, server.pids(), connections=WARM_UP_CONNECTIONS)
     driver.new_tokens()
     server.settle()
-    before = server.rss_bytes()
+    before, kernel_before = server.rss_bytes(), kernel_bytes()
     held: list[int] = []
+    kernel: list[int] = []
 
     def hold() -> None:
+        kernel.append(kernel_bytes())
         time.sleep(idle_secs)
         held.append(server.rss_bytes())
 
@@ -148,6 +158,9 @@ def idle(driver: Driver, server: Running, collected: Collected, connections: int
         "idle", server.port, server.pids(), connections=connections, topics=max(1, connections // 100), hold=hold
     )
     collected.add("connection_bytes", "B", (held[0] - before) / connections)
+    both_ends = (kernel[0] - kernel_before) / connections
+    if both_ends > 0:
+        collected.add("connection_kernel_bytes", "B", both_ends / 2)
     collected.add("idle_cpu", "µs/s", report.server_cpu / report.seconds / connections * 1e6)
     driver.new_tokens()
     server.settle()
