@@ -67,6 +67,11 @@ def kernel_bytes() -> int:
     return 0
 
 
+def rounded(value: float) -> float:
+    """Four digits that count."""
+    return float(f"{value:.4g}")
+
+
 class Collected:
     """Values by name and round."""
 
@@ -78,7 +83,7 @@ class Collected:
 
     def costs(self) -> dict[str, Cost]:
         return {
-            name: Cost(round(median(values), 4), round(min(values), 4), round(max(values), 4), unit)
+            name: Cost(rounded(median(values)), rounded(min(values)), rounded(max(values)), unit)
             for name, (unit, values) in self._values.items()
         }
 

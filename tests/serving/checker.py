@@ -12,7 +12,8 @@ What must hold (protocol section 2, "Recovery"):
 * No track goes back in an epoch, not even after a told gap, nor when an epoch comes back that was left.
 * Of an epoch, an offset is one message and a message has one offset, for all subscribers and acknowledgements; so an
   acknowledged message whose offset lies in what a track covers was seen by it, once.
-* A connected track ends at the last acknowledged offset of its epoch.
+* A connected track ends at the last acknowledged offset of its epoch, and that epoch is the one which acknowledgements
+  and other tracks spoke of last: nobody stays behind in an epoch that has ended. (So publish on after a fault.)
 * What was seen had been published, and had not been refused.
 * Acknowledgements of one publisher come to rising offsets in the order of its publications.
 """
@@ -95,8 +96,10 @@ class Track:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether it is connected and has all that was acknowledged in its epoch so far."""
-        return self.connected and self._history is not None and self.offset >= self._history.last_acknowledged
+        """Whether it is connected and has all that was acknowledged so far in what is the topic's epoch now."""
+        if not self.connected or self._history is None:
+            return False
+        return self.epoch == self._checker.latest_epoch(self.topic) and self.offset >= self._history.last_acknowledged
 
     def subscribing(self, recover: tuple[str, int] | None) -> None:
         """A Subscribe is sent, on a new connection."""
@@ -173,6 +176,8 @@ class Track:
         """No more comes. A connected track must have everything."""
         if not self.connected or self._history is None:
             return
+        if self.epoch != (latest := self._checker.latest_epoch(self.topic)):
+            self._violation("left behind", f"the topic is in epoch {latest} by now")
         last = max(self._history.last_acknowledged, self._promised)
         if self.offset < last:
             lost = last - self.offset
@@ -205,6 +210,7 @@ class Track:
             offset = before
         self.epoch, self.offset, self._promised = epoch, offset, 0
         self._history = self._checker.epoch(self.topic, epoch)
+        self._checker.now_in(self.topic, epoch)
 
     def _jump(self, offset: int) -> None:
         """A gap that was told ends at that offset."""
@@ -249,6 +255,7 @@ class Checker:
         self._refused: dict[MessageId, str] = {}
         self._numbers: collections.Counter[str] = collections.Counter()
         self._epochs: dict[tuple[str, str], Epoch] = {}
+        self._latest_epochs: dict[str, str] = {}
         self._acknowledged_on: collections.Counter[str] = collections.Counter()
 
     def track(self, name: str, topic: str) -> Track:
@@ -268,6 +275,7 @@ class Checker:
         self.totals.acknowledged += 1
         self._acknowledged_on[topic] += 1
         history = self.epoch(topic, epoch)
+        self.now_in(topic, epoch)
         if (other := history.acknowledged.get(offset)) is not None and other != message:
             self.violation("shared offset", f"{topic} {epoch}/{offset} was acknowledged for {other} and {message}")
             return
@@ -317,6 +325,14 @@ class Checker:
     def epoch(self, topic: str, epoch: str) -> Epoch:
         """What is known of an epoch of a topic."""
         return self._epochs.setdefault((topic, epoch), Epoch())
+
+    def now_in(self, topic: str, epoch: str) -> None:
+        """Somebody learned that the topic has that epoch."""
+        self._latest_epochs[topic] = epoch
+
+    def latest_epoch(self, topic: str) -> str | None:
+        """What was learned last."""
+        return self._latest_epochs.get(topic)
 
     def claim(self, history: Epoch, topic: str, offset: int, message: MessageId, who: str) -> None:
         """Somebody says that the message has that offset."""

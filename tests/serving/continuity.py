@@ -1,22 +1,16 @@
 """What every deployment must stand without losing, doubling or reordering a message unsaid.
 
-Each scenario starts a deployment of its own by the ``start`` it is given, so that one worker, several, or nodes that
-share a Redis run through the same faults: ``start(settings)`` is a context manager that gives a `Deployment`.
+Each scenario starts a deployment of its own by the ``start`` it is given (`serving.deployments`), so that one worker,
+several, or nodes that share a Redis run through the same faults.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 from serving.checker import Checker, Totals
+from serving.deployments import StartDeployment, kill_worker
 from serving.peer import unique
-from serving.processes import ServerProcess, free_port
 from serving.swarm import Swarm
-
-TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
 
 CUTS = 12
 CUT_SECS = 0.15
@@ -26,34 +20,6 @@ SLOW_MESSAGES = 1500
 SLOW_CAPACITY = 50
 HELD_BACK = 200
 """Publications without an answer that show that a publisher is being held."""
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """Servers that serve the same topics. ``keeps_history``: a restarted one continues its epochs."""
-
-    servers: Sequence[ServerProcess]
-    keeps_history: bool = False
-
-    @property
-    def urls(self) -> list[str]:
-        return [server.url for server in self.servers]
-
-
-StartDeployment = Callable[[dict[str, Any]], AbstractContextManager[Deployment]]
-
-
-@contextmanager
-def one_worker(settings: dict[str, Any]) -> Iterator[Deployment]:
-    """One server with one worker, everything in its memory. Its log must show no failure of its own."""
-    server = ServerProcess("product", free_port(), settings, None)
-    try:
-        server.start()
-        yield Deployment([server])
-        log = server.log
-        assert not any(trace in log for trace in TRACES), log[-4000:]
-    finally:
-        server.dispose()
 
 
 async def restart_under_load(start: StartDeployment, *, graceful: bool) -> Totals:
@@ -105,6 +71,52 @@ async def cut_connections(start: StartDeployment) -> Totals:
     assert totals.refused == 0
     assert totals.deliveries == 20 * totals.acknowledged
     return totals
+
+
+async def worker_killed(start: StartDeployment) -> Totals:
+    """A worker of the first server dies and is started again; the others' clients may lose epochs, told, and no more.
+
+    For deployments whose servers have worker processes of their own.
+    """
+    checker, topics = Checker(), [unique() for _ in range(6)]
+    with start({}) as deployment:
+        async with Swarm(deployment.urls, checker) as swarm:
+            await swarm.subscribe(15, topics)
+            await swarm.publish(3, topics, 600)
+            await acknowledged(swarm, 150)
+            await asyncio.to_thread(kill_worker, deployment.servers[0])
+            assert await swarm.until(lambda: any(client.closes for client in swarm.clients)), "nobody noticed"
+            assert await swarm.ready()
+            await acknowledged(swarm, 300)
+            await swarm.settle()
+            assert {code for client in swarm.clients for code in client.closes} == {1006}
+    if deployment.keeps_history:
+        assert checker.totals.resets == 0
+    return checker.totals
+
+
+async def store_restarted(start: StartDeployment, *, away_secs: float = 1.0) -> Totals:
+    """The store dies, and comes back empty; everybody is served meanwhile, and told of the epochs that come and go.
+
+    For deployments with a store. What is published while it is away is acknowledged locally and sent on when it is
+    back, so that the order of a publisher over that time is not checked.
+    """
+    checker, topics = Checker(ordered=False), [unique() for _ in range(3)]
+    with start({}) as deployment:
+        store = deployment.stores[0]
+        async with Swarm(deployment.urls, checker) as swarm:
+            await swarm.subscribe(15, topics)
+            await swarm.publish(3, topics, 300)
+            await acknowledged(swarm, 150)
+            await asyncio.to_thread(store.kill)
+            await asyncio.sleep(away_secs)
+            await acknowledged(swarm, 150)
+            await asyncio.to_thread(store.start)
+            await acknowledged(swarm, 600)
+            await swarm.settle()
+            assert all(client.closes == [] for client in swarm.clients), "nobody's connection depends on the store"
+    assert checker.totals.epochs_changed >= 15 * len(topics)
+    return checker.totals
 
 
 async def slow_readers(start: StartDeployment, strategy: str) -> Totals:

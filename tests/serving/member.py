@@ -127,15 +127,16 @@ class Client(picows.WSListener):
         url = urls[self._address % len(urls)]
         self._address += 1
         try:
-            async with self._swarm.opening, asyncio.timeout(CONNECT_SECS):
-                _, listener = await picows.ws_connect(
-                    lambda: self,
-                    url,
-                    extra_headers={"Authorization": f"Bearer {self._token}", "Sec-WebSocket-Protocol": JSON},
-                    websocket_handshake_timeout=CONNECT_SECS,
-                    max_frame_size=1 << 26,
-                    socket_factory=self._socket if self._receive_buffer else None,
-                )
+            async with self._swarm.opening:  # waiting for it is no part of the time a connection may take
+                async with asyncio.timeout(CONNECT_SECS):
+                    _, listener = await picows.ws_connect(
+                        lambda: self,
+                        url,
+                        extra_headers={"Authorization": f"Bearer {self._token}", "Sec-WebSocket-Protocol": JSON},
+                        websocket_handshake_timeout=CONNECT_SECS,
+                        max_frame_size=1 << 26,
+                        socket_factory=self._socket if self._receive_buffer else None,
+                    )
         except (OSError, TimeoutError, picows.WSError):
             return False
         return listener is not None
@@ -177,14 +178,24 @@ class Client(picows.WSListener):
         if transport is not self.transport:
             return  # cut already
         if frame.msg_type is picows.WSMsgType.TEXT:
-            heard = _decode(frame.get_payload_as_memoryview())
-            if heard.type == "Closing":
-                self._pause_secs = min(heard.after_ms / 1000, self._swarm.longest_pause_secs)
-            else:
-                self.hear(heard)
+            try:
+                self._take(frame.get_payload_as_bytes())
+            except Exception as error:  # picows would only log it
+                self._swarm.failures.append(error)
+                raise
         elif frame.msg_type is picows.WSMsgType.CLOSE:
             self._code = frame.get_close_code() or 1005
             transport.disconnect()
+
+    def _take(self, data: bytes) -> None:
+        try:
+            heard = _decode(data)
+        except msgspec.MsgspecError as error:
+            raise AssertionError(f"{self.name} cannot read {data[:200]!r}") from error
+        if heard.type == "Closing":
+            self._pause_secs = min(heard.after_ms / 1000, self._swarm.longest_pause_secs)
+        else:
+            self.hear(heard)
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self._gone()

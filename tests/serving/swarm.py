@@ -55,6 +55,7 @@ class Swarm:
         self.sign = sign
         self.subscribers: list[Subscriber] = []
         self.publishers: list[Publisher] = []
+        self.failures: list[Exception] = []
         self.message_ids = itertools.count(1)
         self.opening = asyncio.Semaphore(OPENING_MOST)
         self._running: list[asyncio.Task[None]] = []
@@ -70,8 +71,7 @@ class Swarm:
             client.stop()
         if self._running:
             await asyncio.wait(self._running)
-        for task in self._running:
-            task.result()
+        self._raise_failure()
 
     @property
     def clients(self) -> list[Client]:
@@ -142,13 +142,19 @@ class Swarm:
         """Whether ``reached`` becomes true in time. A client that failed is raised."""
         deadline = time.monotonic() + secs
         while not reached():
-            for task in self._running:
-                if task.done():
-                    task.result()
+            self._raise_failure()
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(TICK_SECS)
         return True
+
+    def _raise_failure(self) -> None:
+        """What went wrong in a client: something from the server that is no envelope, or a fault of the swarm's own."""
+        for error in self.failures:
+            raise error
+        for task in self._running:
+            if task.done():
+                task.result()
 
     async def _start(self, clients: Sequence[Client]) -> None:
         self._running += [asyncio.create_task(client.run(), name=client.name) for client in clients]

@@ -260,6 +260,17 @@ def promised_and_never_came(story: Story) -> None:
     story.track.lagged(2, OLD, 12, True)
 
 
+def not_told_of_a_new_epoch(story: Story) -> None:
+    story.see(*range(1, 11))
+    story.checker.published("publisher", "n1")
+    story.checker.acknowledged("n1", TOPIC, NEW, 1)
+
+
+def stays_in_the_old_epoch_while_others_go_on(story: Story) -> None:
+    story.see(*range(1, 11))
+    story.join("second", 10).lagged(0, NEW, 0, False)
+
+
 def message_before_the_answer(story: Story) -> None:
     story.see(1)
     story.track.disconnected()
@@ -335,6 +346,8 @@ FAULTS: list[tuple[Callable[[Story], None], str]] = [
     (told_what_was_seen, "went back"),
     (caught_up_without_the_messages, "gap"),
     (promised_and_never_came, "tail lost"),
+    (not_told_of_a_new_epoch, "left behind"),
+    (stays_in_the_old_epoch_while_others_go_on, "left behind"),
     (message_before_the_answer, "too early"),
     (another_message_than_acknowledged, "conflict"),
     (subscribers_differ, "conflict"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from serving.checker import Checker
-from serving.peer import unique
+from serving.peer import Peer, unique
 from serving.processes import ServerProcess, free_port
 from serving.proxy import Proxy, scenario
 from serving.swarm import Swarm
@@ -94,6 +94,17 @@ async def test_a_client_that_cannot_come_back_is_told(server: ServerProcess) -> 
         away.cut()
         with pytest.raises(AssertionError, match="not back"):
             await swarm.settle(0.2)
+
+
+@scenario
+async def test_what_is_no_envelope_is_told(server: ServerProcess) -> None:
+    topic = unique()
+    with pytest.raises(AssertionError, match="cannot read"):
+        async with Swarm([server.url], Checker()) as swarm:
+            await swarm.subscribe(1, [topic])
+            with Peer(server.url, "stranger") as peer:
+                peer.ok("Broadcast", topic=topic, payload="not a swarm's")
+            await swarm.until(lambda: False, 5)
 
 
 @scenario

@@ -1,16 +1,16 @@
 """Nothing is lost, doubled or out of order unsaid for a swarm of clients: restarts, cut connections, slow readers.
 
-What is counted here every deployment must stand; each is a ``start`` of `serving.continuity`.
+What is counted here every deployment must stand; each is a ``start`` of `serving.deployments`.
 """
 
 import pytest
 
 from serving import continuity
-from serving.continuity import StartDeployment
+from serving.deployments import StartDeployment, one_worker
 from serving.proxy import scenario
 
 
-@pytest.fixture(params=[continuity.one_worker])
+@pytest.fixture(params=[one_worker])
 def start(request: pytest.FixtureRequest) -> StartDeployment:
     """Each deployment."""
     chosen: StartDeployment = request.param
