@@ -6,16 +6,7 @@ from typing import Any
 import pytest
 
 from serving.peer import JSON, MSGPACK, Connect, Peer, unique, unique_user
-from serving.processes import TARGETS, ServerProcess, StartServer, free_port
-
-TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
-
-
-def assert_clean(server: ServerProcess) -> None:
-    """The log shows no failure of the server's own."""
-    log = server.log
-    for trace in TRACES:
-        assert trace not in log, log[max(0, log.index(trace) - 500) :][:4000]
+from serving.processes import TARGETS, ServerProcess, StartServer, assert_clean, free_port
 
 
 def running(

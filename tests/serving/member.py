@@ -184,7 +184,8 @@ class Client(picows.WSListener):
                 self._swarm.failures.append(error)
                 raise
         elif frame.msg_type is picows.WSMsgType.CLOSE:
-            self._code = frame.get_close_code() or 1005
+            payload = frame.get_payload_as_bytes()
+            self._code = int.from_bytes(payload[:2], "big") if payload else 1005
             transport.disconnect()
 
     def _take(self, data: bytes) -> None:

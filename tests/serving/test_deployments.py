@@ -3,9 +3,9 @@
 import pytest
 
 from serving.checker import Checker
-from serving.deployments import assert_clean, kill_worker, two_nodes
+from serving.deployments import kill_worker, two_nodes
 from serving.peer import unique
-from serving.processes import ServerProcess, free_port
+from serving.processes import ServerProcess, assert_clean, free_port
 from serving.proxy import scenario
 from serving.swarm import Swarm
 
