@@ -15,7 +15,7 @@ What must hold (protocol section 2, "Recovery"):
 * A connected track ends at the last acknowledged offset of its epoch, and that epoch is the one which acknowledgements
   and other tracks spoke of last: nobody stays behind in an epoch that has ended. (So publish on after a fault.)
 * What was seen had been published, and had not been refused.
-* Acknowledgements of one publisher come to rising offsets in the order of its publications.
+* Acknowledgements of one publisher come to rising offsets in the order of its publications, retries left out.
 """
 
 import collections
@@ -27,6 +27,7 @@ RECENT_EVENTS = 8
 UNDECIDED = frozenset({"unavailable", "internal"})
 """Codes of errors after which the message may have been published all the same."""
 
+_UNORDERED = 0
 MessageId = Hashable
 
 
@@ -250,6 +251,8 @@ class Checker:
         self.tracks: list[Track] = []
         self.violations: list[Violation] = []
         self.violation_count = 0
+        self.refusals: collections.Counter[str] = collections.Counter()
+        """By the error's code."""
         self._ordered = ordered
         self._published: dict[MessageId, tuple[str, int]] = {}  # publisher, number of its publication
         self._refused: dict[MessageId, str] = {}
@@ -288,8 +291,13 @@ class Checker:
     def refused(self, message: MessageId, code: str) -> None:
         """An Error came instead."""
         self.totals.refused += 1
+        self.refusals[code] += 1
         if code not in UNDECIDED:
             self._refused[message] = code
+
+    def retried(self, message: MessageId) -> None:
+        """It is sent again after an error that left it open. Where it comes in its publisher's order is open as well."""
+        self._published[message] = (self._published[message][0], _UNORDERED)
 
     def acknowledged_on(self, topic: str) -> int:
         """How many publications on it were acknowledged."""
@@ -354,6 +362,8 @@ class Checker:
             self.violations.append(Violation(kind, text, recent))
 
     def _check_order(self, history: Epoch, topic: str, offset: int, publisher: str, number: int) -> None:
+        if number == _UNORDERED:
+            return
         last_number, last_offset = history.by_publisher.get(publisher, (0, 0))
         if (number > last_number) != (offset > last_offset):
             self.violation(

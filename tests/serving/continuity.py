@@ -5,6 +5,7 @@ several, or nodes that share a Redis run through the same faults.
 """
 
 import asyncio
+import collections
 import random
 
 from serving.checker import Checker, Totals
@@ -33,19 +34,19 @@ async def restart_under_load(start: StartDeployment, *, graceful: bool) -> Total
             server = deployment.servers[0]
             await asyncio.to_thread(server.stop if graceful else server.kill)
             await asyncio.to_thread(server.start)
-            assert await swarm.ready()
+            assert await swarm.ready(), swarm.away()
             await acknowledged(swarm, 150)
             await swarm.settle()
-            codes = {code for client in swarm.clients for code in client.closes}
-            assert codes == ({1001} if graceful else {1006}), codes
+            codes = collections.Counter(code for client in swarm.clients for code in client.closes)
+            assert codes.keys() == ({1001} if graceful else {1006}), (codes, server.log[-3000:])
     totals = checker.totals
-    assert totals.refused == 0
-    assert totals.acknowledged == totals.published
+    assert checker.refusals.keys() <= {"unavailable"}, checker.refusals  # to a publisher while the server ends
+    assert totals.acknowledged == totals.published, checker.report()
     if deployment.keeps_history:
         assert totals.resets == 0
-        assert totals.deliveries == 15 * totals.acknowledged
+        assert totals.deliveries == 15 * totals.acknowledged, checker.report()
     else:
-        assert totals.resets == totals.epochs_changed == 15 * len(topics)
+        assert totals.resets == totals.epochs_changed == 15 * len(topics), checker.report()
     return totals
 
 
@@ -63,13 +64,13 @@ async def cut_connections(start: StartDeployment) -> Totals:
                 for client in chosen.sample(unlucky, 6):
                     client.cut()
                 first.cut()
-            assert await swarm.ready()
+            assert await swarm.ready(), swarm.away()
             await swarm.settle()
     totals = checker.totals
     assert totals.recoveries >= CUTS * len(topics)
     assert totals.resets == 0, "what was missed is in the cache"
-    assert totals.refused == 0
-    assert totals.deliveries == 20 * totals.acknowledged
+    assert totals.refused == 0, checker.refusals
+    assert totals.deliveries == 20 * totals.acknowledged, checker.report()
     return totals
 
 
@@ -86,7 +87,7 @@ async def worker_killed(start: StartDeployment) -> Totals:
             await acknowledged(swarm, 150)
             await asyncio.to_thread(kill_worker, deployment.servers[0])
             assert await swarm.until(lambda: any(client.closes for client in swarm.clients)), "nobody noticed"
-            assert await swarm.ready()
+            assert await swarm.ready(), swarm.away()
             await acknowledged(swarm, 300)
             await swarm.settle()
             assert {code for client in swarm.clients for code in client.closes} == {1006}
@@ -144,8 +145,8 @@ async def slow_readers(start: StartDeployment, strategy: str) -> Totals:
             await swarm.settle()
             assert all(client.closes == [] for client in swarm.clients)
     totals = checker.totals
-    assert totals.refused == totals.resets == 0
-    assert totals.deliveries == 5 * totals.acknowledged - totals.missed_told
+    assert totals.refused == totals.resets == 0, checker.report()
+    assert totals.deliveries == 5 * totals.acknowledged - totals.missed_told, checker.report()
     if strategy == "block":
         assert totals.gaps_told == totals.catch_ups == 0
     elif strategy == "backpressure":

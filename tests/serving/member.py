@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import picows
 
-from serving.checker import Track
+from serving.checker import UNDECIDED, Track
 from serving.peer import JSON
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ CONNECT_SECS = 10.0
 UNANSWERED_MOST = 1000
 """Publications of one publisher that may wait for their answer; it holds back at that number."""
 TICK_SECS = 0.01
+RETRY_MS = 100
+"""Before a publication that met a passing error is sent again, where the error does not say."""
 
 
 class Item(msgspec.Struct):
@@ -47,6 +49,7 @@ class Heard(msgspec.Struct):
     payload: tuple[int, int, str] | None = None
     code: str | int = ""
     after_ms: int = 0
+    retry_after_ms: int | None = None
 
 
 _decode = msgspec.json.Decoder(Heard).decode
@@ -270,7 +273,10 @@ class Subscriber(Client):
 
 
 class Publisher(Client):
-    """Publishes at a rate, on its topics in turn, whenever it has a connection."""
+    """Publishes at a rate, on its topics in turn, whenever it has a connection.
+
+    What was not answered is sent again on the next connection, what met a passing error after a pause.
+    """
 
     def __init__(self, swarm: Swarm, name: str, address: int, topics: Sequence[str], rate: float, padding: str) -> None:
         super().__init__(swarm, name, address)
@@ -308,14 +314,23 @@ class Publisher(Client):
             self._send(message)
 
     def hear(self, heard: Heard) -> None:
-        if heard.id is None:
-            return
+        if heard.id not in self.unanswered:
+            return  # no answer at all, or the second one to what was sent twice
         if heard.type == "Ack":
             topic, _ = self.unanswered.pop(heard.id)
             self._swarm.checker.acknowledged(heard.id, topic, heard.epoch, heard.offset)
         elif heard.type == "Error":
-            del self.unanswered[heard.id]
             self._swarm.checker.refused(heard.id, str(heard.code))
+            if heard.code in UNDECIDED:
+                pause_secs = (heard.retry_after_ms or RETRY_MS) / 1000
+                asyncio.get_running_loop().call_later(pause_secs, self._retry, heard.id)
+            else:
+                del self.unanswered[heard.id]
+
+    def _retry(self, message: int) -> None:
+        if message in self.unanswered and self.transport is not None:
+            self._swarm.checker.retried(message)
+            self._send(message)
 
     def lost(self) -> None:
         """The unanswered ones are sent again on the next connection."""

@@ -119,6 +119,12 @@ class Swarm:
         """Wait until every client is connected and subscribed; False when that took too long."""
         return await self.until(lambda: all(client.is_ready for client in self.clients), secs)
 
+    def away(self) -> str:
+        """Who is not ready, for an assertion's message."""
+        away = [client for client in self.clients if not client.is_ready]
+        states = [f"{client.name}: opened {client.opened} times, closes {client.closes}" for client in away[:5]]
+        return f"{len(away)} clients are not back: {states}"
+
     async def settle(self, secs: float = SETTLE_SECS) -> None:
         """Stop publishing, wait until nothing is under way any more, and finish the checker's account.
 
@@ -131,8 +137,7 @@ class Swarm:
         await self.until(self._is_settled, secs)
         self.checker.finish()
         self.checker.assert_sound()
-        away = [client.name for client in self.clients if not client.is_ready]
-        assert back, f"{len(away)} clients are not back: {away[:5]}"
+        assert back, self.away()
         assert answered, f"unanswered: {[(one.name, list(one.unanswered)[:5]) for one in self.publishers]}"
 
     def _is_settled(self) -> bool:

@@ -377,6 +377,20 @@ def test_a_publishers_order_may_be_left_out() -> None:
     assert story.kinds() == set()
 
 
+def test_a_message_that_was_retried_comes_at_any_place() -> None:
+    story = Story(published=0)
+    for name in ("first", "second"):
+        story.checker.published("publisher", name)
+    story.checker.refused("first", "unavailable")
+    story.checker.acknowledged("second", TOPIC, OLD, 1)
+    story.checker.retried("first")
+    story.checker.acknowledged("first", TOPIC, OLD, 2)
+    story.track.message(1, "second")
+    story.track.message(2, "first")
+    assert story.kinds() == set()
+    assert story.checker.refusals == {"unavailable": 1}
+
+
 def test_report_has_the_first_violations_and_what_came_before() -> None:
     story = Story(published=200)
     story.see(*range(1, 5))
