@@ -289,15 +289,13 @@ class Checker:
             self._check_order(history, topic, offset, *self._published[message])
 
     def refused(self, message: MessageId, code: str) -> None:
-        """An Error came instead."""
+        """An Error came instead. One that leaves it open may be followed by another attempt, out of the order."""
         self.totals.refused += 1
         self.refusals[code] += 1
-        if code not in UNDECIDED:
+        if code in UNDECIDED:
+            self._published[message] = (self._published[message][0], _UNORDERED)
+        else:
             self._refused[message] = code
-
-    def retried(self, message: MessageId) -> None:
-        """It is sent again after an error that left it open. Where it comes in its publisher's order is open as well."""
-        self._published[message] = (self._published[message][0], _UNORDERED)
 
     def acknowledged_on(self, topic: str) -> int:
         """How many publications on it were acknowledged."""

@@ -329,7 +329,6 @@ class Publisher(Client):
 
     def _retry(self, message: int) -> None:
         if message in self.unanswered and self.transport is not None:
-            self._swarm.checker.retried(message)
             self._send(message)
 
     def lost(self) -> None:

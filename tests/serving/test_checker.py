@@ -383,7 +383,6 @@ def test_a_message_that_was_retried_comes_at_any_place() -> None:
         story.checker.published("publisher", name)
     story.checker.refused("first", "unavailable")
     story.checker.acknowledged("second", TOPIC, OLD, 1)
-    story.checker.retried("first")
     story.checker.acknowledged("first", TOPIC, OLD, 2)
     story.track.message(1, "second")
     story.track.message(2, "first")
