@@ -40,6 +40,8 @@ class Report(msgspec.Struct):
     p99_us: float | None = None
     p999_us: float | None = None
     max_us: float | None = None
+    server_cpus: list[float] = []
+    """Of fan-out and latency runs: `server_cpu` of each process, in the order they were named."""
 
     @property
     def is_sound(self) -> bool:

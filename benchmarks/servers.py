@@ -167,13 +167,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(candidate: Candidate, core: int) -> Iterator[Running]:
-    """Starts a server on a core of its own and stops it afterwards. Raises StartError."""
+def running(candidate: Candidate, core: int | str, port: int = 0) -> Iterator[Running]:
+    """Starts a server on a core of its own and stops it afterwards. Raises StartError.
+
+    `core` may be a list of them, as taskset(1) has it; port 0 is a free one.
+    """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         configuration = Path(folder) / "config.toml"
         configuration.write_text(candidate.configuration)
         output = Path(folder) / "output"
-        port = free_port()
+        port = port or free_port()
         command = [part.format(port=port, config=configuration) for part in candidate.command]
         with output.open("wb") as out:
             process = subprocess.Popen(

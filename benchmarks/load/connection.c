@@ -106,6 +106,11 @@ static const char *path_of(const struct load *load, const struct connection *con
     return load->options->protocol == PROTOCOL_RTC ? "/ws" : text_paths[connection->role];
 }
 
+static uint16_t port_of(const struct load *load, const struct connection *connection)
+{
+    return connection->role == ROLE_PUBLISHER ? load->options->publish_port : load->options->port;
+}
+
 static bool start_connecting(struct load *load, struct connection *connection)
 {
     connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -117,7 +122,7 @@ static bool start_connecting(struct load *load, struct connection *connection)
     uint32_t source = INADDR_LOOPBACK + 1 + (uint32_t)(connection->index / CONNECTIONS_PER_ADDRESS);
     struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(source)};
     struct sockaddr_in to = {
-        .sin_family = AF_INET, .sin_port = htons(load->options->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        .sin_family = AF_INET, .sin_port = htons(port_of(load, connection)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     connection->state = STATE_CONNECTING;
     if (bind(connection->fd, (struct sockaddr *)&from, sizeof from) != 0
         || (connect(connection->fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS))
@@ -130,7 +135,7 @@ static void send_request(struct load *load, struct connection *connection)
 {
     const struct options *options = load->options;
     char host[64], request[8192];
-    snprintf(host, sizeof host, "127.0.0.1:%u", options->port);
+    snprintf(host, sizeof host, "127.0.0.1:%u", port_of(load, connection));
     const char *token = options->token_count ? options->tokens[connection->index % options->token_count] : NULL;
     int length = write_request(request, sizeof request, host, path_of(load, connection),
                                options->protocol == PROTOCOL_RTC ? text_subprotocol : NULL, token);

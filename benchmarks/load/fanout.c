@@ -165,12 +165,14 @@ static void drive(struct load *load, struct fanout *fanout, struct result *resul
     uint64_t until = from + (uint64_t)(options->seconds * SECOND_NS), measured_from = from;
     uint64_t deliveries = 0, landed = 0, bytes = 0;
     struct cpu_time cpu = {0, 0, 0};
+    double each[MAX_SERVER_PIDS] = {0};
     fanout->last_arrival_ns = start;
     for (;;) {
         fanout->turn_ns = now_ns();
         if (!fanout->measuring && fanout->turn_ns >= from) {
             fanout->measuring = true;
             cpu = cpu_time_of(options->server_pids, options->server_pid_count);
+            cpu_time_of_each(options->server_pids, options->server_pid_count, each);
             deliveries = fanout->deliveries;
             landed = fanout->landed;
             bytes = fanout->bytes;
@@ -186,6 +188,10 @@ static void drive(struct load *load, struct fanout *fanout, struct result *resul
         load_turn(load, 0);
     }
     struct cpu_time end = cpu_time_of(options->server_pids, options->server_pid_count);
+    result->each_count = options->server_pid_count;
+    cpu_time_of_each(options->server_pids, options->server_pid_count, result->each_cpu);
+    for (size_t index = 0; index < result->each_count; index++)
+        result->each_cpu[index] -= each[index];
     result->seconds = (double)(fanout->turn_ns - measured_from) / SECOND_NS;
     result->deliveries = fanout->deliveries - deliveries;
     result->publications = fanout->landed - landed;

@@ -13,7 +13,7 @@ static const char *const mode_names[] = {"fanout", "latency", "echo", "direct", 
 static const char usage[] =
     "usage: load --mode=fanout|latency|echo|direct|connect|idle --port=N [--protocol=rtc|text] [--tokens=FILE]\n"
     "            [--connections=N] [--in-flight=N] [--message-bytes=N] [--seconds=S] [--warmup=S] [--rate=N]\n"
-    "            [--path=/ws] [--topic=bench] [--topics=N] [--opening=N] [--server-pid=N ...]\n"
+    "            [--path=/ws] [--topic=bench] [--topics=N] [--opening=N] [--publish-port=N] [--server-pid=N ...]\n"
     "prints one line of JSON; idle prints `ready` first and goes on until its standard input ends\n";
 
 const char *mode_name(enum mode mode)
@@ -75,7 +75,8 @@ void read_options(int argc, char **argv, struct options *options)
         {"in-flight", required_argument, NULL, 'f'},  {"message-bytes", required_argument, NULL, 'b'},
         {"seconds", required_argument, NULL, 's'},    {"warmup", required_argument, NULL, 'w'},
         {"rate", required_argument, NULL, 'r'},       {"opening", required_argument, NULL, 'o'},
-        {"server-pid", required_argument, NULL, 'S'}, {NULL, 0, NULL, 0},
+        {"server-pid", required_argument, NULL, 'S'}, {"publish-port", required_argument, NULL, 'U'},
+        {NULL, 0, NULL, 0},
     };
     *options = (struct options){.topic = "bench", .topics = 1, .connections = 64, .in_flight = 1, .message_bytes = 100,
                                 .seconds = 1, .warmup = 0.2, .rate = 100, .opening = 64};
@@ -90,6 +91,7 @@ void read_options(int argc, char **argv, struct options *options)
             options->protocol = strcmp(optarg, "rtc") == 0 ? PROTOCOL_RTC : PROTOCOL_TEXT;
             break;
         case 'P': options->port = (uint16_t)number(optarg, 1, 65535); break;
+        case 'U': options->publish_port = (uint16_t)number(optarg, 1, 65535); break;
         case 'a': options->path = optarg; break;
         case 't': options->topic = optarg; break;
         case 'T': options->topics = (unsigned)number(optarg, 0, 1e6); break;
@@ -113,6 +115,8 @@ void read_options(int argc, char **argv, struct options *options)
         fail("one argument too many", argv[optind]);
     if (!has_mode || options->port == 0)
         fail("--mode and --port are needed", NULL);
+    if (options->publish_port == 0)
+        options->publish_port = options->port;
     if (strlen(options->topic) > 200)
         fail("the topic is too long", NULL);
     if (options->mode == MODE_DIRECT && (options->protocol != PROTOCOL_RTC || options->connections % 2 != 0))

@@ -18,6 +18,7 @@ struct options {
     enum mode mode;
     enum protocol protocol;
     uint16_t port;
+    uint16_t publish_port;  /* where the publisher connects; `port` unless it was given */
     const char *path;       /* NULL: /ws with rtc; with text /subscribe, /publish or /echo by role */
     const char *topic;      /* what is subscribed to and published on */
     unsigned topics;        /* idle, connect: topics the connections are spread over; 0: no subscription */

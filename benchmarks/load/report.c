@@ -71,6 +71,12 @@ struct cpu_time cpu_time_of(const pid_t *pids, size_t count)
     return sum;
 }
 
+void cpu_time_of_each(const pid_t *pids, size_t count, double *seconds)
+{
+    for (size_t index = 0; index < count; index++)
+        seconds[index] = cpu_time_of(&pids[index], 1).total;
+}
+
 struct cpu_time cpu_time_between(struct cpu_time start, struct cpu_time end)
 {
     return (struct cpu_time){end.user - start.user, end.system - start.system, end.total - start.total};
@@ -126,6 +132,10 @@ void print_result(const struct result *result, const struct problems *problems)
            (unsigned long long)result->deliveries, (unsigned long long)result->publications,
            (unsigned long long)result->bytes, result->server.user, result->server.system,
            result->server.total);
+    printf(",\"server_cpus\":[");
+    for (size_t index = 0; index < result->each_count; index++)
+        printf("%s%.6f", index ? "," : "", result->each_cpu[index]);
+    printf("]");
     if (result->latency != NULL)
         printf(",\"p50_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"max_us\":%.2f",
                histogram_quantile(result->latency, 0.5), histogram_quantile(result->latency, 0.99),

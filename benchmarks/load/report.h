@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "options.h"
+
 /* Monotonic time, nanoseconds. */
 uint64_t now_ns(void);
 
@@ -18,6 +20,9 @@ struct cpu_time {
 
 /* What the processes have used so far. */
 struct cpu_time cpu_time_of(const pid_t *pids, size_t count);
+
+/* The total of each single one, into `seconds`. */
+void cpu_time_of_each(const pid_t *pids, size_t count, double *seconds);
 
 /* Log-linear: 32 buckets for each power of two of nanoseconds, so an error of at most 3 %. */
 enum { HISTOGRAM_STEPS = 32, HISTOGRAM_BUCKETS = 64 * HISTOGRAM_STEPS };
@@ -56,6 +61,8 @@ struct result {
     uint64_t publications;  /* that had arrived everywhere in that time */
     uint64_t bytes;         /* of those deliveries' payloads */
     struct cpu_time server; /* used by the server in that time */
+    double each_cpu[MAX_SERVER_PIDS]; /* the same for each of its processes, in the order they were named */
+    size_t each_count;
     const struct histogram *latency; /* or NULL */
     bool stalled;           /* nothing arrived for too long and the run was given up */
 };

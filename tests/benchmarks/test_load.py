@@ -15,7 +15,7 @@ import pytest
 from benchmarks import prepare
 from benchmarks.figures import PAYLOAD_BYTES, Figure
 from benchmarks.generator import Generator, GeneratorError, write_tokens
-from benchmarks.servers import CANDIDATES, LIMIT, SECRET, Running, rss_bytes, running
+from benchmarks.servers import CANDIDATES, LIMIT, SECRET, Running, free_port, rss_bytes, running
 
 MOMENT_SECS = 0.2
 SUBSCRIBERS = 20
@@ -80,6 +80,8 @@ class TestAgainstTheBaseline:
         assert abs(report.deliveries - report.publications * SUBSCRIBERS) <= in_flight * SUBSCRIBERS
         assert report.bytes > report.deliveries * PAYLOAD_BYTES
         assert report.server_cpu > 0
+        assert sum(report.server_cpus) > 0
+        assert len(report.server_cpus) == len(baseline.pids())
 
     def test_latencies_come_in_order(self, generator: Generator, baseline: Running, tokens: Path) -> None:
         report = generator.run(*arguments(baseline, Figure("latency", "latency", SUBSCRIBERS), tokens))
@@ -117,6 +119,14 @@ class TestAgainstTheBaseline:
         report = generator.run(*arguments(baseline, Figure("connect", "connect", 1), wrong))
         assert report.errors == 1
         assert "401" in report.first_error
+
+
+class TestThePublishersPort:
+    def test_only_the_publisher_connects_there(self, generator: Generator, limit: Running, tokens: Path) -> None:
+        figure = Figure("fan-out", "fanout", SUBSCRIBERS)
+        report = generator.run(*arguments(limit, figure, tokens), f"--publish-port={free_port()}")
+        assert (report.errors, report.lost) == (1, 0)
+        assert report.first_error == "Connection refused"
 
 
 class TestAgainstTheBareLoop:

@@ -7,17 +7,8 @@ from typing import Any
 
 from serving.asking import until
 from serving.processes import ServerProcess
+from serving.processes import assert_clean as assert_clean
 from serving.scrapes import scrape
-
-TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
-
-
-def assert_clean(server: ServerProcess) -> None:
-    """The log shows no failure of the server's own."""
-    log = server.log
-    for trace in TRACES:
-        assert trace not in log, log[max(0, log.index(trace) - 500) :][:4000]
-
 
 def lines(log: str) -> list[dict[str, Any]]:
     """The lines of a server's log that are JSON objects; others, such as the address that it prints, are left out."""

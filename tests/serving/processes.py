@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECS = 20.0
 STOP_SECS = 15.0
 TARGETS = ("product", "tls", "baseline")
+TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
 
 
 def free_port() -> int:
@@ -290,6 +291,13 @@ class ServerProcess:
     def _limit_files(self) -> None:
         assert self._open_files is not None
         resource.setrlimit(resource.RLIMIT_NOFILE, (self._open_files, self._open_files))
+
+
+def assert_clean(server: ServerProcess) -> None:
+    """The log shows no failure of the server's own."""
+    log = server.log
+    for trace in TRACES:
+        assert trace not in log, log[max(0, log.index(trace) - 500) :][:4000]
 
 
 _CONFIGURING = frozenset(

@@ -1,0 +1,114 @@
+"""Several workers, several nodes, outages. `benchmarks/cluster` prepares the environment and runs this.
+
+Prints a table with the median, the least and the most of the rounds. A figure that this build does not serve yet says
+`not available` and why. With `--costs` it measures what one unit of load costs instead, and writes the file that
+`benchmarks/capacity.py` reads.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from . import costs, crossing, outages
+from .driver import Driver, Row, Unsound
+from .generator import Generator, GeneratorError
+from .machine import Watch
+from .measure import say, two_cores
+
+FIGURES = ("workers", "crossing", "redis", "restart", "cuts")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/cluster", description=__doc__)
+    parser.add_argument("--only", help=f"some figures, separated by commas: {', '.join(FIGURES)}")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each figure is taken (5)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a run of the load generator (1)")
+    parser.add_argument("--subscribers", type=int, default=1000, help="of a topic that is fanned out (1000)")
+    parser.add_argument("--restart-clients", type=int, default=10_000, help="connected while a server restarts (10000)")
+    parser.add_argument("--cut-clients", type=int, default=2000, help="whose connection is cut (2000)")
+    parser.add_argument("--cut-seconds", type=float, default=60.0, help="for how long it is cut (60)")
+    parser.add_argument("--outage-rounds", type=int, default=3, help="how often an outage is taken (3)")
+    parser.add_argument("--idle-connections", type=int, default=5000, help="held for the costs (5000)")
+    parser.add_argument("--idle-seconds", type=float, default=35.0, help="for how long, more than a heartbeat (35)")
+    parser.add_argument("--costs", action="store_true", help="measure the costs and write them")
+    parser.add_argument("--json", type=Path, help=f"a file for every round's value; of --costs: {costs.FILE.name}")
+    options = parser.parse_args()
+    asked = options.only.split(",") if options.only else list(FIGURES)
+    if unknown := set(asked) - set(FIGURES):
+        parser.error(f"--only: not known: {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
+    options.only = asked
+    return options
+
+
+def measure(options: argparse.Namespace, driver: Driver, cores: tuple[int, int]) -> list[Row]:
+    """The rows of all figures that were asked for."""
+    server_core, load_core = cores
+    both = f"{server_core},{load_core}"
+    rows: list[Row] = []
+    for figure in options.only:
+        say(figure)
+        match figure:
+            case "workers":
+                rows += crossing.workers(driver, both, options.rounds, options.subscribers)
+            case "crossing":
+                rows += crossing.crossing(driver, both, options.rounds)
+            case "redis":
+                rows += crossing.through_redis(driver, both, options.rounds, options.subscribers)
+            case "restart":
+                rows += outages.restarts(server_core, load_core, options.outage_rounds, options.restart_clients)
+            case "cuts":
+                rows += outages.cuts(
+                    server_core, load_core, options.outage_rounds, options.cut_clients, options.cut_seconds
+                )
+    return rows
+
+
+def write_costs(options: argparse.Namespace, driver: Driver, cores: tuple[int, int], watch: Watch) -> None:
+    """Measures and writes the file; what could not be measured is not in it."""
+    server_core, load_core = cores
+    found = costs.measure(
+        driver,
+        f"{server_core},{load_core}",
+        server_core,
+        options.rounds,
+        options.idle_connections,
+        options.idle_seconds,
+    )
+    file = costs.Costs(
+        measured_at=time.strftime("%Y-%m-%d", time.gmtime()),
+        machine=costs.processor(),
+        foreign_share=round(watch.foreign_share(), 3),
+        costs=found,
+    )
+    path = options.json or costs.FILE
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n")
+    say(f"{len(found)} costs written to {path}")
+
+
+def main() -> None:
+    options = parse_options()
+    cores = two_cores()
+    outages.allow_many_files()
+    watch = Watch(cores)
+    connections = max(options.subscribers, options.idle_connections if options.costs else 0, costs.SUBSCRIBERS)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        driver = Driver(Path(folder), Generator(core=cores[1]), connections, options.seconds)
+        try:
+            if options.costs:
+                write_costs(options, driver, cores, watch)
+                return
+            rows = measure(options, driver, cores)
+        except (GeneratorError, Unsound) as problem:
+            sys.exit(f"no figures: {problem}")
+    print("\n".join(["| figure | median (least – most) |", "| --- | --- |", *map(str, rows)]))
+    print(f"\nOther programs took {watch.foreign_share():.0%} of the two cores.")
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Runs of the load generator against any port of any server, and rows of what came out."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from .figures import PAYLOAD_BYTES
+from .generator import Generator, Report, write_tokens
+from .servers import SECRET
+
+WARMUP_SECS = 0.2
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One figure: its value in each round, or why there is none."""
+
+    figure: str
+    values: list[float] = []
+    digits: int = 2
+    missing: str = ""
+
+    def __str__(self) -> str:
+        return f"| {self.figure} | {self.missing or span(self.values, self.digits)} |"
+
+
+def span(values: Sequence[float], digits: int = 2) -> str:
+    """Median, least and most."""
+    ordered = sorted(values)
+    return f"{median(ordered):,.{digits}f} ({ordered[0]:,.{digits}f} – {ordered[-1]:,.{digits}f})"
+
+
+def not_available(figures: Sequence[str], why: object) -> list[Row]:
+    """The rows of figures that cannot be measured."""
+    return [Row(figure, missing=f"not available: {why}") for figure in figures]
+
+
+class Unsound(Exception):
+    """A run lost, doubled or reordered something: its figures mean nothing."""
+
+
+class Driver:
+    """The load generator with tokens for `connections`."""
+
+    def __init__(self, folder: Path, generator: Generator, connections: int, seconds: float) -> None:
+        self._tokens = folder / "tokens"
+        self._generator = generator
+        self._connections = connections
+        self._seconds = seconds
+        self.new_tokens()
+
+    def new_tokens(self) -> None:
+        """None that a server has seen before."""
+        write_tokens(self._tokens, self._connections + 1, SECRET)
+
+    def run(  # every one is an option of the generator
+        self,
+        mode: str,
+        port: int,
+        pids: Sequence[int],
+        *,
+        connections: int,
+        in_flight: int = 1,
+        rate: float = 1.0,
+        payload: int = PAYLOAD_BYTES,
+        topic: str = "bench",
+        topics: int = 1,
+        publish_port: int | None = None,
+        warmup: float = WARMUP_SECS,
+        hold: Callable[[], None] | None = None,
+    ) -> Report:
+        """One run to its end. Raises Unsound, GeneratorError."""
+        report = self._generator.run(
+            f"--mode={mode}",
+            "--protocol=rtc",
+            f"--port={port}",
+            f"--publish-port={publish_port or port}",
+            f"--connections={connections}",
+            f"--in-flight={in_flight}",
+            f"--rate={rate:.3f}",
+            f"--message-bytes={payload}",
+            f"--topic={topic}",
+            f"--topics={topics}",
+            f"--seconds={self._seconds}",
+            f"--warmup={warmup}",
+            f"--tokens={self._tokens}",
+            *(f"--server-pid={pid}" for pid in pids),
+            hold=hold,
+        )
+        if not report.is_sound:
+            raise Unsound(f"{mode}, {connections} connections, {in_flight} in flight: {report.problems}")
+        return report
