@@ -7,8 +7,10 @@ from broker.links import until
 from realtime_communication.broker.redis_calls import StreamBounds
 from realtime_communication.broker.redis_engine import RedisEngine
 from realtime_communication.broker.redis_feed import Feed
+from broker.nodes import FedNode
 from realtime_communication.broker.redis_link import RedisLink
 from realtime_communication.config import load
+from realtime_communication.config.services import CircuitBreaker
 from realtime_communication.resilience.breaker import Breakers
 from serving.processes import merged, toml
 from serving.redis import RedisServer
@@ -92,5 +94,16 @@ def engine_node(redis_config):
             queue=queue,
         )
         return EngineNode(hub, link, feed, engine)
+
+    return make
+
+
+@pytest.fixture
+def node_at(link_to):
+    """A node that is not running yet: ``node_at(url=…)``; `times` as for Feed."""
+
+    def make(*, times=None, **redis):
+        breakers = Breakers(CircuitBreaker(enabled=False))
+        return FedNode(link_to(breakers=breakers, **redis), **(times or {}))
 
     return make

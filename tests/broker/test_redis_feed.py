@@ -1,45 +1,15 @@
 """The feed against real servers that die, stall and come back. Sentinel and Cluster: test_redis_feed_topologies.py."""
 
 import asyncio
+from random import Random
 
 import pytest
 
 from broker.links import running, until
 from realtime_communication.broker.redis_errors import RedisFailed
-from realtime_communication.broker.redis_feed import Feed
-from serving.proxy import Proxy, scenario
+from serving.proxy import scenario
 from serving.redis import RedisServer
-
-QUICK = {"probe_secs": 0.05, "probe_back_secs": 0.4}
-
-
-class Node:
-    """A link, its feed, and what that told."""
-
-    def __init__(self, link, **times):
-        self.link = link
-        self.told = []
-        self.feed = Feed(
-            link,
-            on_message=lambda channel, data: self.told.append((channel, data)),
-            on_restored=lambda channels: self.told.append(("restored", sorted(channels))),
-            on_lost=lambda: self.told.append("lost"),
-            **(QUICK | times),
-        )
-
-    @property
-    def parts(self):
-        return self.link, self.feed
-
-
-@pytest.fixture
-def node_at(link_to):
-    """A node that is not running yet: ``node_at(url=…)``; `times` as for Feed."""
-
-    def make(*, times=None, **redis):
-        return Node(link_to(**redis), **(times or {}))
-
-    return make
+from serving.stalling_proxy import StallingProxy
 
 
 @scenario
@@ -130,18 +100,49 @@ async def test_a_connection_that_is_cut(redis_server, node_at):
         assert node.told == ["lost", ("restored", [b"a"])]
 
 
+async def play_half_open(server, node_at, harm):
+    """A feed whose connection comes to harm, while commands go their way; it finds out, and is whole again."""
+    async with StallingProxy(server.port, only=b"SUBSCRIBE") as proxy:
+        node = node_at(url=f"redis://127.0.0.1:{proxy.port}")
+        async with running(*node.parts):
+            await node.feed.subscribe(b"a")
+            harm(proxy)
+            await node.link.execute("PING")
+            await until(lambda: not node.feed.up)
+            assert node.feed.statistics()["probes_lost"] > 0
+            assert node.link.health()[0] is False
+            late = node.feed.subscribe(b"late")
+            proxy.flow()
+            await late
+            await until(lambda: node.restored() == {b"a"})
+            server.client.publish(b"a", b"again")
+            await until(lambda: node.messages() == [(b"a", b"again")])
+            await until(lambda: node.link.health()[0])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda proxy: proxy.down.drop(),
+        lambda proxy: proxy.down.stall(),
+        lambda proxy: proxy.down.delay(60.0),
+    ],
+    ids=["dropped", "stalled", "delayed"],
+)
+def test_a_line_that_only_looks_alive_is_found_out(redis_server, node_at, harm):
+    scenario(play_half_open)(redis_server, node_at, harm)
+
+
 @scenario
-async def test_a_line_that_only_looks_alive_is_found_out(redis_server, node_at):
-    """The commands go another way and still work, as with a connection that a firewall forgot."""
-    async with Proxy(redis_server.port) as proxy:
+async def test_all_of_redis_stalls(redis_server, node_at):
+    async with StallingProxy(redis_server.port) as proxy:
         node = node_at(url=f"redis://127.0.0.1:{proxy.port}")
         async with running(*node.parts):
             await node.feed.subscribe(b"a")
             proxy.stall()
             await until(lambda: not node.feed.up)
-            assert node.feed.statistics()["probes_lost"] + node.link.errors["TIMEOUT"] > 0
             proxy.flow()
-            await until(lambda: ("restored", [b"a"]) in node.told)
+            await until(lambda: node.restored() == {b"a"})
 
 
 @scenario
@@ -181,3 +182,51 @@ async def test_own_receivers(redis_server, node_at):
         redis_server.client.publish(b"own", b"1")
         await until(lambda: got)
     assert node.told == []
+
+
+@scenario
+async def test_joined_counts_each_loss(redis_server, node_at):
+    node = node_at(url=redis_server.url)
+    node.feed.listen(b"own", lambda data: None)
+    async with running(*node.parts):
+        first = await node.feed.joined()
+        again = asyncio.create_task(node.feed.joined(first))
+        redis_server.client.client_kill_filter(_type="pubsub", skipme=True)
+        assert await again > first
+        second = await node.feed.joined()
+        node.link.rebuild()
+        assert await node.feed.joined(second) > second
+
+
+@scenario
+async def test_what_was_wanted_is_so_when_it_runs_again(redis_server, node_at):
+    node = node_at(url=redis_server.url)
+    async with running(node.link):
+        async with running(node.feed):
+            await node.feed.subscribe(b"a")
+        assert (node.feed.up, node.told) == (False, [])
+        async with running(node.feed):
+            await until(lambda: node.told)
+            assert node.told == [("restored", [b"a"])]
+
+
+@scenario
+async def test_a_storm_of_channels_that_come_and_go(redis_server, node_at):
+    node, random = node_at(url=redis_server.url), Random(7)
+    wanted = set()
+    async with running(*node.parts):
+        for turn in range(2000):
+            channel = b"%d" % random.randrange(50)
+            if random.random() < 0.5:
+                node.feed.subscribe(channel)
+                wanted.add(channel)
+            else:
+                node.feed.unsubscribe(channel)
+                wanted.discard(channel)
+            if turn % 500 == 250:
+                redis_server.client.client_kill_filter(_type="pubsub", skipme=True)
+            if random.random() < 0.3:
+                await asyncio.sleep(0)
+        await asyncio.gather(*(node.feed.subscribe(channel) for channel in wanted))
+        probe = node.feed._probe_name
+        await until(lambda: set(redis_server.client.pubsub_channels()) == {*wanted, probe})

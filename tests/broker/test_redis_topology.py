@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.links import down, running
+from broker.links import down, running, until
 from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_link import Script
 from realtime_communication.broker.redis_topology import topology_of
@@ -115,19 +115,21 @@ class TestSentinel:
         play()
 
     @scenario
-    async def test_z_failover(self, trio, link_to):
+    async def test_z_failover(self, trio, node_at):
         """The last of the class: the roles are changed afterwards. The old master stays down, so dials to it fail."""
         master, (replica,), sentinels = trio
         dead = sentinels[0]
-        link = link_to(breakers=Breakers(CircuitBreaker(enabled=False)), sentinel=sentinel_of(trio))
-        async with running(link):
-            await link.joined()
+        node = node_at(sentinel=sentinel_of(trio))
+        async with running(*node.parts):
+            await node.feed.subscribe(b"news")
             dead.kill()  # the first to be asked: two are a majority still
             master.kill()
-            await down(link)
-            await link.joined(1)
+            await down(node.link)
+            await until(lambda: node.told == ["lost", ("restored", [b"news"])])
             assert replica.client.role()[0] == b"master"
-            await link.execute("SET", "a", "after")
+            replica.client.publish(b"news", b"again")
+            await until(lambda: node.messages() == [(b"news", b"again")])
+            await node.link.execute("SET", "a", "after", idempotent=True)
             assert replica.client.get("a") == b"after"
 
 

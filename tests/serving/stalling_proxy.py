@@ -12,25 +12,36 @@ class Direction:
 
     def __init__(self) -> None:
         self.dropping = False
-        self.delay_secs = 0.0
         self.taken = 0
+        self._delay_secs = 0.0
         self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._undelayed = asyncio.Event()
+        self.flow()
 
     def stall(self) -> None:
         """Hold back what comes from now on."""
         self._flowing.clear()
 
+    def delay(self, secs: float) -> None:
+        """Hold back whatever comes for so long."""
+        self._delay_secs = secs
+        self._undelayed.clear()
+
+    def drop(self) -> None:
+        """Lose what comes from now on."""
+        self.dropping = True
+
     def flow(self) -> None:
         """Forward again: first what was held back. What was dropped is lost for good."""
         self.dropping = False
-        self.delay_secs = 0.0
         self._flowing.set()
+        self._undelayed.set()
 
     async def pass_on(self) -> bool:
         """Wait as long as the bytes at hand have to; whether they go on."""
-        if self.delay_secs:
-            await asyncio.sleep(self.delay_secs)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._delay_secs):
+                await self._undelayed.wait()
         await self._flowing.wait()
         return not self.dropping
 

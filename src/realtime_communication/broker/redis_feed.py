@@ -50,6 +50,7 @@ PROBE_BACK_SECS: Final = 3.0  # with PROBE_SECS at most 5 s until a dead line is
 PROBE_AGAIN_SECS: Final = 0.5  # after a probe could not be published
 LOOK_SECS: Final = 2.0  # between looks at who owns what, in a cluster
 LOOK_MIN_SECS: Final = 0.1
+MOVED_SECS: Final = 1.0  # how long the cluster has to say that a slot has moved, if its owner does not
 REFUSED_SECS: Final = 0.05  # until channels that were refused for now are asked for again
 PROBE_TRIES: Final = 10_000  # names for a probe's channel until one belongs to the line's server
 
@@ -111,6 +112,7 @@ class Feed:
         self._servers: dict[str, _Server] = {}
         self._left = 0  # of the waiting ones, when they had last been looked at
         self._ask_again_at = 0.0
+        self._suspects: dict[bytes, tuple[str, float]] = {}  # channels with the server said to own them, since when
         self._look = asyncio.Event()  # somebody found out that servers own other channels than before
         self._generation = 0  # of the link, when the lines were opened
         self._changed = asyncio.Event()  # there is something to tend
@@ -336,8 +338,9 @@ class Feed:
             self._look.clear()
             if topology.sharded and self._link.state is LinkState.UP:
                 try:
-                    if await topology.look_again():
+                    if await topology.look_again() or self._suspects:
                         self._rearrange()
+                        self._changed.set()
                 except Exception as error:
                     _log.debug("the nodes of the Redis cluster cannot be found out", reason=str(explain(error)))
                 self._cancel_idle_lines()
@@ -347,17 +350,26 @@ class Feed:
                     await self._look.wait()
 
     def _rearrange(self) -> None:
-        """Take from each line the channels that another server owns now."""
-        server_of = self._link.topology.server_of
+        """Take from each line the channels that another server is said to own, if that has been said for a while.
+
+        A server that loses a slot says so itself, unless it is cut off from the others; those may not know yet.
+        """
+        server_of, now, suspects = self._link.topology.server_of, self._clock(), self._suspects
+        self._suspects = {}
         for line in list(self._lines.values()):
-            moved = [channel for channel in line.channels if server_of(channel) not in (line.server, None)]
-            if not moved:
-                continue
-            line.unsubscribe(moved)
-            self._wait_again(line, moved)
-            if self._probes.get(line) in moved:
-                self._choose_probe(line)
-        self._changed.set()
+            moved = []
+            for channel in line.channels:
+                owner = server_of(channel)
+                if owner is None or owner == line.server:
+                    continue
+                said, since = suspects.get(channel, (owner, now))
+                if said == owner and now - since >= MOVED_SECS:
+                    moved.append(channel)
+                else:
+                    self._suspects[channel] = owner, since if said == owner else now
+            if moved:
+                line.unsubscribe(moved)
+                self._on_given_back(line, moved)
 
     def _cancel_idle_lines(self) -> None:
         """End the lines that feed nothing; one server is always kept."""
@@ -411,7 +423,8 @@ class Feed:
             del self._own[channel]
         if not back.done():
             self._counts["probes_lost"] += 1
-            self._link.rebuild()
+            if not self._link.topology.sharded:  # the client for clusters leaves a dead node by itself, and no other
+                self._link.rebuild()
             raise refusals[-1] if refusals else RedisFailed("TIMEOUT")
 
     async def _publish_probe(self, channel: bytes, message: bytes, refusals: list[RedisFailed]) -> None:

@@ -28,6 +28,7 @@ import hiredis
 import msgspec
 from redis.asyncio.connection import AbstractConnection as Connection
 from redis.crc import key_slot
+from redis.exceptions import InvalidResponse
 
 from realtime_communication.broker.redis_errors import MEANINGS, RedisFailed, explain
 from realtime_communication.observability.logs import get_logger
@@ -100,7 +101,7 @@ class Line:
         self._sharded = sharded
         self._events = events
         self._clock = clock
-        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, notEnoughData=_NOTHING)
         self._batches: collections.deque[_Batch] = collections.deque()
         self._numbers = itertools.count(1)
         self._confirmed: list[bytes] = []
@@ -170,7 +171,7 @@ class Line:
             raise explain(error) from error
 
     def receive_data(self, data: bytes) -> None:
-        """Hand on what is in these bytes, in order. Raises RedisFailed and hiredis' ProtocolError."""
+        """Hand on what is in these bytes, in order. Raises RedisFailed and InvalidResponse."""
         self._reader.feed(data)
         take, hand_on, notes = self._reader.gets, self._events.message, (self._confirmed, self._given_back)
         while (reply := take()) is not _NOTHING:
