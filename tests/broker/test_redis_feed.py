@@ -228,5 +228,5 @@ async def test_a_storm_of_channels_that_come_and_go(redis_server, node_at):
             if random.random() < 0.3:
                 await asyncio.sleep(0)
         await asyncio.gather(*(node.feed.subscribe(channel) for channel in wanted))
-        probe = node.feed._probe_name
+        probe = node.feed._prober.name
         await until(lambda: set(redis_server.client.pubsub_channels()) == {*wanted, probe})

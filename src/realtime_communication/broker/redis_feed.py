@@ -27,7 +27,6 @@ import contextlib
 import functools
 import random
 import time
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -35,24 +34,21 @@ import msgspec
 
 from realtime_communication.broker.redis_errors import MEANINGS, RedisFailed, Remedy, explain
 from realtime_communication.broker.redis_line import Events, Line, Refusal
+from realtime_communication.broker.redis_lines import Lines
 from realtime_communication.broker.redis_link import (
     RECONNECT_MAX_SECS,
-    RECONNECT_MIN_SECS,
     LinkState,
     RedisLink,
     first_to_fail,
     honour_cancellation,
 )
+from realtime_communication.broker.redis_probe import PROBE_BACK_SECS, PROBE_SECS, Prober
 from realtime_communication.observability.logs import get_logger
 
-PROBE_SECS: Final = 2.0
-PROBE_BACK_SECS: Final = 3.0  # with PROBE_SECS at most 5 s until a dead line is found out
-PROBE_AGAIN_SECS: Final = 0.5  # after a probe could not be published
 LOOK_SECS: Final = 2.0  # between looks at who owns what, in a cluster
 LOOK_MIN_SECS: Final = 0.1
 MOVED_SECS: Final = 1.0  # how long the cluster has to say that a slot has moved, if its owner does not
 REFUSED_SECS: Final = 0.05  # until channels that were refused for now are asked for again
-PROBE_TRIES: Final = 10_000  # names for a probe's channel until one belongs to the line's server
 
 _log = get_logger(__name__)
 
@@ -62,13 +58,6 @@ class _Channel(msgspec.Struct):
 
     fed: asyncio.Future[None]
     line: Line | None = None
-
-
-class _Server(msgspec.Struct):
-    """What is remembered of a server that had a line."""
-
-    failures: int = 0  # one after the other
-    not_before: float = 0.0  # when a line may be opened again
 
 
 class Feed:
@@ -98,27 +87,20 @@ class Feed:
         self.on_lost = on_lost
         self._link = link
         self._clock = clock
-        self._uniform = uniform
-        self._probe_secs = probe_secs
-        self._probe_back_secs = probe_back_secs
         self._channels: dict[bytes, _Channel] = {}
         self._waiting: dict[bytes, None] = {}  # channels without a line, the longest first
         self._leaving: dict[bytes, _Channel] = {}  # no longer wanted, still on their line
         self._own: dict[bytes, Callable[[bytes], None]] = {}  # channels with a receiver of their own
         self._listened: list[bytes] = []  # those of them that others asked for; the rest are probes
-        self._lines: dict[str, Line] = {}  # by server
-        self._tasks: dict[Line, asyncio.Task[None]] = {}
-        self._probes: dict[Line, bytes] = {}  # the channel of each line's probe
-        self._servers: dict[str, _Server] = {}
         self._left = 0  # of the waiting ones, when they had last been looked at
         self._ask_again_at = 0.0
         self._suspects: dict[bytes, tuple[str, float]] = {}  # channels with the server said to own them, since when
         self._look = asyncio.Event()  # somebody found out that servers own other channels than before
         self._generation = 0  # of the link, when the lines were opened
         self._changed = asyncio.Event()  # there is something to tend
-        self._events = Events(self._receive, self._on_confirmed, self._on_given_back, self._on_refused, self._on_joined)
-        # Of this feed and no other: two nodes may have one id by mistake, and must not take each other's probes.
-        self._probe_name = link.key(f"probe:{uuid.uuid4().hex}").encode()
+        events = Events(self._receive, self._on_confirmed, self._on_given_back, self._on_refused, self._on_joined)
+        self._prober = Prober(link, self._own, probe_secs, probe_back_secs)
+        self._lines = Lines(link, self._prober, events, self._changed.set, self._on_ended, clock, uniform)
         self._counts: collections.Counter[str] = collections.Counter()
         self._times_fed = 0  # that a channel with a receiver of its own was confirmed
         self._waiters: set[asyncio.Future[None]] = set()
@@ -195,11 +177,11 @@ class Feed:
 
     def health(self) -> tuple[bool, dict[str, object]]:
         """Whether everything is fed that should be, and what `/health` shows of it."""
-        joined = sum(line.joined for line in self._lines.values())
-        complete = self.up and joined == len(self._lines) and not self._left
+        joined, servers = self._lines.joined, len(self._lines.by_server)
+        complete = self.up and joined == servers and not self._left
         return complete, {
             "state": "up" if complete else "partial" if self.up else "down",
-            "servers": len(self._lines),
+            "servers": servers,
             "servers_up": joined,
             "channels_waiting": self._left,
         }
@@ -207,13 +189,13 @@ class Feed:
     def statistics(self) -> dict[str, int]:
         """Counts since the start, and sizes now."""
         return {
-            "messages": self._counts["messages"] + sum(line.messages for line in self._lines.values()),
+            "messages": self._lines.messages,
             "restored": self._counts["restored"],  # times that a channel was without a feed and had it again
-            "lines_lost": self._counts["lines_lost"],
-            "probes_lost": self._counts["probes_lost"],
+            "lines_lost": self._lines.lost,
+            "probes_lost": self._prober.lost,
             "channels": len(self._channels),
             "channels_waiting": len(self._waiting),
-            "lines": len(self._lines),
+            "lines": len(self._lines.by_server),
         }
 
     # The service
@@ -226,12 +208,12 @@ class Feed:
             await first_to_fail(self._tend_lines(), self._look_around())
         finally:
             self.up = False  # on purpose: nobody has to be told
-            await self._end(list(self._lines.values()))
+            await self._lines.end()
 
     def _pause(self) -> float | None:
         """How many seconds there is nothing to do, unless something happens."""
         now = self._clock()
-        due = [server.not_before for server in self._servers.values() if server.not_before > now]
+        due = self._lines.due(now)
         if self._waiting and self._ask_again_at > now:
             due.append(self._ask_again_at)
         return min(due) - now if due else None
@@ -257,10 +239,10 @@ class Feed:
             if topology.sharded:
                 self._look.set()  # the new topology knows nothing yet
             else:
-                self._cancel(list(self._lines.values()))  # the master may be another one
-        home = topology.server_of(self._probe_name)
+                self._lines.cancel(list(self._lines.by_server.values()))  # the master may be another one
+        home = topology.server_of(self._prober.name)
         if home is not None:
-            self._line_to(home)  # although no channel is wanted: there is something to be probed
+            self._lines.line_to(home)  # although no channel is wanted: there is something to be probed
         if self._clock() >= self._ask_again_at:
             self._assign()
 
@@ -280,7 +262,7 @@ class Feed:
         server_of = self._link.topology.server_of
         for channel in self._waiting:
             server = server_of(channel)
-            line = self._line_to(server) if server is not None else None
+            line = self._lines.line_to(server) if server is not None else None
             if line is not None and line.connected:
                 asked[line].append(channel)
         for line, channels in asked.items():
@@ -288,45 +270,6 @@ class Feed:
                 del self._waiting[channel]
                 self._channels[channel].line = line
             line.subscribe(channels)
-
-    def _line_to(self, server: str) -> Line | None:
-        """The line to a server, opened if there is none; None while it must not be."""
-        line = self._lines.get(server)
-        if line is None and self._clock() >= self._servers.setdefault(server, _Server()).not_before:
-            topology = self._link.topology
-            connection = topology.subscription(server)
-            line = Line(server, connection, sharded=topology.sharded, events=self._events, clock=self._clock)
-            self._lines[server] = line
-            self._tasks[line] = asyncio.create_task(self._hold(line))
-        return line
-
-    async def _hold(self, line: Line) -> None:
-        """Open a line, and keep it until it fails or is cancelled."""
-        failed: RedisFailed | None = None
-        try:
-            async with asyncio.timeout(self._link.join_secs):
-                await line.connect()
-            honour_cancellation()
-            self._choose_probe(line)
-            self._changed.set()
-            await first_to_fail(line.read(), self._probe(line))
-        except Exception as error:
-            failed = explain(error)
-        finally:
-            self._on_ended(line, failed)
-            await line.close()
-
-    async def _end(self, lines: Sequence[Line]) -> None:
-        """End lines, and wait until they have."""
-        tasks = self._cancel(lines)
-        if tasks:
-            await asyncio.wait(tasks)
-
-    def _cancel(self, lines: Iterable[Line]) -> list[asyncio.Task[None]]:
-        tasks = [self._tasks[line] for line in lines]
-        for task in tasks:
-            task.cancel()
-        return tasks
 
     # Who owns what, in a cluster
 
@@ -343,7 +286,7 @@ class Feed:
                         self._changed.set()
                 except Exception as error:
                     _log.debug("the nodes of the Redis cluster cannot be found out", reason=str(explain(error)))
-                self._cancel_idle_lines()
+                self._lines.cancel_idle(topology.server_of(self._prober.name))
                 await asyncio.sleep(LOOK_MIN_SECS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECS):
@@ -356,7 +299,7 @@ class Feed:
         """
         server_of, now, suspects = self._link.topology.server_of, self._clock(), self._suspects
         self._suspects = {}
-        for line in list(self._lines.values()):
+        for line in list(self._lines.by_server.values()):
             moved = []
             for channel in line.channels:
                 owner = server_of(channel)
@@ -370,73 +313,6 @@ class Feed:
             if moved:
                 line.unsubscribe(moved)
                 self._on_given_back(line, moved)
-
-    def _cancel_idle_lines(self) -> None:
-        """End the lines that feed nothing; one server is always kept."""
-        home = self._link.topology.server_of(self._probe_name)
-        idle = [
-            line
-            for line in self._lines.values()
-            if line.server != home and line.joined and not line.channels.keys() - {self._probes.get(line)}
-        ]
-        self._cancel(idle)
-        for server in self._servers.keys() - self._lines.keys():
-            if self._servers[server].not_before <= self._clock():
-                del self._servers[server]
-
-    # Probes
-
-    def _choose_probe(self, line: Line) -> None:
-        """Give a line a channel for its probe that its server owns, and ask for it."""
-        server_of = self._link.topology.server_of
-        names = [self._probe_name, *(b"%b:%d" % (self._probe_name, number) for number in range(PROBE_TRIES))]
-        # A key prefix with a hash tag puts all names into one slot: other servers have no channels then.
-        name = next((name for name in names if server_of(name) == line.server), b"")
-        self._probes[line] = name
-        line.subscribe([name] if name else [])
-
-    async def _probe(self, line: Line) -> None:
-        """Probe a line for as long as it lives. Raises RedisFailed when a probe is lost."""
-        number = 0
-        while True:
-            honour_cancellation()
-            number += 1
-            if self._probes[line]:
-                await self._probe_once(self._probes[line], b"%d" % number)
-            await asyncio.sleep(self._probe_secs)
-
-    async def _probe_once(self, channel: bytes, message: bytes) -> None:
-        back = asyncio.get_running_loop().create_future()
-
-        def receive(data: bytes) -> None:
-            if data == message and not back.done():
-                back.set_result(None)
-
-        self._own[channel] = receive
-        refusals: list[RedisFailed] = []
-        publishing = asyncio.ensure_future(self._publish_probe(channel, message, refusals))
-        try:
-            await asyncio.wait([back], timeout=self._probe_back_secs)
-        finally:
-            publishing.cancel()
-            await asyncio.wait([publishing])
-            del self._own[channel]
-        if not back.done():
-            self._counts["probes_lost"] += 1
-            if not self._link.topology.sharded:  # the client for clusters leaves a dead node by itself, and no other
-                self._link.rebuild()
-            raise refusals[-1] if refusals else RedisFailed("TIMEOUT")
-
-    async def _publish_probe(self, channel: bytes, message: bytes, refusals: list[RedisFailed]) -> None:
-        while True:
-            honour_cancellation()
-            try:
-                await self._link.publish_once(channel, message)
-            except RedisFailed as failed:
-                refusals.append(failed)
-                await asyncio.sleep(PROBE_AGAIN_SECS)
-            else:
-                return
 
     # What the lines tell
 
@@ -458,7 +334,6 @@ class Feed:
                 waiter.set_result(None)
 
     def _on_joined(self, line: Line) -> None:
-        self._servers[line.server].failures = 0
         self._changed.set()
         if not self.up:
             self.up = True
@@ -482,8 +357,8 @@ class Feed:
 
     def _on_given_back(self, line: Line, channels: Sequence[bytes]) -> None:
         """The server has thrown out channels, because their slot moves; it may not know yet where to."""
-        if self._probes.get(line) in channels:
-            self._choose_probe(line)
+        if self._prober.channels.get(line) in channels:
+            self._prober.choose(line)
         self._wait_again(line, channels)
         self._look.set()
 
@@ -494,7 +369,7 @@ class Feed:
             host = line.server.rpartition(":")[0] if refusal.server.startswith(":") else ""
             self._link.topology.moved(refusal.slot, host + refusal.server)
         self._look.set()
-        if self._probes.get(line) in channels:
+        if self._prober.channels.get(line) in channels:
             raise RedisFailed(reply)  # it cannot be told whether such a line lives
         pause = REFUSED_SECS
         if remedies == {Remedy.GIVE_UP}:
@@ -528,20 +403,11 @@ class Feed:
 
     def _on_ended(self, line: Line, failed: RedisFailed | None) -> None:
         """A line is no more; `failed` is None when it was ended on purpose."""
-        del self._lines[line.server], self._tasks[line]
-        self._probes.pop(line, None)
-        self._counts["messages"] += line.messages
-        self._counts["lines_lost"] += line.joined
-        server = self._servers[line.server]
-        if failed is not None:
-            server.failures = 0 if line.joined else server.failures + 1
-            pause = min(RECONNECT_MAX_SECS, RECONNECT_MIN_SECS * 2.0 ** min(server.failures, 10))
-            server.not_before = self._clock() + self._uniform(pause / 2, pause)
         self._wait_again(line, line.channels)
         self._look.set()
-        if self.up and not any(other.joined for other in self._lines.values()):
+        if self.up and self._lines.joined == 0:
             self.up = False
-            _log.warning("Redis feed is down", reason=str(failed) if failed is not None else "")
+            _log.warning("Redis feed is down", reason=str(failed) if failed is not None else "the link is made anew")
             _guarded(self.on_lost)
 
     def _note_refusal(self, reply: str, count: int) -> None:

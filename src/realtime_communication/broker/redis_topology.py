@@ -205,6 +205,8 @@ class ClusterTopology:
         self._client = RedisCluster(
             startup_nodes=[ClusterNode(target["host"], target["port"]) for target in targets],
             load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN if config.cluster.read_from_replicas else None,
+            # Commands that only read, alone: scripts go to masters, and so does all that decides whether somebody has
+            # recovered completely. A replica may not have the newest yet: its answer is one of some moments ago.
             require_full_coverage=False,  # what is there serves, although a part is down
             max_connections=config.pool.max_size,
             ssl=any(target.get("connection_class") is SSLConnection for target in targets),
@@ -269,7 +271,8 @@ class ClusterTopology:
 
     def subscription(self, server: str) -> AbstractConnection:
         host, _, port = server.rpartition(":")
-        node = ClusterNode(host, int(port), **self._client.get_connection_kwargs())
+        options: dict[str, Any] = self._client.get_connection_kwargs()
+        node = ClusterNode(host, int(port), **options)
         connection: AbstractConnection = node.connection_class(**node.connection_kwargs)
         return connection
 
