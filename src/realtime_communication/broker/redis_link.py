@@ -251,6 +251,7 @@ class RedisLink:
                 await asyncio.sleep(self._uniform(pause / 2, pause))
                 await self._renew()
         finally:
+            self.state = LinkState.DOWN  # on purpose: nobody has to be told
             await self._close(self._topology)
 
     async def _hold(self) -> None:

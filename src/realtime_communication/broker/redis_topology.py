@@ -204,9 +204,9 @@ class ClusterTopology:
         credentials = next((target for target in [*targets, _target(config.url, "redis.url")] if _has_user(target)), {})
         self._client = RedisCluster(
             startup_nodes=[ClusterNode(target["host"], target["port"]) for target in targets],
+            # A replica may lack the newest: its answer is that of some moments ago. Only bare commands that read go
+            # there. Scripts go to masters, and what decides whether somebody has missed nothing is read by a script.
             load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN if config.cluster.read_from_replicas else None,
-            # Commands that only read, alone: scripts go to masters, and so does all that decides whether somebody has
-            # recovered completely. A replica may not have the newest yet: its answer is one of some moments ago.
             require_full_coverage=False,  # what is there serves, although a part is down
             max_connections=config.pool.max_size,
             ssl=any(target.get("connection_class") is SSLConnection for target in targets),
