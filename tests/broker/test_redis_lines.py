@@ -89,3 +89,21 @@ async def test_a_line_that_was_of_use_is_opened_again_soon(redis_server, kept_at
         await until(lambda: kept.ended == ["LOST"])
         assert kept.lines.due(kept.now) == [kept.now + RECONNECT_MIN_SECS]
         await kept.lines.end()
+
+
+@scenario
+async def test_ending_leaves_nothing_behind(redis_server, kept_at):
+    kept = kept_at(url=redis_server.url)
+    async with running(kept.link):
+        line = kept.lines.line_to("")
+        for steps in range(30):
+            await until(lambda: kept.lines.line_to("").joined)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            kept.lines.cancel(kept.lines.by_server.values())
+            await asyncio.sleep(0)
+            await kept.lines.end()
+            assert len(kept.ended) == steps + 1
+            others = [task for task in asyncio.all_tasks() if "Prober" in repr(task) or "Line" in repr(task)]
+            assert others == []
+        assert not line.connected

@@ -90,7 +90,8 @@ class Lines:
         """Begin to end lines on purpose; what still runs of them."""
         tasks = [self._tasks[line] for line in lines]
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # twice would tear it out of waiting for its own parts
+                task.cancel()
         return tasks
 
     async def end(self) -> None:
