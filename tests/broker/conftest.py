@@ -4,10 +4,10 @@ import pytest
 
 from broker.hubs import RecordingHub
 from broker.links import until
+from broker.nodes import FedNode
 from realtime_communication.broker.redis_calls import StreamBounds
 from realtime_communication.broker.redis_engine import RedisEngine
 from realtime_communication.broker.redis_feed import Feed
-from broker.nodes import FedNode
 from realtime_communication.broker.redis_link import RedisLink
 from realtime_communication.config import load
 from realtime_communication.config.services import CircuitBreaker

@@ -10,6 +10,7 @@ from serving.processes import ServerProcess
 from serving.processes import assert_clean as assert_clean
 from serving.scrapes import scrape
 
+
 def lines(log: str) -> list[dict[str, Any]]:
     """The lines of a server's log that are JSON objects; others, such as the address that it prints, are left out."""
     found = []

@@ -46,7 +46,9 @@ class TestPublications:
             seen.append(by_topic)
         assert seen[0] == seen[1] == seen[2]
         for topic in topics:
-            assert sorted(payload for _, _, payload in seen[0][topic]) == sorted([s, n] for s in range(3) for n in range(5))
+            assert sorted(payload for _, _, payload in seen[0][topic]) == sorted(
+                [s, n] for s in range(3) for n in range(5)
+            )
 
     def test_an_ack_names_the_place(self, where: int) -> None:
         node = make_node(2)
@@ -209,7 +211,12 @@ class TestSubscriptions:
         for number in range(1, 6):
             epoch, _ = node.publish(writer, topic, number)
         page = node.ask(reader, {"type": "History", "id": 1, "topic": topic, "limit": 2})
-        assert (page["type"], page["epoch"], page["offset"], texts_of(page)) == ("HistoryPage", epoch, 5, [(1, 1), (2, 2)])
+        assert (page["type"], page["epoch"], page["offset"], texts_of(page)) == (
+            "HistoryPage",
+            epoch,
+            5,
+            [(1, 1), (2, 2)],
+        )
         after = {"epoch": epoch, "offset": 3}
         page = node.ask(reader, {"type": "History", "id": "x", "topic": topic, "after": after})
         assert texts_of(page) == [(4, 4), (5, 5)]
@@ -478,7 +485,9 @@ class TestHandover:
             node.tell_members(members)
             node.pump()
         for peer in peers:
-            assert [(each["type"], each["offset"]) for each in peer.messages()] == [("DirectMessage", n) for n in (1, 2, 3)]
+            assert [(each["type"], each["offset"]) for each in peer.messages()] == [
+                ("DirectMessage", n) for n in (1, 2, 3)
+            ]
 
 
 class TestUpstream:
@@ -537,7 +546,9 @@ class TestUpstream:
         for peer in peers:
             peer.send({"type": "Subscribe", "id": 1, "topic": "t"}, {"type": "Subscribe", "id": 2, "topic": "quiet"})
         carry(upstream, *nodes)
-        peers[0].send({"type": "Broadcast", "topic": "t", "payload": 1}, {"type": "Broadcast", "topic": "quiet", "payload": 1})
+        peers[0].send(
+            {"type": "Broadcast", "topic": "t", "payload": 1}, {"type": "Broadcast", "topic": "quiet", "payload": 1}
+        )
         carry(upstream, *nodes)
         for peer in peers:
             peer.messages()
