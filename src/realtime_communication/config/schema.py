@@ -17,7 +17,7 @@ from realtime_communication.config.services import CircuitBreaker, Redis
 from realtime_communication.config.traffic import ActorSystem, MessageRouting, Performance, RateLimiting
 from realtime_communication.config.watching import Logging, Monitoring, Tracing
 
-MAX_WORKERS: Final = 64  # of one server: each has a link to every other one
+MAX_WORKERS: Final = 63  # of one server, which has 64 seats: one is kept for a worker that replaces another
 
 
 class Server(Section, frozen=True, kw_only=True):

@@ -10,11 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from realtime_communication import __version__
+from realtime_communication._core.base.shared import Shared
 from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.hub.settings import describe
 from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.auth.authority import issuer_of
 from realtime_communication.broker.broker import broker_of
+from realtime_communication.broker.redis_calls import bounds_of
+from realtime_communication.broker.redis_engine import RedisEngine
 from realtime_communication.config import Config, LoadedConfig
 from realtime_communication.http.services import Check, Services
 from realtime_communication.http.worker_answers import answers_of
@@ -37,11 +40,13 @@ from realtime_communication.server.fleet import ChannelFleet
 from realtime_communication.server.listening import Listener
 from realtime_communication.server.live import LiveConfiguration
 from realtime_communication.server.metrics_server import MetricsServer
+from realtime_communication.server.neighbours import Neighbours
 from realtime_communication.server.node_state import between_workers
 from realtime_communication.server.place import ALONE, Place, made_node_id
 from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
 
+LEAVE_SECS: Final = 1.0  # for Redis to take what was said last
 LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
 LEAST_CLOSE_CODE: Final = 1000  # RFC 6455 section 7.4; what is below are statuses of HTTP
 
@@ -77,6 +82,8 @@ class Parts:
         self.hub = Hub(self.node_id)
         self.hub.configure(core_settings(config))
         self.hub.report_faults(_tell_fault)
+        if place.shared_memory >= 0:
+            self.hub.use_shared(Shared(place.shared_memory), place.seat)
         self.breakers = Breakers(config.circuit_breaker)
         events = config.circuit_breaker.events
         secret = secret_of(events, config.auth.jwt_secret)
@@ -85,6 +92,18 @@ class Parts:
         self.broker = broker_of(config, self.node_id, self.breakers, server=place.run)
         if channel is not None:
             self.broker = between_workers(self.broker, channel)
+        self.engine = None
+        if self.broker.link is not None and self.broker.feed is not None:
+            self.engine = RedisEngine(
+                self.hub,
+                self.broker.link,
+                self.breakers["message_queue"],
+                self.broker.feed,
+                node_id=f"{self.node_id}:{place.seat}",
+                bounds=bounds_of(config.message_routing),
+                tells_own_presence=True,
+            )
+        self.neighbours: Neighbours | None = None
         self.credentials = Credentials(
             config, self.hub, self.broker, self.breakers["auth_service"], mock_keys=place.mock_keys
         )
@@ -125,6 +144,7 @@ class Parts:
         self.collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
         self.tasks = [
             *self.broker.services,
+            *(self.engine.services() if self.engine is not None else ()),
             Service("revocations", self.credentials.shared.run),
             Service("issuer keys", self.credentials.run_keys),
             Service("webhooks", self.webhooks.run),
@@ -136,6 +156,11 @@ class Parts:
         if metrics is not None:
             self.tasks.append(Service("metrics", MetricsServer(metrics, metrics_listeners, self.services).run))
         self._follow_changes()
+
+    async def leave(self) -> None:
+        """Tell the other nodes that the sessions have gone: the last thing a worker does."""
+        if self.engine is not None:
+            await self.engine.drain(LEAVE_SECS)
 
     def follow(self, reactor: Reactor) -> None:
         """Let the certificates of `reactor` be read again with the configuration."""

@@ -6,31 +6,37 @@ import socket
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from realtime_communication.config import Config, LoadedConfig
 from realtime_communication.server.listening import Listener
 
+SEATS: Final = 64  # on the bus and in shared memory
+
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's number on its node, from 0, and that of the workers; the defaults are those of a worker alone.
 
+    - `seat`: its number on the bus and in shared memory. While a worker is replaced, both have seats of their own
     - `incarnation`: grows with every process that is started on the node
     - `node_id`: that of the node, the same in all its workers; empty: the worker makes one
     - `run`: a random text for one run of the node, the same in all its workers
     - `bus_dir`: the folder, of this node alone, for the sockets between its workers; empty: there are no others
+    - `shared_memory`: the descriptor of what all workers share, -1 without others
     - `metrics_port`: where the metrics of the node are, when another process serves them
     - `mock_keys`: what a mock issuer signs with in all workers
     """
 
     slot: int = 0
+    seat: int = 0
     workers: int = 1
     incarnation: int = 1
     node_id: str = ""
     run: str = ""
     bus_dir: str = ""
+    shared_memory: int = -1
     metrics_port: int | None = None
     mock_keys: tuple[bytes, ...] = ()
 

@@ -23,6 +23,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from realtime_communication import __version__
+from realtime_communication._core.base.shared import Shared
 from realtime_communication.auth.authority import issuer_of
 from realtime_communication.auth.chain import mock_issuer_of
 from realtime_communication.config import LoadedConfig
@@ -45,7 +46,7 @@ from realtime_communication.server.hang_up import take_hang_up
 from realtime_communication.server.listening import Listener, open_shared_listeners
 from realtime_communication.server.metrics_server import open_metrics_listeners
 from realtime_communication.server.node_configuration import NodeConfiguration
-from realtime_communication.server.place import Assignment, Fault, Place, handed, made_node_id, packed
+from realtime_communication.server.place import SEATS, Assignment, Fault, Place, handed, made_node_id, packed
 from realtime_communication.server.startup import announce, raise_file_limit
 from realtime_communication.server.worker_handle import Answerer, WorkerHandle
 
@@ -115,6 +116,8 @@ class Supervisor:
         for listener in itertools.chain(*listeners):
             listener.secure = config.security.tls.enabled
         self._bus_dir = bus_dir
+        self._shared_memory = Shared.create(SEATS)
+        self._shared = Shared(self._shared_memory)
         self.workers = len(listeners)
         self.node_id = made_node_id(config)
         self._run = uuid.uuid4().hex
@@ -123,6 +126,8 @@ class Supervisor:
         self.fleet = FleetCentre(self.serving, lambda: list(self._live))
         self.answerers: dict[str, Answerer] = {
             "hello": self._hello,
+            "linking": self._linking,
+            "linked": self._linked,
             "change": self._change,
             **self.fleet.answerers,
         }
@@ -189,9 +194,11 @@ class Supervisor:
 
     def _started(self, slot: int) -> WorkerHandle:
         """A new process, which a task follows; not yet the one of its slot."""
-        handle = WorkerHandle(slot, next(self._incarnations), self.answerers)
+        taken = {handle.seat for handle in self._live}
+        seat = next(seat for seat in itertools.count() if seat not in taken)
+        handle = WorkerHandle(slot, next(self._incarnations), self.answerers, seat)
         self._live.add(handle)
-        inherited = [listener.sock.fileno() for listener in self._listeners[slot]]
+        inherited = [self._shared_memory] + [listener.sock.fileno() for listener in self._listeners[slot]]
         handle.start(inherited)
         self._spawn(self._follow(handle), f"worker {slot}")
         return handle
@@ -199,11 +206,11 @@ class Supervisor:
     async def _follow(self, handle: WorkerHandle) -> None:
         if await handle.wait_ready():
             _log.info("a worker is ready", worker=handle.slot, pid=handle.pid, incarnation=handle.incarnation)
-            self._tell_members()
             self._announce()
         await handle.ended.wait()
         self._live.discard(handle)
         self._assigned.discard(handle)
+        self._shared.forget_slot(handle.seat)
         self._tell_members()
         if handle is self._slots[handle.slot] and not handle.stopping:
             self._crashed.put_nowait(handle)
@@ -234,8 +241,10 @@ class Supervisor:
     async def _end(self, handles: Sequence[WorkerHandle]) -> None:
         """End workers whose successors take their connections."""
         for handle in handles:
+            handle.stopping = True
+        self._tell_members()  # first, so that they hand their topics over
+        for handle in handles:
             handle.stop(restart=True)
-        self._tell_members()
         await asyncio.gather(*(handle.end_within(self._grace_secs(), "it did not drain") for handle in handles))
 
     def _tell_crash(self, crashed: WorkerHandle, again: Sequence[int]) -> str:
@@ -255,13 +264,26 @@ class Supervisor:
         return cause
 
     def _tell_members(self) -> None:
-        """Tell every worker which ones are live."""
+        """Tell every worker which ones are there to be linked with, and which are homes of topics."""
+        if self._stopping.is_set():
+            return  # all of them end: nothing is to move any more
         self._version += 1
-        incarnations = {handle.slot: handle.incarnation for handle in self.serving()}
-        members = {"version": self._version, "slots": sorted(incarnations), "incarnations": incarnations}
-        for handle in self._live:
-            if handle.ready.is_set():
-                handle.channel.notify("tell_members", members)
+        there = [handle for handle in self._live if handle.linking and not handle.ended.is_set()]
+        members = {
+            "version": self._version,
+            "links": {handle.seat: handle.incarnation for handle in there},
+            "homes": sorted(handle.seat for handle in there if handle.linked and not handle.stopping),
+        }
+        for handle in there:
+            handle.channel.notify("tell_members", members)
+
+    def _linking(self, handle: WorkerHandle, params: dict[str, Any]) -> None:
+        handle.linking = True
+        self._tell_members()
+
+    def _linked(self, handle: WorkerHandle, params: dict[str, Any]) -> None:
+        handle.linked = True
+        self._tell_members()
 
     def _announce(self) -> None:
         """Say where the server is, once all workers are ready for the first time."""
@@ -379,6 +401,8 @@ class Supervisor:
             metrics = self._metrics_listeners
             place = Place(
                 slot=handle.slot,
+                seat=handle.seat,
+                shared_memory=self._shared_memory,
                 workers=self.workers,
                 incarnation=handle.incarnation,
                 node_id=self.node_id,

@@ -106,12 +106,13 @@ class Worker:
             self._http.adopt,
             parts.tls_failures.failed,
         )
-        for listener in self._listeners:
-            reactor.listen(listener.sock, parts.tls_context)
         parts.follow(reactor)
         self._install_signals(loop)
         reactor.start()
         try:
+            await self._join(reactor)
+            for listener in self._listeners:
+                reactor.listen(listener.sock, parts.tls_context)
             self._announce()
             await self._stopping.wait()
             await self._shut_down(reactor, supervising)
@@ -124,6 +125,9 @@ class Worker:
         with contextlib.suppress(asyncio.CancelledError):
             await supervising
         return 0
+
+    async def _join(self, reactor: Reactor) -> None:
+        """Take this worker's place among those of its node, before it takes connections."""
 
     async def _serve_http(self) -> None:
         """The HTTP application; connections that come while it is not running are answered 503."""
@@ -154,7 +158,6 @@ class Worker:
         production = self.parts.live.config.production
         if not production.enable_graceful_shutdown:
             self._at_once.set()
-        supervising.cancel()
         await shut_down(
             self.parts.hub,
             reactor.stop_accepting,
@@ -163,6 +166,8 @@ class Worker:
             at_once=self._at_once,
             farewell=self._farewell,
         )
+        await self.parts.leave()
+        supervising.cancel()
         await asyncio.wait([supervising])
 
     def _install_signals(self, loop: asyncio.AbstractEventLoop) -> None:

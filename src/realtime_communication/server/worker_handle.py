@@ -51,16 +51,20 @@ class WorkerHandle:
 
     - `ready`: set when it serves; `ended`: when it is gone, with `status` as `subprocess` gives it, None when it could
       not even be started
+    - `seat`: its number on the bus; `linking`, `linked`: whether it begins to be, and is, linked with the others there
     - `stopping`: it was asked to end; `put_down`: why it was killed, when it was
     - `fault`: why it ended, as it says itself
     """
 
-    def __init__(self, slot: int, incarnation: int, answerers: Mapping[str, Answerer]) -> None:
+    def __init__(self, slot: int, incarnation: int, answerers: Mapping[str, Answerer], seat: int = 0) -> None:
         self.slot = slot
+        self.seat = seat
         self.incarnation = incarnation
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()
         self.status: int | None = None
+        self.linking = False
+        self.linked = False
         self.stopping = False
         self.put_down = ""
         self.fault: Fault | None = None

@@ -28,10 +28,12 @@ from typing import Any, Final
 import msgspec
 
 from realtime_communication import __version__
+from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.errors import ConfigurationError, ConfigurationProblem, ControlError, RealtimeError
 from realtime_communication.observability import logs
 from realtime_communication.server.affinity import pin_to_core
 from realtime_communication.server.control import ControlChannel
+from realtime_communication.server.neighbours import Neighbours
 from realtime_communication.server.place import Assignment, Fault, unpacked_assignment, unpacked_configuration
 from realtime_communication.server.shutdown import RESTARTING
 from realtime_communication.server.worker import Worker, loop_factory
@@ -51,8 +53,7 @@ _log = logs.get_logger(__name__)
 class SupervisedWorker(Worker):
     """A worker that a supervisor leads over `channel`.
 
-    `on_members` is called with {"version", "slots", "incarnations": {slot: incarnation}} whenever the live workers of
-    the node change; `members` is what it was told last.
+    `members` is what it was told last of the live workers of its node.
     """
 
     def __init__(self, assignment: Assignment, channel: ControlChannel) -> None:
@@ -61,7 +62,7 @@ class SupervisedWorker(Worker):
         super().__init__(assignment.loaded, listeners, metrics_listeners, assignment.place, channel)
         self.channel = channel
         self.members: dict[str, Any] | None = None
-        self.on_members: Callable[[dict[str, Any]], None] = lambda members: None
+        self._neighbours: Neighbours | None = None
         self._prepared: tuple[int, Callable[[], None]] | None = None
 
     def stop(self, params: dict[str, Any]) -> None:
@@ -105,9 +106,16 @@ class SupervisedWorker(Worker):
     def tell_members(self, params: dict[str, Any]) -> None:
         """Note which workers are live."""
         self.members = params
-        self.on_members(params)
+        if self._neighbours is not None:
+            self._neighbours.follow(params)
 
     # What a worker alone does otherwise
+
+    async def _join(self, reactor: Reactor) -> None:
+        place = self.parts.place
+        self._neighbours = Neighbours(place, self.parts.hub, reactor, self.channel)
+        self.parts.neighbours = self._neighbours
+        await self._neighbours.join()
 
     def _install_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
@@ -180,7 +188,7 @@ async def _serve(control: socket.socket, log: int) -> int:
             await channel.call("failed", {"fault": msgspec.to_builtins(fault)})
         status = error.exit_status
     if channel.closed and place.bus_dir:
-        _remove_bus(place.bus_dir, place.slot)
+        _remove_bus(place.bus_dir, place.seat)
     return status
 
 
@@ -189,10 +197,10 @@ async def _led(made: asyncio.Future[SupervisedWorker], method: str, params: dict
     return getattr(await asyncio.shield(made), method)(params)
 
 
-def _remove_bus(folder: str, slot: int) -> None:
+def _remove_bus(folder: str, seat: int) -> None:
     """Without a supervisor each worker removes its own socket, and the last one the folder."""
     with contextlib.suppress(OSError):
-        os.unlink(os.path.join(folder, f"{slot}.sock"))
+        os.unlink(os.path.join(folder, f"{seat}.sock"))
     with contextlib.suppress(OSError):
         os.rmdir(folder)
 

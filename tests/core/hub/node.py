@@ -1,4 +1,4 @@
-"""Several workers of one node in memory: hubs whose frames for each other are carried by `pump`, and a stand-in upstream.
+"""Several workers of one node in memory: hubs whose frames `pump` carries to each other, and a stand-in upstream.
 
 `make_node(3)` gives a `Node`; `node.workers[0].connect("alice")` a peer at its first worker. Nothing moves between
 workers before `node.pump()`; `node.ask(peer, envelope)` sends, pumps, and takes the one answer.
@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from core.hub.sans_io import Envelope, Peer, Server, settings
+from core.hub.sans_io import Envelope, Peer, Server
 from realtime_communication._core.hub.peers import RingProbe
 
 
@@ -121,14 +121,14 @@ def make_node(count: int = 2, **changes: Any) -> Node:
     return Node(count, **changes)
 
 
-def split_bodies(bodies: bytes) -> list[bytes]:
-    """The bodies behind their sizes."""
-    made = []
-    while bodies:
-        (size,) = struct.unpack_from("<I", bodies)
-        made.append(bodies[4 : 4 + size])
-        bodies = bodies[4 + size :]
-    return made
+def texts(messages: list[Envelope]) -> list[tuple[int, Any]]:
+    """Offset and payload of each Message."""
+    return [(each["offset"], each["payload"]) for each in messages if each["type"] == "Message"]
+
+
+def texts_of(answer: Envelope) -> list[tuple[int, Any]]:
+    """Offset and payload of the messages in a reply."""
+    return [(each["offset"], each["payload"]) for each in answer["messages"]]
 
 
 def join_bodies(bodies: list[bytes]) -> bytes:
@@ -222,6 +222,3 @@ class Upstream:
 
     def on_user_gone(self, hub: Any, user: bytes) -> None:
         self.users[user].remove(hub)
-
-
-__all__ = ["Node", "Upstream", "join_bodies", "make_node", "settings", "split_bodies"]
