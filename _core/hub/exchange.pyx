@@ -173,6 +173,8 @@ cdef class Exchange(Gate):
         cdef TableCursor cursor
         cdef Topic* topic
         cdef int slot
+        if self.peers.version == 0 and self.settings.deterministic_ids:
+            self.store.epoch += <uint64_t> me << 24  # epochs that count begin elsewhere in each worker
         self.peers.version = version
         peers_set(&self.peers, me, mask)
         self.hold_until_ms = self.now_ms + HOLD_MS
