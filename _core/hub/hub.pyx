@@ -518,8 +518,9 @@ cdef class Hub(Upstream):
         cdef int64_t wait = wheel_next_ms(&self.wheel, self.now_ms)
         if self.unsynced or self.peers.holding:
             return ASK_AGAIN_MS if wait < 0 else min(wait, <int64_t> ASK_AGAIN_MS)
-        if (self.store.oldest != NULL or self.peers.oldest != NULL or len(self.answered)) and (wait < 0 or wait > FORGET_EACH_MS):
-            return FORGET_EACH_MS
+        if wait < 0 or wait > FORGET_EACH_MS:
+            if self.store.oldest != NULL or self.peers.oldest != NULL or len(self.answered):
+                return FORGET_EACH_MS
         return wait
 
     cdef void tick(self) noexcept:

@@ -1,12 +1,12 @@
 # Who else serves topics: the other workers of this node and what stands above it, and the requests that wait for them.
 #
-# Rules: containers and bytes only; nothing here knows a hub, sends or acts. Every topic has one *authority*, which gives
-# its offsets and keeps its history: this worker, the upstream (Redis) or another worker. Which worker a topic is at home
-# at follows from its name and the members alone, so that all of them agree without asking.
+# Rules: containers and bytes only; nothing here knows a hub, sends or acts. Every topic has one *authority*, which
+# gives its offsets and keeps its history: this worker, the upstream (Redis) or another worker. Which worker a topic is
+# at home at follows from its name and the members alone, so that all of them agree without asking.
 #
 # Theory: the ring has RING places, each of which goes to the member that scores highest for it (rendezvous hashing, D.
-# Thaler and C. Ravishankar 1998). A member that leaves gives its places to the others in equal shares, and no other place
-# moves.
+# Thaler and C. Ravishankar 1998). A member that leaves gives its places to the others in equal shares, and no other
+# place moves.
 #
 # Frames between workers, little endian: u32 size of what follows, u8 type, u8 kind of topic, u16 size of the topic's
 # name, u64 token, the name, then what the type says. A token names the sender's request; its answer carries it back.

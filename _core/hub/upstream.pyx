@@ -77,7 +77,6 @@ cdef class Upstream(Exchange):
         finally:
             buffer_free(&body)
 
-
     def set_upstream(self, notify):
         """Join this node to others: `notify()` is called when `take_upstream` has something, at most once until it has
         been called. None: there are no others any more. Until `upstream_back` is called all is served here."""
