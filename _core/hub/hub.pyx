@@ -52,6 +52,7 @@ from realtime_communication._core.hub.publications cimport (
     publish_body,
     send_body,
 )
+from realtime_communication._core.hub.questions cimport Questions
 from realtime_communication._core.hub.relay cimport relay_publish
 from realtime_communication._core.hub.requests cimport handle_request
 from realtime_communication._core.hub.samples cimport (
@@ -102,7 +103,6 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
 )
 from realtime_communication._core.hub.transforms cimport transforms_read
-from realtime_communication._core.hub.upstream cimport Upstream
 from realtime_communication._core.hub.users cimport (
     TIMER_MEMBER,
     TIMER_SESSION,
@@ -131,7 +131,7 @@ cdef enum:
     KEPT_WHEN_IDLE = 64          # arenas kept by a hub with little to do
 
 
-cdef class Hub(Upstream):
+cdef class Hub(Questions):
     """The hub of one worker.
 
     `node_id` names the node to clients. Nothing works before `configure` is called. Not thread-safe: all happens
