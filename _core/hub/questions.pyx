@@ -2,7 +2,7 @@
 
 from cpython.ref cimport Py_INCREF
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset, strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
@@ -64,6 +64,7 @@ from realtime_communication._core.hub.topics cimport (
     topic_release,
 )
 from realtime_communication._core.hub.users cimport User, user_id
+from realtime_communication._core.hub.watchers cimport is_worker
 from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, JSON_TEXT, Request, topic_valid
 from realtime_communication._core.wire.outbound cimport write_presence_member, write_stored_message
 
@@ -74,10 +75,6 @@ cdef enum:
 
 cdef const char* MOVING = b"topic: its home is changing; try again"
 cdef const char* TOO_MANY = b"topic: more sessions than can be listed"
-
-
-cdef inline bint is_worker(int authority) noexcept nogil:
-    return AUTHORITY_WORKER <= authority < AUTHORITY_ARRIVING
 
 
 cdef int add_present(Buffer* out, uint64_t id_high, uint64_t id_low, uint64_t joined_at, Slice user, Slice info,
@@ -414,7 +411,8 @@ cdef class Questions(Attendance):
         finally:
             topic_release(&self.store, found)
 
-    cdef dict page_here(self, Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, int limit, bint reverse):
+    cdef dict page_here(self, Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, int limit,
+                        bint reverse):
         cdef uint64_t first = 0, last = 0, step
         cdef uint8_t text[EPOCH_SIZE]
         cdef Message* message
