@@ -17,6 +17,10 @@ from realtime_communication._core.hub.session cimport Inbound, Session
 from realtime_communication._core.hub.topics cimport Topic
 
 
+cdef enum:
+    CODE_MOVED = 255             # in place of an ErrorCode: ask the home that is the right one now
+
+
 cdef class Exchange(Gate):
     cdef Inbound inbound
     cdef uint64_t hold_until_ms  # when topics that should arrive are given up

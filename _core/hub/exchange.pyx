@@ -44,6 +44,7 @@ from realtime_communication._core.hub.peers cimport (
     WAIT_ACK,
     WAIT_GIVEN,
     WAIT_PAGE,
+    WAIT_PRESENCE,
     WAIT_RELAY,
     WAIT_SUBSCRIBED,
     WAIT_SYNC,
@@ -124,7 +125,6 @@ cdef enum:
     HOLD_MS = 3000               # after which topics are no longer waited for that should arrive
     HANDOVER_BYTES = 16777216    # of one topic's history
     ASK_TIMEOUT_MS = 10000       # after which a request that nobody answered is refused
-    CODE_MOVED = 255             # in place of an ErrorCode: ask the home that is the right one now
     RETRY_MS = 200               # told to clients whose topic is about to have another home
 
 cdef const char* MOVING = b"topic: its home is changing; try again"
@@ -178,6 +178,8 @@ cdef class Exchange(Gate):
         cdef TableCursor cursor
         cdef Topic* topic
         cdef int slot
+        if self.peers.version == 0 and self.settings.deterministic_ids:
+            self.store.epoch += <uint64_t> me << 24  # epochs that count begin elsewhere in each worker
         self.peers.version = version
         peers_set(&self.peers, me, mask)
         self.hold_until_ms = self.now_ms + HOLD_MS
@@ -427,7 +429,7 @@ cdef class Exchange(Gate):
                     topic.foreign = True
             if topic.interest >> slot & 1:
                 self.lose_interest(slot, topic)
-                topic_release(&self.store, topic)
+            topic_release(&self.store, topic)
 
     cdef size_t receive_peer(self, int slot, const uint8_t* data, size_t size) noexcept:
         cdef Frame frame
@@ -826,7 +828,7 @@ cdef class Exchange(Gate):
         cdef str why
         cdef Topic* topic
         request_of(waiting, &request)
-        if code == CODE_MOVED and session != NULL and (kind == WAIT_SUBSCRIBED or kind == WAIT_PAGE):
+        if code == CODE_MOVED and session != NULL and kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_PRESENCE):
             # Handled again in a moment, when this worker has heard of the new home too.
             session.flags &= ~<uint32_t> FLAG_ASKED
             self.wait(session)
@@ -844,6 +846,7 @@ cdef class Exchange(Gate):
             topic = topic_find(&self.store, waiting_topic(waiting))
             if topic != NULL and topic.asking:
                 topic.asking -= 1
+                topic_release(&self.store, topic)
             waiting.kind = 0
             waiting_remove(&self.peers, waiting)
             self.unsynced = True     # asked again with the next tick
@@ -853,7 +856,7 @@ cdef class Exchange(Gate):
             later.settle(None, RequestError(error_name(code).decode(), why, max(retry, 0)))
         elif session != NULL and kind != WAIT_GIVEN:
             self.error(session, &request, code, <const char*> message, retry, NULL)
-            if kind == WAIT_SUBSCRIBED or kind == WAIT_PAGE:
+            if kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_PRESENCE):
                 session.flags &= ~<uint32_t> FLAG_ASKED
                 buffer_free(&session.parked)
                 self.go_on(session)

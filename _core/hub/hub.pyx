@@ -40,6 +40,7 @@ from realtime_communication._core.hub.outbox cimport (
     outbox_reply,
     outbox_touch,
 )
+from realtime_communication._core.hub.peers cimport AUTHORITY_HERE, peers_authority
 from realtime_communication._core.hub.publications cimport (
     OUTCOME_ASKED,
     OUTCOME_PARKED,
@@ -51,6 +52,8 @@ from realtime_communication._core.hub.publications cimport (
     publish_body,
     send_body,
 )
+from realtime_communication._core.hub.questions cimport Questions
+from realtime_communication._core.hub.relay cimport relay_publish
 from realtime_communication._core.hub.requests cimport handle_request
 from realtime_communication._core.hub.samples cimport (
     samples_finish,
@@ -100,7 +103,6 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
 )
 from realtime_communication._core.hub.transforms cimport transforms_read
-from realtime_communication._core.hub.upstream cimport Upstream
 from realtime_communication._core.hub.users cimport (
     TIMER_MEMBER,
     TIMER_SESSION,
@@ -129,7 +131,7 @@ cdef enum:
     KEPT_WHEN_IDLE = 64          # arenas kept by a hub with little to do
 
 
-cdef class Hub(Upstream):
+cdef class Hub(Questions):
     """The hub of one worker.
 
     `node_id` names the node to clients. Nothing works before `configure` is called. Not thread-safe: all happens
@@ -623,9 +625,15 @@ cdef class Hub(Upstream):
     def publish_system(self, str topic not None, bytes payload not None):
         """Publish a valid JSON `payload` on a topic, as nobody. Raises MemoryError."""
         cdef bytes name = topic.encode()
+        cdef Slice text = slice_of(<const uint8_t*> name, len(name))
+        cdef int authority = peers_authority(&self.peers, text)
         cdef Position position
         self.home.refresh()
-        if self.publish(slice_of(<const uint8_t*> name, len(name)), TOPIC_PLAIN, slice_of(NULL, 0),
+        if authority != AUTHORITY_HERE:
+            if relay_publish(self, authority, text, TOPIC_PLAIN, slice_of(NULL, 0),
+                             slice_of(<const uint8_t*> payload, len(payload)), JSON_TEXT, 0, b"", 0) < 0:
+                raise MemoryError
+        elif self.publish(slice_of(<const uint8_t*> name, len(name)), TOPIC_PLAIN, slice_of(NULL, 0),
                         slice_of(<const uint8_t*> payload, len(payload)), JSON_TEXT, NULL, &position) < 0:
             raise MemoryError
         self.home.wake()

@@ -24,6 +24,12 @@ cdef enum TopicKind:
     TOPIC_ALL = 2                # `*`: every connection
 
 
+cdef enum WatchState:            # of those who want joins and leaves, and have their topic's truth elsewhere
+    WATCH_NONE = 0               # there are none
+    WATCH_FRESH = 1              # who was there before them is still to come, and is not told
+    WATCH_ON = 2
+
+
 cdef struct Subscription:
     TableEntry entry             # keyed by the two pointers below
     Session* session
@@ -79,7 +85,12 @@ cdef struct Topic:
     Message* pending_last
     uint32_t pending
     uint32_t full                # subscribers whose mailbox is full (overflow `block`)
-    uint32_t members             # entries of this topic in the presence table
+    uint32_t members             # entries of this topic in the tables of presence
+    void* first_member           # first Member*, see users.pxd
+    void* attendees              # first Attendee*, see attendees.pxd
+    uint64_t watching            # a bit for each other worker that has watchers
+    uint64_t roster              # token of the question who is present upstream, 0 for none
+    uint8_t watch_state          # WatchState
     uint64_t stamp               # mark of the last request that named this topic
     Topic* next_listed
 

@@ -89,7 +89,8 @@ cdef class Upstream(Exchange):
             self.upward = []
 
     def take_upstream(self):
-        """What is for the upstream: tuples, in order, as docs/internals.md lists them."""
+        """What is for the upstream: tuples, in order: what is asked, and its fields, as the
+        methods of `broker.upstream.UpstreamHub` answer them."""
         taken = self.upward
         self.upward = []
         self.upward_told = False
