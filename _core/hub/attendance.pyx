@@ -802,8 +802,8 @@ cdef class Attendance(Upstream):
     cdef void show_bytes(self, Topic* topic, bint leave, bint before, bytes user, bytes session, bytes info) noexcept:
         cdef const uint8_t* digits = <const uint8_t*> <const char*> session
         if len(session) == SESSION_DIGITS and 0 < len(user) < 255 and len(info) <= INFO_BYTES:
-            self.show(topic, slice_of(<const uint8_t*> <const char*> user, len(user)), epoch_number(slice_of(digits, 16)),
-                      epoch_number(slice_of(digits + 16, 16)), leave, before,
+            self.show(topic, slice_of(<const uint8_t*> <const char*> user, len(user)),
+                      epoch_number(slice_of(digits, 16)), epoch_number(slice_of(digits + 16, 16)), leave, before,
                       slice_of(<const uint8_t*> <const char*> info, len(info)))
 
     cdef void refused(self, Waiting* waiting, int code, Slice text, int64_t retry) noexcept:
@@ -811,14 +811,14 @@ cdef class Attendance(Upstream):
             self.roster_answered(waiting, None)
         Upstream.refused(self, waiting, code, text, retry)
 
-    def tell_presence(self, bytes topic not None, bint leave, bytes user not None, bytes session_id not None,
+    def tell_presence(self, bytes topic not None, bint leave, bytes user not None, bytes session not None,
                       bytes info not None):
         """The first session of a user over all nodes is on a topic, or the last one is gone; of this node as well."""
         cdef Topic* found = topic_find(&self.store, slice_of(<const uint8_t*> topic, len(topic)))
         if found == NULL or found.kind != TOPIC_PLAIN or is_worker(found.authority) or not self.peers.upstream:
             return
         self.home.refresh()
-        self.show_bytes(found, leave, False, user, session_id, info)
+        self.show_bytes(found, leave, False, user, session, info)
         topic_release(&self.store, found)
         self.home.wake()
 

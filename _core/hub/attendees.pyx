@@ -1,6 +1,5 @@
 """Sessions of other workers; `attendees.pxd` is the contract."""
 
-from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
@@ -17,7 +16,6 @@ from realtime_communication._core.base.table cimport (
     table_remove,
     table_start,
 )
-from realtime_communication._core.base.timer_wheel cimport TimerWheel, wheel_init
 from realtime_communication._core.hub.session cimport Info
 from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,

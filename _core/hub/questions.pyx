@@ -2,7 +2,7 @@
 
 from cpython.ref cimport Py_INCREF
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset, strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
@@ -414,7 +414,8 @@ cdef class Questions(Attendance):
         finally:
             topic_release(&self.store, found)
 
-    cdef dict page_here(self, Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, int limit, bint reverse):
+    cdef dict page_here(self, Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, int limit,
+                        bint reverse):
         cdef uint64_t first = 0, last = 0, step
         cdef uint8_t text[EPOCH_SIZE]
         cdef Message* message
