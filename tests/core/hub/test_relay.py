@@ -47,7 +47,7 @@ def test_the_home_of_an_inbox_hears_of_its_user_once() -> None:
 
 
 def test_a_worker_that_takes_nothing_is_given_no_more_than_a_bound() -> None:
-    node = make_node(2, max_message_size=1 << 20)
+    node = make_node(2, max_frame_size=1 << 20, max_message_size=1 << 20)
     topic = node.topic_at(1)
     peer = node.workers[0].connect("alice")
     node.pump()
