@@ -634,7 +634,7 @@ cdef class Hub(Questions):
                              slice_of(<const uint8_t*> payload, len(payload)), JSON_TEXT, 0, b"", 0) < 0:
                 raise MemoryError
         elif self.publish(slice_of(<const uint8_t*> name, len(name)), TOPIC_PLAIN, slice_of(NULL, 0),
-                        slice_of(<const uint8_t*> payload, len(payload)), JSON_TEXT, NULL, &position) < 0:
+                          slice_of(<const uint8_t*> payload, len(payload)), JSON_TEXT, NULL, &position) < 0:
             raise MemoryError
         self.home.wake()
 

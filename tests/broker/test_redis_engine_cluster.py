@@ -42,7 +42,8 @@ async def test_topics_of_all_masters(nodes):
         one.hub.ask("user_here", b"bob")
         one.hub.ask("enter", topics[0], b"0" * 32, b"alice", 1, b"{}")
         await until(lambda: two.hub.presence == [(topics[0], False, b"alice", b"0" * 32, b"{}")])
-        assert (await two.published(b"@alice", "hi"))[3] is True
+        while (await two.published(b"@alice", "hi"))[3] is not True:
+            pass  # another master than that of the topic has it
         assert (await two.published(b"@nobody", "hi"))[3] is False
         page = await two.answer(two.hub.history(topics[7], None, 3, True))
         assert page[2:4] == (10, 8)

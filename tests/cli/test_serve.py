@@ -48,7 +48,7 @@ def test_the_server_gets_the_configuration_and_gives_the_status(
     assert [entry["event"] for entry in entries] == ["configuration loaded"]
 
 
-@pytest.mark.parametrize(("cores", "setting", "workers"), [(4, "0", 4), (200, "0", 64), (4, "1", 1), (1, "3", 3)])
+@pytest.mark.parametrize(("cores", "setting", "workers"), [(4, "0", 4), (200, "0", 63), (4, "1", 1), (1, "3", 3)])
 def test_as_many_workers_as_cores_or_as_are_wanted(
     started: list[tuple[LoadedConfig, int]], monkeypatch: pytest.MonkeyPatch, cores: int, setting: str, workers: int
 ) -> None:

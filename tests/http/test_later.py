@@ -7,8 +7,10 @@ import pytest
 from realtime_communication._core.hub.publications import RequestError
 from realtime_communication._core.hub.relay import Later
 from realtime_communication.http.later import settled
+from serving.proxy import scenario
 
 
+@scenario
 async def test_an_answer_that_is_there() -> None:
     assert await settled({"offset": 1}) == {"offset": 1}
     later = Later()
@@ -16,6 +18,7 @@ async def test_an_answer_that_is_there() -> None:
     assert await settled(later) == {"offset": 2}
 
 
+@scenario
 async def test_one_that_comes() -> None:
     later = Later()
     waiting = asyncio.ensure_future(settled(later))
@@ -26,6 +29,7 @@ async def test_one_that_comes() -> None:
     assert await waiting == {"offset": 1}
 
 
+@scenario
 async def test_one_that_fails() -> None:
     later = Later()
     waiting = asyncio.ensure_future(settled(later))
@@ -35,6 +39,7 @@ async def test_one_that_fails() -> None:
         await waiting
 
 
+@scenario
 async def test_nobody_waits_any_more() -> None:
     later = Later()
     waiting = asyncio.ensure_future(settled(later))

@@ -33,6 +33,7 @@ def test_frames_in_the_order_of_the_requests() -> None:
 
 def test_the_home_of_an_inbox_hears_of_its_user_once() -> None:
     node = make_node(2)
+    node.pump()
     user = node.user_at(1)
     first = node.workers[0].connect(user)
     second = node.workers[0].connect(user)
@@ -46,9 +47,10 @@ def test_the_home_of_an_inbox_hears_of_its_user_once() -> None:
 
 
 def test_a_worker_that_takes_nothing_is_given_no_more_than_a_bound() -> None:
-    node = make_node(2, max_message_size=1 << 20)
+    node = make_node(2, max_frame_size=1 << 20, max_message_size=1 << 20)
     topic = node.topic_at(1)
     peer = node.workers[0].connect("alice")
+    node.pump()
     payload = "x" * 900_000
     refused = []
     for number in range(30):
