@@ -155,6 +155,7 @@ class RedisEngine:
         """Counters and gauges; frames that were skipped are in `skipped`."""
         queue = self._publishing.queue
         return {
+            "joined": int(self.state is EngineState.HERE),
             "published": self._publishing.published,
             "refused": self._publishing.refused,
             "dropped": queue.dropped,

@@ -41,6 +41,7 @@ from realtime_communication.server.listening import Listener
 from realtime_communication.server.live import LiveConfiguration
 from realtime_communication.server.metrics_server import MetricsServer
 from realtime_communication.server.neighbours import Neighbours
+from realtime_communication.server.node_metrics import numbers
 from realtime_communication.server.node_state import between_workers
 from realtime_communication.server.place import ALONE, Place, made_node_id
 from realtime_communication.server.samples import SampleFeed
@@ -111,6 +112,8 @@ class Parts:
         self.tracer = tracer_of(
             config.tracing, telemetry=config.logging.enable_telemetry, node_id=self.node_id, version=__version__
         )
+        if self.broker.link is not None:
+            self.broker.link.tracer = self.tracer
         self.services = Services(
             hub=self.hub,
             chain=self.credentials.chain,
@@ -275,6 +278,7 @@ class Parts:
             certificate_expiry=lambda: self.certificate_end,
             tls_failures=lambda: None if self.tls_context is None else self.tls_failures.count,
             redis=self._redis_reading if self.broker.link is not None else None,
+            told=lambda: numbers(self.engine, self.broker.feed, self.neighbours),
         )
 
     def _take_samples(self) -> list[Sample]:
@@ -301,6 +305,7 @@ class Parts:
             buffered_events=link.buffered(),
             dropped_events=getattr(events, "dropped", 0),
             skipped_events={why.value: count for why, count in getattr(events, "skipped", {}).items()},
+            skipped_messages=self.engine.skipped if self.engine is not None else {},
         )
 
 
