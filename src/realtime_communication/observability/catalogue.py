@@ -86,9 +86,7 @@ MESSAGES: Final = (
     _counter("messages_lagged", "lagged", "Messages skipped for a slow consumer, to be caught up from the cache"),
     _counter("messages_caught_up", "caught_up", "Messages given from the cache to a consumer that had lagged"),
     _counter("messages_untranscoded", "untranscoded", "Deliveries left out because the encodings differ"),
-    _counter(
-        "publications_unkept", "upstream_dropped", "Publications made without Redis and not kept for it, too many"
-    ),
+    _counter("publications_unkept", "upstream_dropped", "Publications made without Redis, but too many to keep for it"),
     _counter("samples_lost", "samples_lost", "Publications whose latency nobody took before newer ones came"),
     MetricRow("queued_messages", "gauge", "Messages that wait in the mailboxes of all connections", taken=True),
     _counter("received_bytes", "bytes_received", "Bytes read from clients"),

@@ -205,7 +205,7 @@ def test_a_killed_node_has_no_users_any_more() -> None:
     with two_nodes(QUICK) as deployment:
         (store,), (one, two) = deployment.stores, deployment.servers
         user = unique_user()
-        with Peer(one.url) as sender, Peer(two.url, user):
+        with Peer(one.url, unique_user()) as sender, Peer(two.url, user):
             until(lambda: sender.ok("DirectMessage", to=user, payload=1)["delivered"] == [user])
             two.kill()
             (key,) = store.client.keys("*:r")
