@@ -90,6 +90,7 @@ from realtime_communication._core.hub.session cimport (
 )
 from realtime_communication._core.hub.settings cimport CACHE_BYTES, MAX_CUSTOM_LIMITS, Settings, settings_read
 from realtime_communication._core.hub.shared_limits cimport shared_user_read
+from realtime_communication._core.hub.throttle cimport throttle_flush
 from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_full_in_ms, bucket_init, bucket_remaining
 from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
@@ -502,6 +503,8 @@ cdef class Hub(Questions):
                 session = following
             if self.outbox.relieved:
                 self.relieve()
+        if self.outbox.full_first != NULL:
+            throttle_flush(self)
         if self.samples.unfinished != self.samples.next:
             self.home.refresh()
             samples_finish(&self.samples, self.wall_ns)
