@@ -30,7 +30,7 @@ cdef int take_credential(Core core, Session* session, const Request* request, ob
 cdef void welcome(Core core, Session* session, const Request* request) noexcept
 
 # What another authority has answered; `bodies` holds nothing but bodies behind their sizes, the first with the offset
-# `first`. The topic stands where the answer says.
+# `first`; NULL: the topic's own cache has what is wanted. The topic stands where the answer says.
 cdef void subscribe_answered(Core core, Session* session, const Request* request, Topic* topic, bint recovered,
                              Frame* bodies, uint64_t first) noexcept
 cdef void history_answered(Core core, Session* session, const Request* request, uint64_t epoch, uint64_t offset,
