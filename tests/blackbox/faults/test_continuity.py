@@ -30,8 +30,14 @@ async def test_connections_are_cut(start: StartDeployment) -> None:
 
 @pytest.mark.parametrize("strategy", ["drop_oldest", "drop_newest", "block", "backpressure"])
 @scenario
-async def test_slow_readers(start: StartDeployment, strategy: str) -> None:
-    await continuity.slow_readers(start, strategy)
+async def test_slow_readers(strategy: str) -> None:
+    await continuity.slow_readers(one_worker, strategy)
+
+
+@pytest.mark.parametrize("strategy", ["block", "backpressure"])  # each worker drops for itself
+@scenario
+async def test_slow_readers_of_two_workers(strategy: str) -> None:
+    await continuity.slow_readers(two_workers, strategy)
 
 
 @scenario
