@@ -9,6 +9,7 @@ import pytest
 from serving.notices import assert_clean
 from serving.peer import JSON, MSGPACK, Connect, Peer, unique, unique_user
 from serving.processes import TARGETS, ServerProcess, StartServer, free_port
+from serving.workers import all_ready
 
 THROUGH_THE_EXCHANGE = ("test_encodings.py", "test_recovery.py", "test_requests.py", "test_topics.py")
 """What two workers do otherwise than one: the target ``workers`` runs these files only. Presence is not among them:
@@ -38,6 +39,8 @@ def running(
 ) -> ServerProcess:
     server = ServerProcess(target, free_port(), settings, open_files, **options)
     server.start()
+    if target == "workers":
+        all_ready(server)  # the port is open before any of them serves
     return server
 
 
