@@ -103,7 +103,7 @@ async def worker_killed(start: StartDeployment) -> Totals:
     return checker.totals
 
 
-async def store_restarted(start: StartDeployment, *, away_secs: float = 1.0) -> Totals:
+async def store_restarted(start: StartDeployment, *, away_secs: float = 0.2) -> Totals:
     """The store dies, and comes back empty; everybody is served meanwhile, and told of the epochs that come and go.
 
     For deployments with a store. What is published while it is away is acknowledged locally and sent on when it is
@@ -120,7 +120,8 @@ async def store_restarted(start: StartDeployment, *, away_secs: float = 1.0) -> 
             await asyncio.sleep(away_secs)
             await acknowledged(swarm, 150)
             await asyncio.to_thread(store.start)
-            await acknowledged(swarm, 600)
+            await standing(deployment, "here")
+            await acknowledged(swarm, 150)
             await swarm.settle()
             assert all(client.closes == [] for client in swarm.clients), "nobody's connection depends on the store"
     assert checker.totals.epochs_changed >= 15 * len(topics)
@@ -166,7 +167,7 @@ async def master_killed(start: StartDeployment, settings: dict[str, Any]) -> Tot
             await acknowledged(swarm, 150)
             await asyncio.sleep(KILLED_SECS)
             await standing(deployment, "here")
-            await acknowledged(swarm, 300)
+            await acknowledged(swarm, 150)
             await swarm.settle()
             assert all(client.closes == [] for client in swarm.clients), "nobody's connection depends on the store"
     return checker.totals
