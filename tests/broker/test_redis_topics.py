@@ -121,6 +121,26 @@ def test_a_read_that_began_before_a_gap_does_not_settle_it(feed, receiver):
     assert offsets(receiver) == [11, 12, 13]
 
 
+def test_a_read_that_began_before_a_loss_does_not_settle_it(feed, receiver):
+    for _ in range(2):
+        feed.begin_read()
+        feed.suspect()  # 12 is lost, and nothing follows that would show it
+        feed.settle(page(11, 11))
+        assert feed.finish_read()
+    assert not read(feed, page(11, 12))
+    assert offsets(receiver) == [11, 12]
+
+
+def test_a_loss_before_the_first_read_has_an_answer_is_looked_into(receiver):
+    feed = TopicFeed(b"t", receiver)
+    feed.begin_read()
+    feed.suspect()
+    feed.settle(page(11, 10))
+    assert feed.finish_read()
+    assert not read(feed, page(11, 11))
+    assert offsets(receiver) == [11]
+
+
 def test_a_page_is_extended_to_what_was_delivered_meanwhile(feed, receiver):
     feed.begin_read()
     feed.receive(frame(11, 12))

@@ -2,24 +2,32 @@
 
 import contextlib
 import threading
+import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from serving.peer import Peer, unique, unique_user
+from serving.peer import RECEIVE_SECS, Peer, unique, unique_user
 
 INTERVAL_SECS = 0.02
+STORE_SECS = 10.0  # for what the store holds up
 
 
 class Witness:
-    """Publishes all the time; ``check`` proves that everything so far arrived, in order and once."""
+    """Publishes all the time; ``check`` proves that everything so far arrived, in order and once.
 
-    def __init__(self, url: str) -> None:
+    With ``store`` there is a store behind the server that comes and goes: its epochs may end, told by `Lagged`, and
+    what is refused as unavailable is published again under its key.
+    """
+
+    def __init__(self, url: str, *, store: bool = False) -> None:
         self._url = url
+        self._store = store
         self._topic = unique("witness")
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._published = 0
         self._received = 0
+        self._told = False  # that something may be missing
         self._failure: BaseException | None = None
         self._open = contextlib.ExitStack()
 
@@ -45,9 +53,22 @@ class Witness:
         with self._lock:
             published = self._published
         while self._received < published:
-            message = self._subscriber.event()
+            message = self._subscriber.event(STORE_SECS if self._store else RECEIVE_SECS)
+            if self._store:
+                self._take(message)
+                continue
             assert (message["type"], message["offset"]) == ("Message", self._received + 1), message
             self._received += 1
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """What comes in an epoch after the other: nothing is missing that nobody told of."""
+        if message["type"] == "Lagged":
+            assert not message["recovered"], message
+            self._told = True
+            return
+        number = message["payload"]
+        assert number <= self._received or self._told, f"{number} after {self._received}, nobody told"
+        self._received, self._told = max(self._received, number + 1), False
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_SECS) and self._failure is None:
@@ -58,7 +79,14 @@ class Witness:
             if self._failure is not None:
                 return
             try:
-                self._publisher.ok("Broadcast", topic=self._topic, payload=self._published)
+                self._publish_one()
                 self._published += 1
             except BaseException as error:
                 self._failure = error
+
+    def _publish_one(self) -> None:
+        number = self._published
+        fields = {"topic": self._topic, "payload": number, "idempotency_key": str(number)}
+        while (reply := self._publisher.request("Broadcast", **fields))["type"] == "Error":
+            assert self._store and reply["code"] == "unavailable", reply
+            time.sleep(INTERVAL_SECS)

@@ -135,6 +135,8 @@ class Feed:
         leaving = self._leaving.get(channel)
         if leaving is None or leaving.line is None or not leaving.line.is_confirmed(channel):
             return None
+        if leaving.fed.cancelled():  # it was confirmed after it was given up
+            return None
         return self._leaving.pop(channel)
 
     def unsubscribe(self, channel: bytes) -> None:

@@ -68,7 +68,7 @@ class TopicFeed:
 
     __slots__ = (
         *("_covered", "_kept", "_kept_bytes", "_overflowed", "_receiver"),
-        *("epoch", "gaps", "mark", "offset", "reading", "resets", "state", "strays", "topic"),
+        *("_suspected", "epoch", "gaps", "mark", "offset", "reading", "resets", "state", "strays", "topic"),
     )
 
     def __init__(self, topic: bytes, receiver: Receiver, known: Known | None = None) -> None:
@@ -84,6 +84,7 @@ class TopicFeed:
         self._receiver = receiver
         self._kept: list[Publications] = []
         self._kept_bytes = 0
+        self._suspected = False  # since the read that is under way began: it does not prove that nothing is missing
         self._overflowed = False  # of what was kept, something had to go
         self._covered = 0  # so many of the kept frames came before the read began: the stream has to have them
 
@@ -102,7 +103,7 @@ class TopicFeed:
                 return False
         self.gaps += 1
         self._keep(frame)
-        return self.suspect()
+        return self._fall_behind()
 
     @property
     def known(self) -> Known | None:
@@ -111,6 +112,10 @@ class TopicFeed:
 
     def suspect(self) -> bool:
         """Frames may have been lost. True when the stream has to be read."""
+        self._suspected = self._suspected or self.reading
+        return self._fall_behind()
+
+    def _fall_behind(self) -> bool:
         if self.state is not FeedState.LIVE:
             return False
         self.state = FeedState.BEHIND
@@ -119,6 +124,7 @@ class TopicFeed:
     def begin_read(self) -> None:
         """A read goes out. One at a time."""
         self.reading = True
+        self._suspected = False
         self._covered = len(self._kept)
 
     def is_other_history(self, page: Page) -> bool:
@@ -169,8 +175,8 @@ class TopicFeed:
                 self.strays += frame.epoch != self.epoch or frame.last > self.offset
             else:
                 self.receive(frame)
-        if overflowed:
-            self.suspect()
+        if overflowed or self._suspected:
+            self._fall_behind()
         return self.state is FeedState.BEHIND
 
     def fail_read(self) -> None:

@@ -57,7 +57,7 @@ def store() -> Iterator[RedisServer]:
 def test_down_at_the_start(start_server: StartServer) -> None:
     port = free_port()
     server = start_server(settings(f"redis://:hush-hush@127.0.0.1:{port}"))
-    with Witness(server.url) as witness:
+    with Witness(server.url, store=True) as witness:
         until(lambda: health(server)[1]["status"] == "degraded", lambda: server.log)
         assert health(server, "/health/ready")[0] == 200
         assert total(server, "redis_up") == 0
@@ -70,7 +70,7 @@ def test_down_at_the_start(start_server: StartServer) -> None:
 
 def test_required_and_down_is_not_ready_but_serves(start_server: StartServer) -> None:
     server = start_server(settings(f"redis://127.0.0.1:{free_port()}", required=True))
-    with Witness(server.url) as witness:
+    with Witness(server.url, store=True) as witness:
         assert health(server, "/health/ready")[0] == 503
         assert health(server, "/health/live")[0] == 200
         witness.check()
@@ -79,25 +79,29 @@ def test_required_and_down_is_not_ready_but_serves(start_server: StartServer) ->
 @pytest.mark.parametrize("trouble", [kill, stop_and_go, demote, lock, busy], ids=lambda each: each.__name__)
 def test_trouble_while_it_runs(start_server: StartServer, store: RedisServer, trouble: Trouble) -> None:
     server = start_server(settings(store.url))
-    with Witness(server.url) as witness:
+    with Witness(server.url, store=True) as witness:
         wait_up(server)
         begin = len(server.log)
         with noticed(server, UP), contextlib.contextmanager(trouble)(store):
             until(lambda: not is_up(server), lambda: server.log[begin:])
             until(lambda: DOWN in server.log[begin:], lambda: server.log[begin:])
+            until(lambda: health(server)[1]["dependencies"]["redis"]["engine"]["state"] == "away")
             with Peer(server.url, unique_user()) as peer:
                 assert peer.ok("Broadcast", topic=unique(), payload=1)["offset"] == 1
             witness.check()
             assert health(server)[1]["status"] == "degraded"
         wait_up(server)
-        until(lambda: health(server)[1]["status"] == "ok", lambda: json.dumps(health(server)[1]))
+        until(
+            lambda: health(server)[1]["dependencies"]["redis"]["status"] == "ok",
+            lambda: json.dumps(health(server)[1]),
+        )
         assert server.log[begin:].count(DOWN) <= 3, "one clear line, not one for each attempt"
         witness.check()
 
 
 def test_no_memory_in_redis_hurts_nobody_here(start_server: StartServer, store: RedisServer) -> None:
     server = start_server(settings(store.url))
-    with Witness(server.url) as witness:
+    with Witness(server.url, store=True) as witness:
         wait_up(server)
         store.client.config_set("maxmemory", 1)
         user = unique_user()
@@ -124,7 +128,7 @@ def channel_of(store: RedisServer) -> str:
 class TestEvents:
     def test_what_is_no_event_is_skipped_and_counted(self, start_server: StartServer, store: RedisServer) -> None:
         server = start_server(settings(store.url))
-        with Witness(server.url) as witness:
+        with Witness(server.url, store=True) as witness:
             wait_up(server)
             channel = channel_of(store)
             for why, payload in {
