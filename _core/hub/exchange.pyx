@@ -150,7 +150,7 @@ cdef const char* LATE = b"topic: its home did not answer in time"
 
 
 cdef bint is_ahead(const Peers* peers, int slot, Slice topic) noexcept nogil:
-    """Whether a worker that sent something about the topic knows of newer members than this one: it said so, or had
+    """Whether a worker that hands the topic over knows of newer members than this one: it said so, or had
     handed over for the same ones, and takes this worker for the home of a topic that is at home with itself."""
     return peers.settled[slot] > peers.version or (
         peers.settled[slot] == peers.version and peers_authority(peers, topic) == AUTHORITY_WORKER + slot)
@@ -504,8 +504,9 @@ cdef class Exchange(Gate):
         cdef int code
         cdef int64_t retry
         cdef int type = frame.type
-        if type in (FRAME_PUBLISH, FRAME_SUBSCRIBE, FRAME_HISTORY, FRAME_INTEREST, FRAME_UNSUBSCRIBE, FRAME_FULL) and (
-                self.peers.holding or is_ahead(&self.peers, slot, frame.topic)):
+        if type in (FRAME_PUBLISH, FRAME_SUBSCRIBE, FRAME_HISTORY, FRAME_INTEREST, FRAME_UNSUBSCRIBE) and (
+                self.peers.holding or self.peers.settled[slot] > self.peers.version) or (
+                type == FRAME_FULL and self.peers.holding):
             self.hold(slot, frame)
             return
         if type == FRAME_PUBLISH:

@@ -376,6 +376,9 @@ class TestLostWorkers:
         node.pump()
         node.workers[1].hub.set_members(1, [0, 1], node.version + 1)
         node.pump()
+        for worker in node.workers.values():
+            worker.advance(1000)
+        node.pump()
         assert [each["type"] for each in peer.messages()] == ["Message"], "no Lagged"
         assert node.publish(node.workers[1].connect("bob"), topic, 3) == (epoch, 3)
         assert node.publish(node.workers[1].connect("bob"), empty, 1) == (fresh, 1)
