@@ -34,6 +34,7 @@ def not_sent(cause=None):
         (redis_py.ResponseError("WRONGTYPE hush"), "ERR", Remedy.GIVE_UP),
         (redis_py.ResponseError(""), "ERR", Remedy.GIVE_UP),
         (redis_py.ReadOnlyError(), "READONLY", Remedy.REBUILD),
+        (redis_py.ResponseError("Protocol error: unauthenticated bulk length"), "NOAUTH", Remedy.GIVE_UP),
         (redis_py.MovedError("1 127.0.0.1:1"), "MOVED", Remedy.REBUILD),
         (redis_py.AskError("1 127.0.0.1:1"), "ASK", Remedy.REBUILD),
         (redis_py.TryAgainError(), "TRYAGAIN", Remedy.REPEAT),

@@ -134,6 +134,8 @@ def _reply_of(error: BaseException) -> str:
         if isinstance(error, kind):
             return reply
     if isinstance(error, redis_py.ResponseError):
+        if "unauthenticated" in str(error):  # "Protocol error: unauthenticated multibulk length": of a long command
+            return "NOAUTH"
         # Replies that redis-py has no class for keep their code as the first word.
         word = str(error).partition(" ")[0]
         return word if word in MEANINGS else "ERR"
