@@ -50,6 +50,12 @@ cdef class Exchange(Gate):
                                 uint64_t first, Slice bodies) noexcept
     cdef void history_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, uint64_t first,
                               Slice bodies) noexcept
+    # The place of a session that came from another worker: the mirror stands where its authority has answered from; or
+    # it has not answered, and `waiting` is taken care of if that returns True.
+    cdef void place_answered(self, Waiting* waiting, Topic* topic, bint recovered, Frame* bodies,
+                             uint64_t first) noexcept
+    cdef bint place_refused(self, Waiting* waiting) noexcept
+    cdef void end_place(self, Waiting* waiting) noexcept
     # Reads the parked request of a session whose answer is here. False: it has gone, or is closing.
     cdef bint resume_parked(self, Session* session) noexcept
     cdef void drop_waiting(self, Waiting* waiting) noexcept

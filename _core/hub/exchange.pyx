@@ -37,6 +37,7 @@ from realtime_communication._core.hub.peers cimport (
     MAX_WORKERS,
     WAIT_ACK,
     WAIT_GIVEN,
+    WAIT_MOVED,
     WAIT_PAGE,
     WAIT_RELAY,
     WAIT_SUBSCRIBED,
@@ -604,6 +605,11 @@ cdef class Exchange(Gate):
         cdef uint64_t first
         if not ok:
             return
+        # An inbox and the topic of all connections have subscribers from their first moment on.
+        if frame.kind == TOPIC_INBOX and frame.topic.size > 1:
+            self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1))
+        elif frame.kind == TOPIC_ALL:
+            self.everyone()
         topic = self.open_topic(frame.topic, frame.kind)
         if topic == NULL or topic.authority >= AUTHORITY_WORKER:
             self.answer_refuse(slot, frame.token, CODE_MOVED, MOVING, RETRY_MS)
@@ -775,7 +781,7 @@ cdef class Exchange(Gate):
         """Take it out; a request over HTTP must have been answered."""
         cdef Topic* topic
         cdef Later later
-        if waiting.kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_SYNC, WAIT_GIVEN) or (
+        if waiting.kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_SYNC, WAIT_GIVEN, WAIT_MOVED) or (
                 waiting.kind == WAIT_RELAY and waiting.asked == FRAME_SUBSCRIBE):
             topic = topic_find(&self.store, waiting_topic(waiting))
             if topic != NULL and topic.asking:
@@ -819,6 +825,8 @@ cdef class Exchange(Gate):
         cdef int kind = waiting.kind
         cdef bytes message = (<const char*> text.data)[:text.size] + b"\0"
         cdef Topic* topic
+        if kind == WAIT_MOVED and self.place_refused(waiting):
+            return
         request_of(waiting, &request)
         if code == CODE_MOVED and session != NULL and (kind == WAIT_SUBSCRIBED or kind == WAIT_PAGE):
             # Handled again in a moment, when this worker has heard of the new home too.
@@ -852,6 +860,16 @@ cdef class Exchange(Gate):
                 self.go_on(session)
         self.drop_waiting(waiting)
 
+    cdef void place_answered(self, Waiting* waiting, Topic* topic, bint recovered, Frame* bodies,
+                             uint64_t first) noexcept:
+        pass
+
+    cdef bint place_refused(self, Waiting* waiting) noexcept:
+        return False
+
+    cdef void end_place(self, Waiting* waiting) noexcept:
+        self.drop_waiting(waiting)
+
     cdef bint resume_parked(self, Session* session) noexcept:
         session.flags &= ~<uint32_t> FLAG_ASKED
         return session.state == SESSION_OPEN and envelope_parse(
@@ -867,7 +885,7 @@ cdef class Exchange(Gate):
         memset(&rest, 0, sizeof(Frame))
         rest.rest = bodies.data
         rest.rest_size = bodies.size
-        if topic == NULL or waiting.kind not in (WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY, WAIT_GIVEN):
+        if topic == NULL or waiting.kind not in (WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY, WAIT_GIVEN, WAIT_MOVED):
             self.drop_waiting(waiting)
             return
         if not topic.synced:
@@ -897,9 +915,14 @@ cdef class Exchange(Gate):
                 subscribe_answered(self, session, &self.inbound.request, topic, recovered, &rest, first)
             buffer_free(&session.parked)
             self.go_on(session)
+        elif waiting.kind == WAIT_MOVED:
+            self.place_answered(waiting, topic, recovered, &rest, first)
         if not is_used(self, topic):
             end_feed(self, topic)
-        self.drop_waiting(waiting)
+        if waiting.kind == WAIT_MOVED:
+            self.end_place(waiting)
+        else:
+            self.drop_waiting(waiting)
 
     cdef void history_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, uint64_t first, Slice bodies) noexcept:
         cdef Session* session = waiting.session

@@ -33,6 +33,7 @@ from realtime_communication._core.hub.core cimport Position, Refusal
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.http_requests cimport members_of, page_of, subscribe_user, unsubscribe_user
 from realtime_communication._core.hub.mailbox cimport mailbox_has_bytes, mailbox_messages
+from realtime_communication._core.hub.migration cimport Migration
 from realtime_communication._core.hub.outbox cimport (
     outbox_flush_topics,
     outbox_free,
@@ -100,7 +101,6 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
 )
 from realtime_communication._core.hub.transforms cimport transforms_read
-from realtime_communication._core.hub.upstream cimport Upstream
 from realtime_communication._core.hub.users cimport (
     TIMER_MEMBER,
     TIMER_SESSION,
@@ -129,7 +129,7 @@ cdef enum:
     KEPT_WHEN_IDLE = 64          # arenas kept by a hub with little to do
 
 
-cdef class Hub(Upstream):
+cdef class Hub(Migration):
     """The hub of one worker.
 
     `node_id` names the node to clients. Nothing works before `configure` is called. Not thread-safe: all happens
@@ -748,6 +748,7 @@ cdef class Hub(Upstream):
         cdef int count = 0
         if session_id is None and user_id is None and login is None:
             raise ValueError("disconnect needs a session_id, a user_id or a login")
+        self.note_disconnect(session_id, user_id, login, code, text)
         while session != NULL:
             following = session.next
             if session.flags & FLAG_COUNTED and (session_id is None or id_text(session) == session_id) and (

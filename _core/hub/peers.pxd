@@ -31,6 +31,7 @@ cdef enum Authority:             # who gives a topic's offsets
     AUTHORITY_HERE = 0
     AUTHORITY_UPSTREAM = 1
     AUTHORITY_WORKER = 2         # + its slot
+    AUTHORITY_NOBODY = 254       # asked again when it is known who it is
     AUTHORITY_ARRIVING = 255     # this worker, once the one before it has handed the topic over
 
 
@@ -49,6 +50,9 @@ cdef enum PeerFrame:
     FRAME_HANDOVER = 12          # as SUBSCRIBED: the topic has its home with you now, and this is its history
     FRAME_REMEMBER = 13          # u64 epoch, u64 offset, u64 milliseconds left, idempotency key
     FRAME_SETTLED = 14           # u64 version of the members: all that was to be handed over has been
+    # From 32 on: connections that move, see migration.pxd.
+    FRAME_MIGRATE = 32           # with a descriptor; the topic is the user, the token the session's serial there -> MIGRATED
+    FRAME_MIGRATED = 33          # the connection is in good hands, or lost
 
 
 cdef enum WaitingKind:
@@ -59,6 +63,7 @@ cdef enum WaitingKind:
     WAIT_SYNC = 5                # nobody's: the topic's new authority tells where it stands
     WAIT_RELAY = 6               # a worker's request, passed on
     WAIT_GIVEN = 7               # a subscription that the session did not ask for
+    WAIT_MOVED = 16              # a place of a session that came from another worker, in place of a request's id
 
 
 cdef struct Group:               # a DirectMessage to inboxes of which some are elsewhere
