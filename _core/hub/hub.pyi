@@ -6,7 +6,6 @@ from realtime_communication._core.hub.migration import Migration
 from realtime_communication._core.hub.publications import RequestError as RequestError
 from realtime_communication._core.hub.relay import Later
 
-
 class Hub(Migration):
     def __init__(self, node_id: str) -> None: ...
     def configure(self, settings: object) -> None: ...

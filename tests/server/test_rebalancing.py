@@ -1,5 +1,7 @@
 """Who hands how many connections to whom."""
 
+import asyncio
+
 import pytest
 
 from realtime_communication.server import rebalancing
@@ -42,39 +44,39 @@ def made(counts: Counts, homes: list[int] | None = None) -> Rebalancing:
         ((400, 400, 0), (267, 400, 133)),  # no more than is above the mean
     ],
 )
-async def test_far_more_than_another(before: tuple[int, ...], after: tuple[int, ...]) -> None:
+def test_far_more_than_another(before: tuple[int, ...], after: tuple[int, ...]) -> None:
     counts = Counts(*before)
-    await made(counts).look()
+    asyncio.run(made(counts).look())
     assert tuple(counts.counts) == after
 
 
-async def test_a_bound_for_each_look() -> None:
+def test_a_bound_for_each_look() -> None:
     counts = Counts(10_000, 0)
-    assert await made(counts).look() == MOST_AT_ONCE
+    assert asyncio.run(made(counts).look()) == MOST_AT_ONCE
     assert all(most <= BATCH for _, most in counts.calls)
 
 
-async def test_busy_ones_stay() -> None:
+def test_busy_ones_stay() -> None:
     counts = Counts(100, 0, stuck=100)
-    assert await made(counts).look() == 0
+    assert asyncio.run(made(counts).look()) == 0
 
 
-async def test_who_is_no_home_neither_gives_nor_gets() -> None:
+def test_who_is_no_home_neither_gives_nor_gets() -> None:
     for homes in ([0], [1], []):
         counts = Counts(100, 0)
-        assert await made(counts, homes).look() == 0
+        assert asyncio.run(made(counts, homes).look()) == 0
 
 
-async def test_one_that_ends_gives_all() -> None:
+def test_one_that_ends_gives_all() -> None:
     counts = Counts(300, 0, 100)
-    assert await made(counts, [1, 2]).hand_all_over() == 300
+    assert asyncio.run(made(counts, [1, 2]).hand_all_over()) == 300
     assert counts.counts[0] == 0
     assert abs(counts.counts[1] - counts.counts[2]) <= BATCH
 
 
-async def test_one_that_ends_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_ends_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rebalancing, "HAND_OVER_SECS", 0.05)
     counts = Counts(10, 0, stuck=3)
-    assert await made(counts, [1]).hand_all_over() == 7
+    assert asyncio.run(made(counts, [1]).hand_all_over()) == 7
     alone = Counts(10)
-    assert await made(alone, [0]).hand_all_over() == 0
+    assert asyncio.run(made(alone, [0]).hand_all_over()) == 0

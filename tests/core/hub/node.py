@@ -90,9 +90,11 @@ class Node:
         hub, taking = self.workers[giver].hub, self.workers[taker]
         count: int = hub.give_sessions(taker, most)
         passed = self.workers[giver].driver.take_passed()
-        data, at = self.left.pop((giver, taker), b"") + hub.take_for_peer(taker), 0
-        for slot, before, frame, connection in passed:
+        left = self.left.pop((giver, taker), b"")
+        data, at = left + hub.take_for_peer(taker), 0
+        for slot, queued, frame, connection in passed:
             assert slot == taker
+            before = len(left) + queued
             assert taking.hub.receive_from_peer(giver, data[at:before]) == before - at
             taking.driver.arrive(giver, frame, None if lose else connection)
             at = before

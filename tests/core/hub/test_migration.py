@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.hub.node import Node, Upstream, make_node, texts
-from core.hub.sans_io import ADMIN, PING, READ, SUBSCRIBE, WRITE, identity
+from core.hub.sans_io import ADMIN, READ, SUBSCRIBE, WALL_MS, WRITE, identity
 from realtime_communication._core.base.shared import Shared
 
 ALL = READ | WRITE | SUBSCRIBE
@@ -79,14 +79,14 @@ class TestMessages:
         for number in range(120):
             writer = chosen.choice(writers)
             writer.send({"type": "Broadcast", "id": number, "topic": chosen.choice(topics), "payload": number})
-            if chosen.random() < 0.3:
+            if chosen.random() < 0.6:
                 node.workers[chosen.randrange(3)].flush()
                 giver, taker = chosen.sample(range(3), 2)
                 moves += node.move(giver, taker, 2)
             if chosen.random() < 0.5:
                 carry_some(node, chosen)
         node.pump()
-        assert moves > 10
+        assert moves > 5
         histories = []
         for reader in readers:
             by_topic: dict[str, list[tuple[int, Any]]] = {topic: [] for topic in topics}
@@ -223,7 +223,7 @@ class TestTheSession:
 
     @pytest.mark.parametrize(
         ("protocol", "extensions"),
-        [("realtime.v1.msgpack", None), ("realtime.v1.json+zstd", None), (None, "permessage-deflate")],
+        [("rtc.v1.msgpack", None), ("rtc.v1.json+zstd", None), (None, "permessage-deflate")],
     )
     def test_its_encoding(self, protocol: str | None, extensions: str | None) -> None:
         node = make_node(2, compression_threshold_bytes=64)
@@ -237,16 +237,19 @@ class TestTheSession:
 
     def test_its_time(self) -> None:
         node = make_node(2)
-        peer = node.workers[0].connect("u")
+        peer = node.workers[0].connect("u", expires_at=WALL_MS // 1000 + 80)
         for worker in node.workers.values():
-            worker.advance(20_000)
+            worker.advance(21_000)
+        assert [each["type"] for each in peer.messages()] == ["TokenExpiring"]
         assert moved(node) == 1
-        node.workers[1].advance(10_000)
-        assert [frame[0] for frame in peer.frames()] == [PING]
-        node.workers[1].advance(31_000)
-        peer.frames()
-        assert peer.close is not None
-        assert peer.close[0] == 4408
+        (described,) = node.workers[1].hub.connections()
+        assert described["connected_ms"] == 21_000
+        node.workers[1].advance(30_000)
+        assert peer.messages() == []
+        assert peer.request({"type": "Ping", "id": 1})["type"] == "Pong"
+        node.workers[1].advance(29_500)
+        assert [each["code"] for each in peer.messages()] == ["token_expired"]
+        assert peer.close == (4401, "token expired")
 
     def test_its_subscriptions_end_with_it(self) -> None:
         node = make_node(2)
