@@ -54,7 +54,7 @@ cdef class Migration(Upstream):
     cdef int unpack(self, Session* session, Frame* frame) except -1
     cdef int unpack_places(self, Session* session, Frame* frame) except -1
     # Whoever matches all that is not None was told to go; that is for those on their way here, too.
-    cdef void note_disconnect(self, object session_id, object user, object login, int code, bytes reason) noexcept
+    cdef void note_disconnect(self, object named, object user, object login, int code, bytes reason) noexcept
     cdef bint is_sent_away(self, Session* session, bytes user) noexcept
     # The giver need not speak for the user any longer.
     cdef void tell_migrated(self, int slot, Slice user) noexcept

@@ -4,7 +4,7 @@ from collections import deque
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
@@ -50,7 +50,6 @@ from realtime_communication._core.hub.session cimport (
     FLAG_FULL,
     FLAG_PINGED,
     SESSION_OPEN,
-    Info,
     Patterns,
     Session,
     info_new,
@@ -146,11 +145,11 @@ cdef class Migration(Upstream):
 
     # --- operators
 
-    cdef void note_disconnect(self, object session_id, object user, object login, int code, bytes reason) noexcept:
+    cdef void note_disconnect(self, object named, object user, object login, int code, bytes reason) noexcept:
         if not self.peers.spread:
             return
         try:
-            self.sent_away.append((self.now_ms, session_id, user, login, code, reason))
+            self.sent_away.append((self.now_ms, named, user, login, code, reason))
         except MemoryError:
             pass
 
@@ -408,7 +407,6 @@ cdef class Migration(Upstream):
         cdef Slice bytes_
         cdef uint8_t has_custom
         cdef User* user
-        cdef Topic* topic
         for i in range(8):
             numbers[i] = take_number(frame, 8, &ok)
         session.id_high, session.id_low = numbers[0], numbers[1]
