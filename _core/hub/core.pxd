@@ -93,8 +93,18 @@ cdef class Core(BusUser):
     cdef void part(self, Subscription* subscription, bint graceful) noexcept
     cdef void enter(self, Session* session, Topic* topic) noexcept
     cdef void exit(self, Session* session, User* user, Topic* topic, bint graceful) noexcept
-    # Join of `newcomer`, who is not told; Leave when it is NULL.
-    cdef void tell_watchers(self, Topic* topic, const Member* member, Session* newcomer) noexcept
+    # Counts a session of a user in, the first one is told to the watchers; NULL without memory: nobody is counted.
+    cdef Member* count_in(self, User* user, Topic* topic, uint64_t id_high, uint64_t id_low, Slice info) noexcept
+    # Counts one out; after the last one Leave is told, at once or after the grace period. Frees neither topic nor user.
+    cdef void count_out(self, Member* member, uint64_t id_high, uint64_t id_low, bint graceful) noexcept
+    # Join or Leave of a member, by the session that is noted there; a session is not told of its own Join.
+    cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Slice info) noexcept
+    # Somebody may have begun or ceased to watch the topic.
+    cdef void watched(self, Topic* topic) noexcept
+    # What is shown of the session has changed.
+    cdef void described(self, Session* session) noexcept
+    # A Presence where there are other workers, or an upstream; an Outcome.
+    cdef int ask_presence(self, Session* session, const Request* request) noexcept
     # Gives an open session its user. Raises MemoryError, and ValueError for a name or an info nobody can have.
     cdef int attach(self, Session* session, object identity) except -1
     # Takes over what a token says, with nothing changed when it fails. Raises MemoryError, ValueError.

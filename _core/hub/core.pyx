@@ -266,20 +266,22 @@ cdef class Core(BusUser):
         return made
 
     cdef void enter(self, Session* session, Topic* topic) noexcept:
-        """Count the session's user in; the first session there is told to the watchers."""
-        cdef User* user = <User*> session.user
+        self.count_in(<User*> session.user, topic, session.id_high, session.id_low, session_info(session))
+
+    cdef Member* count_in(self, User* user, Topic* topic, uint64_t id_high, uint64_t id_low, Slice info) noexcept:
         cdef Member* member = member_find(&self.users, user, topic)
-        cdef bint fresh = member == NULL
-        if fresh:
+        if member == NULL:
             member = member_add(&self.users, user, topic)
             if member == NULL:
-                return
+                return NULL
         wheel_cancel(&self.wheel, &member.timer)
         member.sessions += 1
-        member.id_high = session.id_high
-        member.id_low = session.id_low
-        if fresh:
-            self.tell_watchers(topic, member, session)
+        member.id_high = id_high
+        member.id_low = id_low
+        if not member.shown:
+            member.shown = True
+            self.tell_watchers(topic, member, False, info)
+        return member
 
     cdef void part(self, Subscription* subscription, bint graceful) noexcept:
         cdef Topic* topic = subscription.topic
@@ -291,55 +293,55 @@ cdef class Core(BusUser):
         if topic.kind == TOPIC_PLAIN:
             self.counters.subscriptions = self.store.subscription_count
             self.exit(session, user, topic, graceful)
+            if self.peers.spread or topic.watch_state:
+                self.watched(topic)
         if topic.synced and topic.subscribers == 0:
             self.unused(topic)
         topic_release(&self.store, topic)
 
     cdef void exit(self, Session* session, User* user, Topic* topic, bint graceful) noexcept:
-        """Count the session's user out; after the last session Leave is told, at once or after the grace period."""
         cdef Member* member = member_find(&self.users, user, topic)
-        if member == NULL:
-            return
+        if member != NULL and member.sessions:
+            self.count_out(member, session.id_high, session.id_low, graceful)
+
+    cdef void count_out(self, Member* member, uint64_t id_high, uint64_t id_low, bint graceful) noexcept:
+        cdef Topic* topic = member.topic
         member.sessions -= 1
         if member.sessions:
             return
-        member.id_high = session.id_high
-        member.id_low = session.id_low
-        if graceful and topic.subscribers:
+        member.id_high = id_high
+        member.id_low = id_low
+        if graceful and (topic.subscribers or topic.watching):
             wheel_set(&self.wheel, &member.timer, self.now_ms + PRESENCE_GRACE_MS)
             return
-        self.tell_watchers(topic, member, NULL)
+        self.tell_watchers(topic, member, True, slice_of(NULL, 0))
         member_remove(&self.users, &self.wheel, member)
 
     cdef void member_expired(self, void* expired) noexcept:
         cdef Member* member = <Member*> expired
         cdef Topic* topic = member.topic
         cdef User* user = member.user
-        self.tell_watchers(topic, member, NULL)
+        self.tell_watchers(topic, member, True, slice_of(NULL, 0))
         member_remove(&self.users, &self.wheel, member)
         topic_release(&self.store, topic)
         self.forget_user(user)
 
-    cdef void tell_watchers(self, Topic* topic, const Member* member, Session* newcomer) noexcept:
-        """Join or Leave to those who asked for it."""
+    cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Slice info) noexcept:
         cdef Session source
         cdef uint8_t digits[32]
         cdef uint32_t i
         cdef Session* session
-        cdef Slice info = slice_of(NULL, 0)
         if topic.watcher_count == 0:
             return
-        if newcomer != NULL:
-            info = session_info(newcomer)
         source.id_high = member.id_high
         source.id_low = member.id_low
         session_id(&source, digits)
         for i in range(topic.watcher_count):
             session = topic.watchers[i].session
-            if session == newcomer:
+            if not leave and session.id_high == member.id_high and session.id_low == member.id_low:
                 continue
             self.outbox.text.size = 0
-            if write_join(&self.outbox.text, variant_encoding(session.variant), newcomer == NULL, topic_name(topic),
+            if write_join(&self.outbox.text, variant_encoding(session.variant), leave, topic_name(topic),
                           user_id(member.user), slice_of(digits, 32), info) == 0:
                 outbox_reply(&self.outbox, session, False)
                 if session.flags & FLAG_BLOCKED and (
@@ -605,6 +607,15 @@ cdef class Core(BusUser):
 
     cdef void unused(self, Topic* topic) noexcept:
         pass
+
+    cdef void watched(self, Topic* topic) noexcept:
+        pass
+
+    cdef void described(self, Session* session) noexcept:
+        pass
+
+    cdef int ask_presence(self, Session* session, const Request* request) noexcept:
+        return 0
 
     cdef void kept_for_upstream(self, Topic* topic, const Message* message) noexcept:
         pass

@@ -1,8 +1,8 @@
 # What comes from other workers and from the upstream, and what it does here; relay.pyx has the asking side.
 #
 # Rules: bytes in by `receive_peer`, bytes out in each peer's buffer (bus_user.pxd); what carries them (io/bus.pyx, a
-# test) keeps their order. Whatever comes is checked: a frame that makes no sense is counted and thrown away. A worker that is cut off has
-# its requests refused, and its topics are asked about again when their authority is known.
+# test) keeps their order. Whatever comes is checked: a frame that makes no sense is counted and thrown away. A worker
+# that is cut off has its requests refused, and its topics are asked about again when their authority is known.
 #
 # Theory: all that one authority sends a worker about a topic travels one way, in order. An answer that says where the
 # topic stands is therefore preceded by every message up to there, so a mirror that is `synced` never misses one; and a
@@ -15,6 +15,10 @@ from realtime_communication._core.hub.gate cimport Gate
 from realtime_communication._core.hub.peers cimport Body, Frame, Waiting
 from realtime_communication._core.hub.session cimport Inbound, Session
 from realtime_communication._core.hub.topics cimport Topic
+
+
+cdef enum:
+    CODE_MOVED = 255             # in place of an ErrorCode: ask the home that is the right one now
 
 
 cdef class Exchange(Gate):

@@ -7,12 +7,18 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset, strlen
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, slice_of
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
 from realtime_communication._core.hub.bus_user cimport BUS_NONSENSE
 from realtime_communication._core.hub.core cimport Position
 from realtime_communication._core.hub.http_requests cimport given_answered
-from realtime_communication._core.hub.message cimport Message, message_drop, message_new, message_payload, message_sender
+from realtime_communication._core.hub.message cimport (
+    Message,
+    message_drop,
+    message_new,
+    message_payload,
+    message_sender,
+)
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
@@ -39,6 +45,7 @@ from realtime_communication._core.hub.peers cimport (
     WAIT_GIVEN,
     WAIT_MOVED,
     WAIT_PAGE,
+    WAIT_PRESENCE,
     WAIT_RELAY,
     WAIT_SUBSCRIBED,
     WAIT_SYNC,
@@ -46,7 +53,6 @@ from realtime_communication._core.hub.peers cimport (
     Body,
     Frame,
     Group,
-    Peer,
     Waiting,
     add_body,
     add_u8,
@@ -70,7 +76,8 @@ from realtime_communication._core.hub.peers cimport (
     waiting_remove,
     waiting_topic,
 )
-from realtime_communication._core.hub.publications cimport group_answered, publish_inbox, publish_keyed, start
+from realtime_communication._core.hub.publications cimport group_answered, publish_inbox, publish_keyed
+from realtime_communication._core.hub.publications cimport start as reply_buffer
 from realtime_communication._core.hub.publications import RequestError
 from realtime_communication._core.hub.relay cimport (
     Later,
@@ -107,20 +114,18 @@ from realtime_communication._core.hub.topics cimport (
     topic_first,
     topic_message,
     topic_name,
-    topic_open,
     topic_release,
     topic_reset,
 )
 from realtime_communication._core.hub.users cimport User, user_id
 from realtime_communication._core.hub.variants cimport variant_encoding
-from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, Request, envelope_parse, error_code_of, error_name
+from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, Request, envelope_parse, error_name
 from realtime_communication._core.wire.outbound cimport write_ack
 
 cdef enum:
     HOLD_MS = 3000               # after which topics are no longer waited for that should arrive
     HANDOVER_BYTES = 16777216    # of one topic's history
     ASK_TIMEOUT_MS = 10000       # after which a request that nobody answered is refused
-    CODE_MOVED = 255             # in place of an ErrorCode: ask the home that is the right one now
     RETRY_MS = 200               # told to clients whose topic is about to have another home
 
 cdef const char* MOVING = b"topic: its home is changing; try again"
@@ -174,6 +179,8 @@ cdef class Exchange(Gate):
         cdef TableCursor cursor
         cdef Topic* topic
         cdef int slot
+        if self.peers.version == 0 and self.settings.deterministic_ids:
+            self.store.epoch += <uint64_t> me << 24  # epochs that count begin elsewhere in each worker
         self.peers.version = version
         peers_set(&self.peers, me, mask)
         self.hold_until_ms = self.now_ms + HOLD_MS
@@ -423,7 +430,7 @@ cdef class Exchange(Gate):
                     topic.foreign = True
             if topic.interest >> slot & 1:
                 self.lose_interest(slot, topic)
-                topic_release(&self.store, topic)
+            topic_release(&self.store, topic)
 
     cdef size_t receive_peer(self, int slot, const uint8_t* data, size_t size) noexcept:
         cdef Frame frame
@@ -810,7 +817,7 @@ cdef class Exchange(Gate):
             if later is not None:
                 later.settle({"epoch": (<const char*> text)[:EPOCH_SIZE].decode(), "offset": offset}, None)
             elif session != NULL and request.id_kind and write_ack(
-                    start(self), variant_encoding(session.variant), &request, request.topic,
+                    reply_buffer(self), variant_encoding(session.variant), &request, request.topic,
                     slice_of(text, EPOCH_SIZE), offset) == 0:
                 outbox_reply(&self.outbox, session, False)
         else:
@@ -824,11 +831,12 @@ cdef class Exchange(Gate):
         cdef Later later = <Later> waiting.later if waiting.later != NULL else None
         cdef int kind = waiting.kind
         cdef bytes message = (<const char*> text.data)[:text.size] + b"\0"
+        cdef str why
         cdef Topic* topic
         if kind == WAIT_MOVED and self.place_refused(waiting):
             return
         request_of(waiting, &request)
-        if code == CODE_MOVED and session != NULL and (kind == WAIT_SUBSCRIBED or kind == WAIT_PAGE):
+        if code == CODE_MOVED and session != NULL and kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_PRESENCE):
             # Handled again in a moment, when this worker has heard of the new home too.
             session.flags &= ~<uint32_t> FLAG_ASKED
             self.wait(session)
@@ -846,15 +854,17 @@ cdef class Exchange(Gate):
             topic = topic_find(&self.store, waiting_topic(waiting))
             if topic != NULL and topic.asking:
                 topic.asking -= 1
+                topic_release(&self.store, topic)
             waiting.kind = 0
             waiting_remove(&self.peers, waiting)
             self.unsynced = True     # asked again with the next tick
             return
         elif later is not None:
-            later.settle(None, RequestError(error_name(code).decode(), (<const char*> text.data)[:text.size].decode(), max(retry, 0)))
+            why = (<const char*> text.data)[:text.size].decode()
+            later.settle(None, RequestError(error_name(code).decode(), why, max(retry, 0)))
         elif session != NULL and kind != WAIT_GIVEN:
             self.error(session, &request, code, <const char*> message, retry, NULL)
-            if kind == WAIT_SUBSCRIBED or kind == WAIT_PAGE:
+            if kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_PRESENCE):
                 session.flags &= ~<uint32_t> FLAG_ASKED
                 buffer_free(&session.parked)
                 self.go_on(session)
@@ -877,7 +887,7 @@ cdef class Exchange(Gate):
             &self.inbound.request) == 0
 
     cdef void subscribe_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, bint recovered, uint64_t first,
-                         Slice bodies) noexcept:
+                                Slice bodies) noexcept:
         cdef Topic* topic = topic_find(&self.store, waiting_topic(waiting))
         cdef Session* session = waiting.session
         cdef Frame rest
@@ -924,7 +934,8 @@ cdef class Exchange(Gate):
         else:
             self.drop_waiting(waiting)
 
-    cdef void history_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, uint64_t first, Slice bodies) noexcept:
+    cdef void history_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, uint64_t first,
+                              Slice bodies) noexcept:
         cdef Session* session = waiting.session
         cdef Frame rest
         memset(&rest, 0, sizeof(Frame))

@@ -41,6 +41,7 @@ from realtime_communication._core.hub.outbox cimport (
     outbox_reply,
     outbox_touch,
 )
+from realtime_communication._core.hub.peers cimport AUTHORITY_HERE, peers_authority
 from realtime_communication._core.hub.publications cimport (
     OUTCOME_ASKED,
     OUTCOME_PARKED,
@@ -52,6 +53,7 @@ from realtime_communication._core.hub.publications cimport (
     publish_body,
     send_body,
 )
+from realtime_communication._core.hub.relay cimport relay_publish
 from realtime_communication._core.hub.requests cimport handle_request
 from realtime_communication._core.hub.samples cimport (
     samples_finish,
@@ -516,8 +518,9 @@ cdef class Hub(Migration):
         cdef int64_t wait = wheel_next_ms(&self.wheel, self.now_ms)
         if self.unsynced or self.peers.holding:
             return ASK_AGAIN_MS if wait < 0 else min(wait, <int64_t> ASK_AGAIN_MS)
-        if (self.store.oldest != NULL or self.peers.oldest != NULL or len(self.answered)) and (wait < 0 or wait > FORGET_EACH_MS):
-            return FORGET_EACH_MS
+        if wait < 0 or wait > FORGET_EACH_MS:
+            if self.store.oldest != NULL or self.peers.oldest != NULL or len(self.answered):
+                return FORGET_EACH_MS
         return wait
 
     cdef void tick(self) noexcept:
@@ -622,9 +625,15 @@ cdef class Hub(Migration):
     def publish_system(self, str topic not None, bytes payload not None):
         """Publish a valid JSON `payload` on a topic, as nobody. Raises MemoryError."""
         cdef bytes name = topic.encode()
+        cdef Slice text = slice_of(<const uint8_t*> name, len(name))
+        cdef int authority = peers_authority(&self.peers, text)
         cdef Position position
         self.home.refresh()
-        if self.publish(slice_of(<const uint8_t*> name, len(name)), TOPIC_PLAIN, slice_of(NULL, 0),
+        if authority != AUTHORITY_HERE:
+            if relay_publish(self, authority, text, TOPIC_PLAIN, slice_of(NULL, 0),
+                             slice_of(<const uint8_t*> payload, len(payload)), JSON_TEXT, 0, b"", 0) < 0:
+                raise MemoryError
+        elif self.publish(slice_of(<const uint8_t*> name, len(name)), TOPIC_PLAIN, slice_of(NULL, 0),
                         slice_of(<const uint8_t*> payload, len(payload)), JSON_TEXT, NULL, &position) < 0:
             raise MemoryError
         self.home.wake()

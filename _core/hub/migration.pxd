@@ -22,7 +22,7 @@ from realtime_communication._core.hub.message cimport Message
 from realtime_communication._core.hub.peers cimport Frame, Waiting
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.topics cimport Subscription, Topic
-from realtime_communication._core.hub.upstream cimport Upstream
+from realtime_communication._core.hub.questions cimport Questions
 
 
 cdef struct Place:               # how far a session has come in a topic
@@ -33,7 +33,7 @@ cdef struct Place:               # how far a session has come in a topic
     uint8_t watching
 
 
-cdef class Migration(Upstream):
+cdef class Migration(Questions):
     cdef list moving             # (slot, user) of sessions whose taker has not answered yet
     cdef dict arriving           # serial -> [slot, user, places not settled yet] of sessions whose giver waits
     cdef object sent_away        # deque of (when, session id, user, login, code, reason): who was told to go of late

@@ -74,7 +74,7 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
     topic_release,
 )
-from realtime_communication._core.hub.upstream cimport Upstream
+from realtime_communication._core.hub.questions cimport Questions
 from realtime_communication._core.hub.users cimport User, user_attach, user_detach, user_find, user_id, user_open
 from realtime_communication._core.hub.variants cimport message_envelope, variant_encoding
 from realtime_communication._core.wire.frames cimport frame_parser_init
@@ -136,7 +136,7 @@ cdef Place place_of(const Waiting* waiting) noexcept nogil:
     return place
 
 
-cdef class Migration(Upstream):
+cdef class Migration(Questions):
 
     def __cinit__(self, str node_id not None):
         self.moving = []
@@ -333,13 +333,13 @@ cdef class Migration(Upstream):
         for taker, user in list(self.moving):
             if taker == slot:
                 self.settle_moved(slot, user)
-        Upstream.peer_left(self, slot)
+        Questions.peer_left(self, slot)
 
     cdef void take_frame(self, int slot, Frame* frame) noexcept:
         if frame.type == FRAME_MIGRATED:
             self.settle_moved(slot, (<const char*> frame.topic.data)[:frame.topic.size])
         else:
-            Upstream.take_frame(self, slot, frame)
+            Questions.take_frame(self, slot, frame)
 
     # --- taking
 
@@ -562,7 +562,7 @@ cdef class Migration(Upstream):
         cdef Topic* topic
         cdef Place place
         cdef bint again = self.unsynced
-        Upstream.expire_asked(self)
+        Questions.expire_asked(self)
         waiting = self.peers.oldest
         while again and waiting != NULL:
             following = waiting.next
@@ -628,9 +628,14 @@ cdef class Migration(Upstream):
         if topic.kind == TOPIC_PLAIN:
             self.counters.subscriptions = self.store.subscription_count
             # Presence: the user was here a moment ago, at another worker.
-            self.enter(session, topic)
+            if AUTHORITY_WORKER <= topic.authority < AUTHORITY_NOBODY:
+                self.send_enter(topic.authority - AUTHORITY_WORKER, topic, session, place.joined_at)
+            else:
+                self.enter(session, topic)
             if place.watching:
                 subscription_watch(made, True)
+                if self.peers.spread or topic.watch_state:
+                    self.watched(topic)
         return made
 
     cdef void rejoin_lost(self, Session* session, Topic* topic, const Place* place) noexcept:

@@ -1,12 +1,12 @@
 # Who else serves topics: the other workers of this node and what stands above it, and the requests that wait for them.
 #
-# Rules: containers and bytes only; nothing here knows a hub, sends or acts. Every topic has one *authority*, which gives
-# its offsets and keeps its history: this worker, the upstream (Redis) or another worker. Which worker a topic is at home
-# at follows from its name and the members alone, so that all of them agree without asking.
+# Rules: containers and bytes only; nothing here knows a hub, sends or acts. Every topic has one *authority*, which
+# gives its offsets and keeps its history: this worker, the upstream (Redis) or another worker. Which worker a topic is
+# at home at follows from its name and the members alone, so that all of them agree without asking.
 #
 # Theory: the ring has RING places, each of which goes to the member that scores highest for it (rendezvous hashing, D.
-# Thaler and C. Ravishankar 1998). A member that leaves gives its places to the others in equal shares, and no other place
-# moves.
+# Thaler and C. Ravishankar 1998). A member that leaves gives its places to the others in equal shares, and no other
+# place moves.
 #
 # Frames between workers, little endian: u32 size of what follows, u8 type, u8 kind of topic, u16 size of the topic's
 # name, u64 token, the name, then what the type says. A token names the sender's request; its answer carries it back.
@@ -50,6 +50,15 @@ cdef enum PeerFrame:
     FRAME_HANDOVER = 12          # as SUBSCRIBED: the topic has its home with you now, and this is its history
     FRAME_REMEMBER = 13          # u64 epoch, u64 offset, u64 milliseconds left, idempotency key
     FRAME_SETTLED = 14           # u64 version of the members: all that was to be handed over has been
+    # From 16 on: presence, see attendance.pxd. A session is u64 u64; a user and an info stand behind their u8, u16 size.
+    FRAME_ENTER = 16             # session, u64 joined_at, user, info: it is on the topic, or is described anew
+    FRAME_EXIT = 17              # session, u8 graceful
+    FRAME_FORGET = 18            # nothing that was said of this topic's presence is good any more
+    FRAME_WATCH = 19             # u8: whether Joins and Leaves are wanted                     -> SHOW of all, SHOWN
+    FRAME_SHOW = 20              # u8 leave, u8 was there before, session, user, info
+    FRAME_SHOWN = 21             # all who were there before have been shown
+    FRAME_ASK_PRESENCE = 22      #                                                              -> PRESENT or REFUSE
+    FRAME_PRESENT = 23           # sessions as ENTER has them
     # From 32 on: connections that move, see migration.pxd.
     FRAME_MIGRATE = 32           # with a descriptor; the topic is the user, the token the session's serial there -> MIGRATED
     FRAME_MIGRATED = 33          # the connection is in good hands, or lost
@@ -63,6 +72,8 @@ cdef enum WaitingKind:
     WAIT_SYNC = 5                # nobody's: the topic's new authority tells where it stands
     WAIT_RELAY = 6               # a worker's request, passed on
     WAIT_GIVEN = 7               # a subscription that the session did not ask for
+    WAIT_PRESENCE = 8            # the session's parked Presence
+    WAIT_ROSTER = 9              # nobody's: who is present upstream
     WAIT_MOVED = 16              # a place of a session that came from another worker, in place of a request's id
 
 
@@ -86,7 +97,7 @@ cdef struct Waiting:             # a request without an answer yet
     Waiting* previous_of_session
     void* later                  # Later, with a reference: the request came over HTTP
     Group* group
-    uint32_t target              # WAIT_TARGET: its place in the group
+    uint32_t target              # WAIT_TARGET: its place in the group; WAIT_PAGE over HTTP: whether it is reversed
     uint8_t kind                 # WaitingKind
     uint8_t authority            # who answers
     uint8_t peer                 # WAIT_RELAY: the worker that asked

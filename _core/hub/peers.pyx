@@ -14,7 +14,7 @@ from realtime_communication._core.base.memory cimport (
     buffer_reserve,
     slice_of,
 )
-from realtime_communication._core.base.table cimport TableEntry, table_add, table_find, table_free, table_init, table_remove
+from realtime_communication._core.base.table cimport table_add, table_find, table_free, table_init, table_remove
 from realtime_communication._core.hub.session cimport Session
 
 

@@ -18,7 +18,7 @@ cdef enum:
 cdef enum Outcome:               # of a request
     OUTCOME_DONE = 0
     OUTCOME_WAIT = 1             # overflow `block`: a consumer of what was published is full; read no more for now
-    OUTCOME_PARKED = 3           # not handled: a consumer is full (overflow `block`), or a topic arrives; to be done again
+    OUTCOME_PARKED = 3           # not handled: a consumer is full (`block`) or a topic arrives; to be done again
     OUTCOME_UNAUTHORIZED = 2     # the Error is queued; close with 4401
     OUTCOME_PENDING = 4          # the credential's answer comes later (pending.pxd); read no more for now
     OUTCOME_ASKED = 5            # another authority is asked (relay.pxd); park the request, read no more for now

@@ -133,6 +133,8 @@ cdef int relay_publish(Core core, int authority, Slice topic, int kind, Slice se
     cdef Buffer* out
     cdef Buffer body
     cdef Py_ssize_t start
+    if authority == AUTHORITY_ARRIVING:
+        return -1
     if authority == AUTHORITY_UPSTREAM:
         buffer_init(&body)
         try:

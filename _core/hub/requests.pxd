@@ -5,11 +5,20 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.peers cimport Body, Frame
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.topics cimport Topic
 from realtime_communication._core.wire.envelope cimport Request
+
+
+cdef struct Present:             # a session on a topic, wherever it is connected
+    uint64_t id_high
+    uint64_t id_low
+    uint64_t joined_at           # milliseconds since the epoch
+    Slice user
+    Slice info                   # a JSON object; empty: none
 
 
 # Acts on a request of an open session, or on the first one of an anonymous session. Returns an Outcome.
@@ -26,6 +35,10 @@ cdef void subscribe_answered(Core core, Session* session, const Request* request
                              Frame* bodies, uint64_t first) noexcept
 cdef void history_answered(Core core, Session* session, const Request* request, uint64_t epoch, uint64_t offset,
                            Frame* bodies, uint64_t first) noexcept
+# PresenceState of the sessions in `members`, as FRAME_PRESENT has them.
+cdef void presence_answered(Core core, Session* session, const Request* request, Frame* members) noexcept
+# One of them, taken from the front; False when there is no more.
+cdef bint next_present(Frame* members, Present* out) noexcept nogil
 # Whether a mirror answers a Subscribe as its authority would.
 cdef bint is_covered(const Topic* topic, bint has_position, uint64_t epoch, uint64_t offset,
                      int64_t history) noexcept nogil

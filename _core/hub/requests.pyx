@@ -160,7 +160,7 @@ cdef int handle_request(Core core, Session* session, const Request* request) noe
     elif type == REQUEST_UNSUBSCRIBE:
         unsubscribe(core, session, request)
     elif type == REQUEST_PRESENCE:
-        presence(core, session, request)
+        return presence(core, session, request)
     elif type == REQUEST_HISTORY:
         return history(core, session, request)
     else:
@@ -259,6 +259,8 @@ cdef void refresh(Core core, Session* session, const Request* request, object id
         core.error(session, request, ERROR_UNAVAILABLE, b"the token could not be taken over", NO_RETRY, NULL)
         return
     core.renew(session)
+    if core.peers.spread:
+        core.described(session)
     if write_refreshed(start(core), variant_encoding(session.variant), request, session.expires_at,
                        session.refresh_at) == 0:
         reply(core, session, request, False)
@@ -317,6 +319,8 @@ cdef bint enter_topic(Core core, Session* session, const Request* request, Topic
     outbox_flush_topic(&core.outbox, topic)
     backlog_restart(&core.outbox, subscription, request.has_position)
     subscription_watch(subscription, request.presence)
+    if core.peers.spread or topic.watch_state:
+        core.watched(topic)
     return True
 
 
@@ -481,7 +485,7 @@ cdef void unsubscribe(Core core, Session* session, const Request* request) noexc
         reply(core, session, request, True)
 
 
-cdef void presence(Core core, Session* session, const Request* request) noexcept:
+cdef int presence(Core core, Session* session, const Request* request) noexcept:
     cdef const char* refused = forbidden_to_read(session, request.topic)
     cdef Topic* topic = topic_find(&core.store, request.topic)
     cdef int encoding = variant_encoding(session.variant)
@@ -494,13 +498,15 @@ cdef void presence(Core core, Session* session, const Request* request) noexcept
     cdef bint empty = True
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
-        return
+        return OUTCOME_DONE
     if not request.id_kind:
-        return
+        return OUTCOME_DONE
+    if core.peers.spread and not is_reserved(request.topic):
+        return core.ask_presence(session, request)
     out = start(core)
     if write_presence_state_head(out, encoding, request, request.topic, topic.subscribers if topic != NULL else 0) < 0:
         no_memory(core, session, request)
-        return
+        return OUTCOME_DONE
     if topic != NULL:
         for i in range(topic.group_count):
             for j in range(topic.groups[i].count):
@@ -513,8 +519,50 @@ cdef void presence(Core core, Session* session, const Request* request) noexcept
                 if write_presence_member(out, encoding, empty, user_id(<User*> subscription.session.user),
                                          slice_of(digits, 32), subscription.joined_at, info) < 0:
                     no_memory(core, session, request)
-                    return
+                    return OUTCOME_DONE
                 empty = False
+    if write_list_tail(out, encoding) == 0:
+        outbox_reply(&core.outbox, session, False)
+    return OUTCOME_DONE
+
+
+cdef bint next_present(Frame* members, Present* out) noexcept nogil:
+    cdef bint ok = True
+    out.id_high = take_number(members, 8, &ok)
+    out.id_low = take_number(members, 8, &ok)
+    out.joined_at = take_number(members, 8, &ok)
+    out.user = take_slice(members, <size_t> take_number(members, 1, &ok), &ok)
+    out.info = take_slice(members, <size_t> take_number(members, 2, &ok), &ok)
+    return ok
+
+
+cdef void presence_answered(Core core, Session* session, const Request* request, Frame* members) noexcept:
+    cdef Buffer* out = start(core)
+    cdef int encoding = variant_encoding(session.variant)
+    cdef Frame rest = members[0]
+    cdef Present each
+    cdef Session named
+    cdef uint8_t digits[32]
+    cdef uint32_t count = 0
+    cdef size_t shown = 0
+    cdef bint empty = True
+    while next_present(&rest, &each):
+        count += 1
+    if write_presence_state_head(out, encoding, request, request.topic, count) < 0:
+        no_memory(core, session, request)
+        return
+    while next_present(members, &each):
+        named.id_high = each.id_high
+        named.id_low = each.id_low
+        session_id(&named, digits)
+        shown += each.info.size
+        if shown > REPLY_BYTES:
+            each.info.size = 0
+        if write_presence_member(out, encoding, empty, each.user, slice_of(digits, 32), each.joined_at,
+                                 each.info) < 0:
+            no_memory(core, session, request)
+            return
+        empty = False
     if write_list_tail(out, encoding) == 0:
         outbox_reply(&core.outbox, session, False)
 

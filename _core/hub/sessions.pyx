@@ -71,7 +71,7 @@ cdef class Sessions(Core):
     cdef void name_session(self, Session* session) noexcept:
         """Give the session its id: 128 random bits, or a count."""
         if self.settings.deterministic_ids:
-            session.id_high = 0
+            session.id_high = self.peers.me  # workers count for themselves
             session.id_low = session.serial
             return
         if self.entropy_at + 16 > <size_t> len(self.entropy):

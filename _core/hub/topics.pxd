@@ -1,9 +1,10 @@
 # Topics: offsets, the message cache, and who is subscribed.
 #
 # Rules: containers only. Nothing here encodes, delivers or reads a clock. A topic lives while somebody is subscribed, a
-# message of it is cached or pending, a member of it is remembered, or another worker is fed or asked about it; then `topic_release` frees it. If it had
-# messages, topics made after that have another epoch, so that no epoch ever means two histories; a topic that never had
-# one may come and go without its subscribers losing their place. Subscribing, unsubscribing and finding are O(1).
+# message of it is cached or pending, a member of it is remembered, or another worker is fed or asked about it; then
+# `topic_release` frees it. If it had messages, topics made after that have another epoch, so that no epoch ever means
+# two histories; a topic that never had one may come and go without its subscribers losing their place. Subscribing,
+# unsubscribing and finding are O(1).
 #
 # The cache is one queue over all topics, oldest first: a message has a place in it and in its topic's ring, which is
 # indexed by offset. Since the oldest of all is also the oldest of its topic, forgetting is O(1) as well.
@@ -21,6 +22,12 @@ cdef enum TopicKind:
     TOPIC_PLAIN = 0
     TOPIC_INBOX = 1              # `@user`: filled by DirectMessage
     TOPIC_ALL = 2                # `*`: every connection
+
+
+cdef enum WatchState:            # of those who want joins and leaves, and have their topic's truth elsewhere
+    WATCH_NONE = 0               # there are none
+    WATCH_FRESH = 1              # who was there before them is still to come, and is not told
+    WATCH_ON = 2
 
 
 cdef struct Subscription:
@@ -78,7 +85,12 @@ cdef struct Topic:
     Message* pending_last
     uint32_t pending
     uint32_t full                # subscribers whose mailbox is full (overflow `block`)
-    uint32_t members             # entries of this topic in the presence table
+    uint32_t members             # entries of this topic in the tables of presence
+    void* first_member           # first Member*, see users.pxd
+    void* attendees              # first Attendee*, see attendees.pxd
+    uint64_t watching            # a bit for each other worker that has watchers
+    uint64_t roster              # token of the question who is present upstream, 0 for none
+    uint8_t watch_state          # WatchState
     uint64_t stamp               # mark of the last request that named this topic
     Topic* next_listed
 

@@ -44,6 +44,8 @@ cdef void store_free(TopicStore* store) noexcept nogil:
         (<Topic*> entry).interest = 0
         (<Topic*> entry).asking = 0
         (<Topic*> entry).synced = False
+        (<Topic*> entry).watching = 0
+        (<Topic*> entry).members = 0  # whoever has them frees them
         topic_release(store, <Topic*> entry)
     table_free(&store.topics)
     table_free(&store.subscriptions)
@@ -84,7 +86,7 @@ cdef Topic* topic_open(TopicStore* store, Slice name, int kind) noexcept nogil:
 cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil:
     cdef uint32_t i
     if topic.subscribers or topic.cached or topic.pending or topic.members or topic.listed or topic.interest or (
-            topic.asking or topic.synced):
+            topic.asking or topic.synced or topic.watching):
         return False
     if topic.offset:
         change_epoch(store)

@@ -77,7 +77,6 @@ cdef class Upstream(Exchange):
         finally:
             buffer_free(&body)
 
-
     def set_upstream(self, notify):
         """Join this node to others: `notify()` is called when `take_upstream` has something, at most once until it has
         been called. None: there are no others any more. Until `upstream_back` is called all is served here."""
@@ -90,7 +89,8 @@ cdef class Upstream(Exchange):
             self.upward = []
 
     def take_upstream(self):
-        """What is for the upstream: tuples, in order, as docs/internals.md lists them."""
+        """What is for the upstream: tuples, in order: what is asked, and its fields, as the
+        methods of `broker.upstream.UpstreamHub` answer them."""
         taken = self.upward
         self.upward = []
         self.upward_told = False

@@ -2,7 +2,8 @@
 #
 # Rules: containers only. A user lives while a session of it is open, a topic remembers it as a member, or its bucket
 # still differs from a new one. A *member* is a user on a topic: it is made with the user's first session there and goes
-# with the last one, at once or after a grace period that lets a reconnect pass unseen.
+# with the last one, at once or after a grace period that lets a reconnect pass unseen. Where others decide who is
+# present (attendance.pxd), a member may also stand for a user without a session here.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
@@ -39,8 +40,14 @@ cdef struct Member:
     Topic* topic
     Timer timer                  # set: the last session has gone, Leave is due when it fires
     uint32_t sessions            # of the user on the topic
+    bint shown                   # to the watchers: they were told of a Join, or it was here before them
+    bint doubtful                # shown, but nobody has said so since its truth moved
+    bint parting                 # the session below is still to be taken out upstream
+    bint absent                  # left while it was being asked who is present
     uint64_t id_high             # session that came or went last
     uint64_t id_low
+    Member* next_of_topic
+    Member* previous_of_topic
 
 
 cdef struct UserStore:

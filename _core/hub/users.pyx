@@ -118,6 +118,10 @@ cdef Member* member_add(UserStore* store, User* user, Topic* topic) noexcept nog
         return NULL
     user.members += 1
     topic.members += 1
+    member.next_of_topic = <Member*> topic.first_member
+    if member.next_of_topic != NULL:
+        member.next_of_topic.previous_of_topic = member
+    topic.first_member = member
     return member
 
 
@@ -126,6 +130,12 @@ cdef void member_remove(UserStore* store, TimerWheel* wheel, Member* member) noe
     table_remove(&store.members, &member.entry)
     member.user.members -= 1
     member.topic.members -= 1
+    if member.previous_of_topic != NULL:
+        member.previous_of_topic.next_of_topic = member.next_of_topic
+    else:
+        member.topic.first_member = member.next_of_topic
+    if member.next_of_topic != NULL:
+        member.next_of_topic.previous_of_topic = member.previous_of_topic
     free(member)
 
 

@@ -101,6 +101,28 @@ async def test_whoever_is_on_a_dead_node_is_gone_when_it_no_longer_vouches(
 
 
 @scenario
+async def test_another_worker_vouches_for_what_has_moved(redis_server, engine_node, topic, monkeypatch):
+    monkeypatch.setattr(redis_calls, "VOUCH_SECS", 0.5)
+    before, after = (engine_node(name, url=redis_server.url, times={"renew_secs": 0.05}) for name in ("old", "new"))
+    async with joined(before, after):
+        await after.subscribed(topic)
+        enter(before, topic, 1, b"alice")
+        enter(before, topic, 2, b"bob")
+        await members(before, topic)
+        leave(before, topic, 2, b"bob")
+        enter(before, topic, 3, b"carol")
+        for number in (1, 2, 3):
+            before.hub.ask("moved", topic, session(number))
+        enter(after, topic, 1, b"alice")
+        await members(before, topic)
+        await until(lambda: (topic, True, b"bob", session(2), b"{}") in after.hub.presence)
+        assert [each[0] for each in await members(after, topic)] == [b"alice"]
+        leave(after, topic, 1, b"alice")
+        assert await members(after, topic) == []
+        assert [each[2] for each in after.hub.presence if not each[1]] == [b"alice", b"bob"]
+
+
+@scenario
 async def test_nobody_is_left_when_all_nodes_are_dead(redis_server, engine_node, topic, monkeypatch):
     monkeypatch.setattr(redis_calls, "VOUCH_SECS", 0.2)
     node = engine_node(url=redis_server.url)

@@ -18,5 +18,6 @@ def test_the_engine_knows_everything_a_hub_hands_over(engine_node):
     node = engine_node(url="redis://127.0.0.1:1")
     assert isinstance(node.engine, RedisEngine)
     assert set(node.engine._handlers) == {
-        *("publish", "subscribe", "unsubscribe", "history", "enter", "exit", "presence", "user_here", "user_gone")
+        *("publish", "subscribe", "unsubscribe", "history", "enter", "exit", "moved", "presence"),
+        *("user_here", "user_gone"),
     }

@@ -9,6 +9,7 @@ from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.server import neighbours
 from realtime_communication.server.neighbours import Neighbours
 from realtime_communication.server.place import Place
+from serving.proxy import scenario
 
 
 class Channel:
@@ -33,6 +34,7 @@ class Made:
         self.reactor.start()
 
 
+@scenario
 async def test_two_become_homes(tmp_path) -> None:
     first, second = (Made(seat, str(tmp_path)) for seat in (0, 1))
     joining = [asyncio.ensure_future(made.neighbours.join()) for made in (first, second)]
@@ -53,6 +55,7 @@ async def test_two_become_homes(tmp_path) -> None:
         made.reactor.stop()
 
 
+@scenario
 async def test_a_neighbour_that_is_stuck_is_not_waited_for(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "LINK_SECS", 0.05)
     monkeypatch.setattr(neighbours, "HOME_SECS", 0.05)

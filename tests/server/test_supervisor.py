@@ -24,8 +24,9 @@ class Process:
 
     script = made = ()
 
-    def __init__(self, slot, incarnation, answerers):
-        self.slot, self.incarnation, self.answerers = slot, incarnation, answerers
+    def __init__(self, slot, incarnation, answerers, seat):
+        self.slot, self.incarnation, self.answerers, self.seat = slot, incarnation, answerers, seat
+        self.linking = self.linked = False
         self.ready, self.ended = asyncio.Event(), asyncio.Event()
         self.stopping, self.put_down, self.fault, self.output = False, "", None, ("what it wrote last",)
         self.status, self.pid, self.started_at = None, 1000 + incarnation, time.monotonic()
@@ -41,10 +42,15 @@ class Process:
         self.inherited = inherited
         what = Process.script.pop(0) if Process.script else "serve"
         if what == "serve":
-            self.ready.set()
+            self.serve()
         elif isinstance(what, Fault):
             self.fault = what
             self.crash(what.status)
+
+    def serve(self):
+        for method in ("linking", "linked"):
+            self.answerers[method](self, {})
+        self.ready.set()
 
     def crash(self, status=-9):
         self.status = status
@@ -55,6 +61,7 @@ class Process:
 
     def stop(self, *, at_once=False, restart=False):
         self.stopping, self.restart, self.at_once = True, restart, at_once
+        self.told_before_its_end = self.notes[-1:]
         self.crash(0)
 
     def kill(self, reason):
@@ -109,8 +116,9 @@ async def until(reached):
 
 
 def members(process):
-    """The incarnations by slot that it was told last."""
-    return next(params for method, params in reversed(process.notes) if method == "tell_members")["incarnations"]
+    """Whom it was told last to be linked with, as incarnations by seat, and which seats are homes."""
+    told = next(params for method, params in reversed(process.notes) if method == "tell_members")
+    return told["links"], told["homes"]
 
 
 def serving(leader):
@@ -120,17 +128,31 @@ def serving(leader):
 def test_workers_are_told_who_is_live(lead):
     async def test(leader):
         await until(lambda: len(serving(leader)) == 3)
-        await until(lambda: all(process.notes for process in Process.made))
-        assert [members(process) for process in Process.made] == [{0: 1, 1: 2, 2: 3}] * 3
+        assert [members(process) for process in Process.made] == [({0: 1, 1: 2, 2: 3}, [0, 1, 2])] * 3
         Process.made[1].crash()
         await until(lambda: serving(leader) == {0: 1, 1: 4, 2: 3})
-        await until(lambda: members(Process.made[0]) == {0: 1, 1: 4, 2: 3})
+        assert members(Process.made[0]) == ({0: 1, 1: 4, 2: 3}, [0, 1, 2])  # its seat was free again
         versions = [params["version"] for _, params in Process.made[0].notes]
         assert versions == sorted(set(versions))
-        told = [params["slots"] for _, params in Process.made[0].notes]
-        assert [0, 2] in told and leader.restarts() == [0, 1, 0]
+        assert ({0: 1, 2: 3}, [0, 2]) in [(told["links"], told["homes"]) for _, told in Process.made[0].notes]
+        assert leader.restarts() == [0, 1, 0]
 
     assert lead(test) == 0
+
+
+def test_a_worker_is_linked_before_it_is_a_home(lead):
+    async def test(leader):
+        await until(lambda: len(Process.made) == 2)
+        first, second = Process.made
+        second.answerers["linking"](second, {})
+        assert members(first) == members(second) == ({0: 1, 1: 2}, [0])
+        second.answerers["linked"](second, {})
+        assert members(first) == members(second) == ({0: 1, 1: 2}, [0, 1])
+        second.ready.set()
+        await until(lambda: len(serving(leader)) == 2)
+
+    Process.script = ["serve", "wait"]
+    assert lead(test, workers=2) == 0
 
 
 def test_an_assignment_is_for_its_slot(lead):
@@ -140,8 +162,9 @@ def test_an_assignment_is_for_its_slot(lead):
         assignment = unpacked_assignment(answer)
         place = assignment.place
         assert (place.slot, place.workers, place.incarnation, place.node_id) == (2, 3, 3, leader.node_id)
-        assert [each.descriptor for each in assignment.listeners] == process.inherited
-        assert not set(process.inherited) & set(Process.made[0].inherited)
+        assert place.seat == process.seat
+        assert [place.shared_memory, *(each.descriptor for each in assignment.listeners)] == process.inherited
+        assert set(process.inherited) & set(Process.made[0].inherited) == {place.shared_memory}
 
     assert lead(test) == 0
 
@@ -155,7 +178,10 @@ def test_strategies(lead, strategy, again):
         Process.made[1].crash()
         await until(lambda: len(Process.made) == 3 + len(again) and len(serving(leader)) == 3)
         assert {slot for slot, incarnation in serving(leader).items() if incarnation > 3} == again
-        assert all(Process.made[slot].restart for slot in again - {1})  # told to come back, and drained
+        for slot in again - {1}:  # told to come back, and drained: their topics went to others before
+            assert Process.made[slot].restart
+            ((_, told),) = Process.made[slot].told_before_its_end
+            assert slot in told["links"] and slot not in told["homes"]
 
     assert lead(test, f"--actor_system.supervision_strategy={strategy}") == 0
 
@@ -221,9 +247,13 @@ def test_a_rolling_restart_takes_slot_after_slot(lead):
         leader._on_roll()
         leader._on_roll()  # one at a time
         await until(lambda: serving(leader) == {0: 4, 1: 5, 2: 6})
-        assert all(process.restart for process in Process.made[:3])
         assert leader.restarts() == [0, 0, 0]
         await until(leader._rolling.done)
+        # Each new one takes the seat that is free: its predecessor's is not yet.
+        assert [process.seat for process in Process.made] == [0, 1, 2, 3, 0, 1]
+        for process in Process.made[:3]:
+            ((_, told),) = process.told_before_its_end
+            assert process.restart and process.seat in told["links"] and process.seat not in told["homes"]
 
     assert lead(test) == 0
 
@@ -249,7 +279,7 @@ def test_an_old_worker_that_crashes_while_its_successor_starts(lead):
         await until(lambda: len(Process.made) == 4)
         Process.made[0].crash()
         await until(lambda: serving(leader).get(0) == 5)  # the policy does not wait for the successor
-        Process.made[3].ready.set()
+        Process.made[3].serve()
         await until(lambda: serving(leader) == {0: 4, 1: 6, 2: 7})
         assert Process.made[4].restart
 

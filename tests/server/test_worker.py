@@ -390,6 +390,29 @@ def test_clients_have_time_to_answer_the_close(start):
     assert not events(server, "clients that did not answer the close are cut off")
 
 
+def test_http_ends_after_the_sessions_whatever_it_is_about(start):
+    server = start({"production": {"drain_timeout_secs": 600, "shutdown_timeout_secs": 600}})
+    idle = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    begun = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    with contextlib.closing(idle), begun, RawSocket.upgraded(server.port) as silent:
+        assert health(idle)["status"] == "ok"
+        begun.sendall(b"POST /api/publish HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
+        server.terminate()
+        while silent.frame().opcode != CLOSE:
+            pass
+        assert health(idle)["status"] == "draining"
+        silent.send(close_frame(1001))
+        assert idle.sock.recv(1) == b""
+        assert server.wait() == 0
+    assert "Traceback" not in server.log
+
+
+def health(connection):
+    """The answer over a connection that stays open."""
+    connection.request("GET", "/health")
+    return json.loads(connection.getresponse().read())
+
+
 def test_clients_that_never_answer_the_close_are_cut_off(start):
     server = start({"production": {"drain_timeout_secs": 600, "shutdown_timeout_secs": 0.2}})
     with RawSocket.upgraded(server.port):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -41,12 +42,14 @@ class Led:
         self.loaded = load(words, environ={}, directory=tmp_path)
         self.listeners = open_listeners("127.0.0.1", 0)
         self.log = tmp_path / "log"
-        self.ready, self.fault = asyncio.Event(), None
+        self.ready, self.fault, self.heard = asyncio.Event(), None, []
         self.bus_dir = tmp_path / "bus"
         self.bus_dir.mkdir()
         mine, theirs = socket.socketpair()
         self.channel = ControlChannel(mine)
         self.channel.on("hello", self._hello)
+        for method in ("linking", "linked"):
+            self.channel.on(method, functools.partial(self._tell_members, method))
         self.channel.on("ready", lambda params: self.ready.set())
         self.channel.on("failed", self._failed)
         with self.log.open("wb") as log, theirs:
@@ -58,8 +61,13 @@ class Led:
 
     def _hello(self, params):
         assert params["pid"] == self.process.pid
-        place = Place(slot=1, workers=2, incarnation=5, node_id="the-node", bus_dir=str(self.bus_dir))
+        place = Place(slot=1, seat=2, workers=2, incarnation=5, node_id="the-node", bus_dir=str(self.bus_dir))
         return packed(Assignment(place=place, loaded=self.loaded, listeners=handed(self.listeners)))
+
+    def _tell_members(self, method, params):
+        self.heard.append(method)
+        homes = [2] if method == "linked" else []
+        self.channel.notify("tell_members", {"version": len(self.heard), "links": {2: 5}, "homes": homes})
 
     def _failed(self, params):
         self.fault = msgspec.convert(params["fault"], Fault)
@@ -105,7 +113,7 @@ def test_its_life(led):
         # Signals of the terminal and the operator are not for it.
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR2):
             worker.process.send_signal(number)
-        await worker.channel.call("tell_members", {"version": 1, "slots": [0, 1], "incarnations": {0: 1, 1: 5}})
+        assert worker.heard == ["linking", "linked"] and (worker.bus_dir / "2.sock").is_socket()
 
         changed = msgspec.structs.replace(
             worker.loaded,
@@ -159,7 +167,7 @@ def test_what_hinders_its_start_is_told_before_it_ends(led):
 
 def test_without_its_supervisor_it_ends_well_and_removes_what_is_left(led):
     async def test(worker):
-        (worker.bus_dir / "1.sock").touch()
+        assert os.listdir(worker.bus_dir) == ["2.sock"]
         worker.channel.close()
         assert (await worker.ended())[0] == 0
         assert "the supervisor is gone" in worker.log.read_text() and not worker.bus_dir.exists()

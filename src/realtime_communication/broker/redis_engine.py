@@ -125,6 +125,7 @@ class RedisEngine:
             "history": self._reading.history,
             "enter": self._presence.enter,
             "exit": self._presence.exit,
+            "moved": self._presence.moved,
             "presence": self._presence.presence,
             "user_here": self._presence.user_here,
             "user_gone": self._presence.user_gone,

@@ -74,6 +74,17 @@ class RedisPresence:
             del self._sessions[topic]
         self._change(topic, (b"-", session, user, b""))
 
+    def moved(self, topic: bytes, session: bytes) -> None:
+        """Another worker of this node tells of a session from now on, and vouches for it."""
+        sessions = self._sessions.get(topic)
+        if sessions is None or sessions.pop(session, None) is None:
+            return
+        if not sessions:
+            del self._sessions[topic]
+        left = [change for change in self._changes.pop(topic, ()) if change[:2] != (b"+", session)]
+        if left:
+            self._changes[topic] = left
+
     def presence(self, topic: bytes, token: int) -> None:
         """Somebody wants to know who is present."""
         if not self._here:

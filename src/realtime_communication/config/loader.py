@@ -9,6 +9,7 @@ tables of strings are replaced whole, never merged.
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ from realtime_communication.errors import ConfigurationError, ConfigurationProbl
 _FILE_NAME = "config.toml"
 _LONGEST_PART = 1000
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_fields_of = functools.cache(msgspec.structs.fields)  # which evaluates every annotation again at each call
 
 
 class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,10 +294,10 @@ class _Loader:
             self.values[path] = int(bound) if KEYS[path].kind is Kind.INTEGER else bound
             self.origins[path] = Origin(Layer.DERIVED, f"default, {'raised' if raised else 'lowered'} to fit {other}")
 
-    def _build(self, shape: type[Any], prefix: str) -> Any:
+    def _build(self, shape: Any, prefix: str) -> Any:
         """The struct of a section, values that are wrong left at their defaults."""
         arguments: dict[str, object] = {}
-        for field in msgspec.structs.fields(shape):
+        for field in _fields_of(shape):
             path = prefix + field.encode_name
             if path in KEYS:
                 arguments[field.name] = self.values[path]

@@ -103,6 +103,12 @@ class Node:
         assert count == len(passed)
         return count
 
+    def advance(self, milliseconds: int) -> None:
+        """Let time pass for all workers, and carry what comes of it."""
+        for worker in self.workers.values():
+            worker.advance(milliseconds)
+        self.pump()
+
     def ask(self, peer: Peer, envelope: Envelope) -> Envelope:
         """The one and only answer to a request."""
         peer.send(envelope)
@@ -164,6 +170,7 @@ class Upstream:
         self.streams: dict[bytes, tuple[int, list[bytes]]] = {}
         self.feeds: dict[bytes, list[Any]] = {}
         self.users: dict[bytes, list[Any]] = {}
+        self.members: dict[bytes, dict[bytes, tuple[Any, bytes, int, bytes]]] = {}  # by topic and session
         self.answered: dict[bytes, tuple[int, int]] = {}
         self.taken: list[tuple[Any, ...]] = []
 
@@ -241,3 +248,41 @@ class Upstream:
 
     def on_user_gone(self, hub: Any, user: bytes) -> None:
         self.users[user].remove(hub)
+
+    def bury(self, hub: Any) -> None:
+        """A hub is gone: nobody vouches for its sessions any more."""
+        self.hubs.remove(hub)
+        for readers in (*self.feeds.values(), *self.users.values()):
+            readers[:] = [reader for reader in readers if reader is not hub]
+        for topic, members in list(self.members.items()):
+            for session, (owner, user, *_) in list(members.items()):
+                if owner is hub:
+                    self.on_exit(hub, topic, session, user)
+
+    def on_enter(self, hub: Any, topic: bytes, session: bytes, user: bytes, joined_ms: int, info: bytes) -> None:
+        members = self.members.setdefault(topic, {})
+        first = self.is_last(topic, user)
+        members[session] = (hub, user, joined_ms, info)
+        if first:
+            self.tell(topic, False, user, session, info)
+
+    def on_exit(self, hub: Any, topic: bytes, session: bytes, user: bytes) -> None:
+        members = self.members.get(topic, {})
+        if members.pop(session, None) and self.is_last(topic, user):
+            self.tell(topic, True, user, session, b"")
+        if not members:
+            self.members.pop(topic, None)
+
+    def is_last(self, topic: bytes, user: bytes) -> bool:
+        return all(other != user for _, other, *_ in self.members.get(topic, {}).values())
+
+    def tell(self, topic: bytes, leave: bool, user: bytes, session: bytes, info: bytes) -> None:
+        for reader in list(self.feeds.get(topic, [])):
+            reader.tell_presence(topic, leave, user, session, info)
+
+    def on_moved(self, hub: Any, topic: bytes, session: bytes) -> None:
+        """Another worker of that node tells of a session from now on."""
+
+    def on_presence(self, hub: Any, topic: bytes, token: int) -> None:
+        members = self.members.get(topic, {}).items()
+        hub.presence_state(token, [(user, session, joined, info) for session, (_, user, joined, info) in members])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.hub.node import Node, Upstream, make_node, texts
-from core.hub.sans_io import ADMIN, READ, SUBSCRIBE, WALL_MS, WRITE, identity
+from core.hub.sans_io import ADMIN, READ, SUBSCRIBE, WALL_MS, WRITE, Peer, identity
 from realtime_communication._core.base.shared import Shared
 
 ALL = READ | WRITE | SUBSCRIBE
@@ -202,6 +202,54 @@ class TestMessages:
         for topic in topics:
             assert [(each["offset"], each["payload"]) for each in seen if each["topic"] == topic] == [(1, 1), (2, 2)]
         assert all(each["type"] == "Message" for each in seen)
+
+
+class TestPresence:
+    """A user that moves neither leaves nor joins."""
+
+    @pytest.mark.parametrize("watcher_at", [0, 1, 2])
+    def test_nobody_is_told(self, topic_home: int, watcher_at: int) -> None:
+        node = make_node(3)
+        topic = node.topic_at(topic_home)
+        watcher = node.workers[watcher_at].connect("watcher")
+        node.subscribe(watcher, topic, presence=True)
+        user = node.workers[0].connect("mover")
+        node.subscribe(user, topic)
+        assert [each["type"] for each in watcher.messages()] == ["Join"]
+        (before,) = [each for each in members(node, watcher, topic) if each["user_id"] == "mover"]
+        assert moved(node) >= 1
+        for _ in range(8):
+            node.advance(500)
+        assert watcher.messages() == []
+        (after,) = [each for each in members(node, watcher, topic) if each["user_id"] == "mover"]
+        assert after == before
+        user.end()
+        node.pump()
+        for _ in range(8):
+            node.advance(500)
+        assert [(each["type"], each["user_id"]) for each in watcher.messages()] == [("Leave", "mover")]
+
+    def test_one_that_watches_goes_on(self, topic_home: int) -> None:
+        node = make_node(3)
+        topic = node.topic_at(topic_home)
+        watcher = node.workers[0].connect("watcher")
+        node.subscribe(watcher, topic, presence=True)
+        assert moved(node) == 1
+        other = node.workers[2].connect("other")
+        node.subscribe(other, topic)
+        other.end()
+        node.pump()
+        for _ in range(8):
+            node.advance(500)
+        assert [each["type"] for each in watcher.messages()] == ["Join", "Leave"]
+
+
+def members(node: Node, peer: Peer, topic: str) -> list[Any]:
+    """Who is present."""
+    answer = node.ask(peer, {"type": "Presence", "id": 9, "topic": topic})
+    assert answer["type"] == "PresenceState", answer
+    found: list[Any] = answer["members"]
+    return found
 
 
 class TestTheSession:
