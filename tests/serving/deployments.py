@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from serving.processes import ServerProcess, assert_clean, free_port, merged
-from serving.redis import RedisServer, cluster, sentinel_trio
+from serving.redis import RedisServer
+from serving.redis_cluster import cluster
+from serving.redis_sentinel import NAME, sentinel_trio
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,20 @@ def two_nodes(settings: dict[str, Any]) -> Iterator[Deployment]:
 @contextmanager
 def two_nodes_with_sentinel(settings: dict[str, Any]) -> Iterator[Deployment]:
     """Two servers with a master and a replica that three Sentinels watch."""
-    with sentinel_trio() as (master, replica, sentinels):
+    with sentinel_trio() as (master, replicas, sentinels):
         addresses = [sentinel.address for sentinel in sentinels]
-        sentinel = {"enabled": True, "master_name": "mymaster", "sentinels": addresses}
+        sentinel = {"enabled": True, "master_name": NAME, "sentinels": addresses}
         with started(2, with_redis(settings, url=master.url, sentinel=sentinel)) as servers:
-            yield Deployment(servers, keeps_history=True, stores=[master, replica])
+            yield Deployment(servers, keeps_history=True, stores=[master, *replicas])
 
 
 @contextmanager
 def two_nodes_with_cluster(settings: dict[str, Any]) -> Iterator[Deployment]:
     """Two servers with a cluster of three masters, each with a replica."""
     with cluster() as stores:
-        nodes = {"enabled": True, "nodes": [store.url for store in stores]}
+        nodes = {"enabled": True, "nodes": [store.url for store in stores.nodes]}
         with started(2, with_redis(settings, cluster=nodes)) as servers:
-            yield Deployment(servers, keeps_history=True, stores=stores)
+            yield Deployment(servers, keeps_history=True, stores=stores.nodes)
 
 
 def with_redis(settings: dict[str, Any], **redis: Any) -> dict[str, Any]:
