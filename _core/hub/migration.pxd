@@ -46,8 +46,9 @@ cdef class Migration(Questions):
     cdef bytes packed(self, Session* session)
     # The session lives elsewhere now: it goes without a word to anybody.
     cdef void forget_moved(self, Session* session, int slot) noexcept
-    # The worker in `slot` has the session of that user, or never will.
-    cdef void settle_moved(self, int slot, bytes user) noexcept
+    # The worker in `slot` has the session of that user, or never will; `stays`: the user is still there.
+    cdef void settle_moved(self, int slot, bytes user, bint stays) noexcept
+    cdef bint is_moving(self, int slot, Slice user) noexcept
 
     # Taking.
     cdef bint take_session(self, int slot, int fd, Frame* frame) noexcept

@@ -21,6 +21,7 @@ from realtime_communication._core.hub.peers cimport (
     AUTHORITY_WORKER,
     FRAME_MIGRATE,
     FRAME_MIGRATED,
+    FRAME_UNSUBSCRIBE,
     MAX_WORKERS,
     WAIT_MOVED,
     Body,
@@ -32,7 +33,6 @@ from realtime_communication._core.hub.peers cimport (
     frame_end,
     frame_read,
     frame_start,
-    peers_authority,
     put_u16,
     take_number,
     take_slice,
@@ -246,7 +246,7 @@ cdef class Migration(Questions):
         cdef uint8_t size[2]
         buffer_init(&out)
         try:
-            start = frame_start(&out, FRAME_MIGRATE, TOPIC_PLAIN, user_id(<User*> session.user), session.serial, 4096)
+            start = frame_start(&out, FRAME_MIGRATE, TOPIC_PLAIN, user_id(<User*> session.user), 0, 4096)
             if start < 0:
                 raise MemoryError
             for number in (session.id_high, session.id_low, self.now_ms - session.received_ms,
@@ -312,32 +312,46 @@ cdef class Migration(Questions):
         wheel_cancel(&self.wheel, &session.timer)
         self.bury(session)
 
-    cdef void settle_moved(self, int slot, bytes user) noexcept:
+    cdef bint is_moving(self, int slot, Slice user) noexcept:
+        return bool(self.moving) and (slot, (<const char*> user.data)[:user.size]) in self.moving
+
+    cdef void settle_moved(self, int slot, bytes user, bint stays) noexcept:
+        cdef Slice name = slice_of(<const uint8_t*> user, len(user))
+        cdef uint8_t place[256]
         cdef User* found
+        cdef Topic* inbox
         try:
             self.moving.remove((slot, user))
         except ValueError:
             return
         if self.shared != NULL:
             shared_disconnect(self.share)
-        found = user_find(&self.users, slice_of(<const uint8_t*> user, len(user)))
+        if not stays and not self.is_moving(slot, name):
+            inbox = topic_find(&self.store, inbox_name(name, place))
+            if inbox != NULL:
+                self.lose_interest(slot, inbox)
+                topic_release(&self.store, inbox)
+        found = user_find(&self.users, name)
         if found != NULL and found.session_count:
             return
         for _, other in self.moving:
             if other == user:
                 return
         if self.peers.spread:
-            self.user_seen(slice_of(<const uint8_t*> user, len(user)), False)
+            self.user_seen(name, False)
 
     cdef void peer_left(self, int slot) noexcept:
         for taker, user in list(self.moving):
             if taker == slot:
-                self.settle_moved(slot, user)
+                self.settle_moved(slot, user, False)
         Questions.peer_left(self, slot)
 
     cdef void take_frame(self, int slot, Frame* frame) noexcept:
         if frame.type == FRAME_MIGRATED:
-            self.settle_moved(slot, (<const char*> frame.topic.data)[:frame.topic.size])
+            self.settle_moved(slot, (<const char*> frame.topic.data)[:frame.topic.size], frame.token != 0)
+        elif frame.type == FRAME_UNSUBSCRIBE and frame.kind == TOPIC_INBOX and frame.topic.size > 1 and (
+                self.is_moving(slot, slice_of(frame.topic.data + 1, frame.topic.size - 1))):
+            pass                 # it said so before the user was there again, or says it again with its answer
         else:
             Questions.take_frame(self, slot, frame)
 
@@ -358,14 +372,11 @@ cdef class Migration(Questions):
     cdef void tell_migrated(self, int slot, Slice user) noexcept:
         cdef Buffer* out = self.outgoing(slot)
         cdef User* found = user_find(&self.users, user)
-        cdef uint8_t place[256]
+        cdef bint stays = found != NULL and found.session_count != 0
         cdef Py_ssize_t start
-        if (found == NULL or found.session_count == 0) and (
-                peers_authority(&self.peers, inbox_name(user, place)) == AUTHORITY_WORKER + slot):
-            self.user_seen(user, False)  # the giver has spoken for it
         if not self.peers.workers[slot].linked:
             return
-        start = frame_start(out, FRAME_MIGRATED, TOPIC_PLAIN, user, 0, 0)
+        start = frame_start(out, FRAME_MIGRATED, TOPIC_PLAIN, user, stays, 0)
         if start >= 0:
             frame_end(out, start)
 

@@ -60,8 +60,8 @@ cdef enum PeerFrame:
     FRAME_ASK_PRESENCE = 22      #                                                              -> PRESENT or REFUSE
     FRAME_PRESENT = 23           # sessions as ENTER has them
     # From 32 on: connections that move, see migration.pxd.
-    FRAME_MIGRATE = 32           # with a descriptor; the topic is the user, the token the session's serial there -> MIGRATED
-    FRAME_MIGRATED = 33          # the connection is in good hands, or lost
+    FRAME_MIGRATE = 32           # with a descriptor; in place of a topic the user       -> MIGRATED
+    FRAME_MIGRATED = 33          # in place of a token whether the user is there, once the session has found its places
 
 
 cdef enum WaitingKind:
