@@ -24,6 +24,9 @@ cdef enum:
 cdef class Exchange(Gate):
     cdef Inbound inbound
     cdef uint64_t hold_until_ms  # when topics that should arrive are given up
+    cdef list next_members       # (me, members, version) that come into force when nothing is held any more
+    cdef list early_frames       # (slot, bytes) of topics handed over for members not heard of yet
+    cdef size_t early_bytes
     cdef list held_frames        # (slot, bytes) of requests that came for topics that may still arrive
     cdef bint unsynced           # some topics are to be asked about again
 
@@ -74,6 +77,9 @@ cdef class Exchange(Gate):
     cdef void arrive(self, Frame* frame) noexcept
     cdef void store_arrived(self, Topic* topic, const Body* body, bint fresh) noexcept
     cdef void stop_holding(self) noexcept
+    cdef void keep_early(self, int slot, const Frame* frame) noexcept
+    cdef void drop_early(self, int slot) noexcept
+    cdef void take_early(self) noexcept
     cdef void hold(self, int slot, const Frame* frame) noexcept
     cdef void take_answer(self, Frame* frame) noexcept
     # The topic's authority is another one now, or has to be asked anew.

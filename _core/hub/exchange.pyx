@@ -124,6 +124,7 @@ from realtime_communication._core.wire.outbound cimport write_ack
 
 cdef enum:
     HOLD_MS = 3000               # after which topics are no longer waited for that should arrive
+    EARLY_BYTES = 67108864       # of topics that are handed over before this worker has heard that it is their home
     HANDOVER_BYTES = 16777216    # of one topic's history
     ASK_TIMEOUT_MS = 10000       # after which a request that nobody answered is refused
     RETRY_MS = 200               # told to clients whose topic is about to have another home
@@ -140,6 +141,8 @@ cdef class Exchange(Gate):
         self.peers.instance = int.from_bytes(os.urandom(8), "big") | 1
         self.upward = []
         self.held_frames = []
+        self.early_frames = []
+        self.next_members = []
         self.inbound = Inbound()
 
     def __dealloc__(self):
@@ -166,12 +169,13 @@ cdef class Exchange(Gate):
             raise ValueError(f"me: {me} is not between 0 and {MAX_WORKERS - 1}")
         if version == 0:
             version = self.peers.version + 1
-        if version <= self.peers.version:
+        if version <= self.peers.version or (self.next_members and version <= self.next_members[-1][2]):
             return
         self.home.refresh()
         if self.peers.holding:
-            self.stop_holding()
-        self.change_members(me, mask, version)
+            self.next_members.append((me, mask, version))  # when all has arrived that is on its way here
+        else:
+            self.change_members(me, mask, version)
         self.home.wake()
 
     cdef void change_members(self, int me, uint64_t mask, uint64_t version) noexcept:
@@ -185,7 +189,7 @@ cdef class Exchange(Gate):
         peers_set(&self.peers, me, mask)
         self.hold_until_ms = self.now_ms + HOLD_MS
         # What has its authority upstream is not handed over.
-        self.peers.holding = not self.peers.upstream and old != 0 and self.awaits_somebody()
+        self.peers.holding = not self.peers.upstream and old != 0 and (self.awaits_somebody() or bool(self.early_frames))
         self.hand_answers_over()
         table_start(&cursor)
         while True:
@@ -204,6 +208,10 @@ cdef class Exchange(Gate):
             self.tell_homes_of_users()
         except MemoryError:
             pass
+        if self.early_frames:
+            self.take_early()
+            if self.peers.holding and not self.awaits_somebody():
+                self.stop_holding()
 
     cdef uint64_t others(self) noexcept nogil:
         """A bit for each worker that can be spoken to, and each home."""
@@ -335,6 +343,9 @@ cdef class Exchange(Gate):
         for slot, data in frames:
             self.receive_peer(slot, <const uint8_t*> <const char*> (<bytes> data), len(<bytes> data))
         self.outbox.relieved = True
+        if self.next_members:
+            me, mask, version = self.next_members.pop(0)
+            self.change_members(me, mask, version)
 
     cdef int tell_homes_of_users(self) except -1:
         cdef Session* session = self.sessions
@@ -480,11 +491,16 @@ cdef class Exchange(Gate):
             if topic != NULL and topic.authority < AUTHORITY_WORKER:
                 self.gain_interest(slot, topic)
         elif type == FRAME_HANDOVER:
-            self.arrive(frame)
+            if self.peers.holding and peers_authority(&self.peers, frame.topic) == AUTHORITY_ARRIVING:
+                self.arrive(frame)
+            else:
+                self.keep_early(slot, frame)
         elif type == FRAME_REMEMBER:
             self.take_answer(frame)
         elif type == FRAME_SETTLED:
             self.peers.settled[slot] = take_number(frame, 8, &ok)
+            if self.early_frames and self.peers.settled[slot] <= self.peers.version:
+                self.drop_early(slot)
             if self.peers.holding and not self.awaits_somebody():
                 self.stop_holding()
         elif type == FRAME_RESET:
@@ -517,6 +533,35 @@ cdef class Exchange(Gate):
                     self.subscribe_settled(waiting, epoch, offset, flag, first, slice_of(frame.rest, frame.rest_size))
                 elif ok:
                     self.history_settled(waiting, epoch, offset, first, slice_of(frame.rest, frame.rest_size))
+
+    cdef void keep_early(self, int slot, const Frame* frame) noexcept:
+        """A topic has come that will be at home here by members this worker has not heard of yet."""
+        cdef const uint8_t* start = frame.topic.data - FRAME_HEAD
+        cdef size_t size = frame.rest + frame.rest_size - start
+        if self.early_bytes + size > EARLY_BYTES:
+            return
+        try:
+            self.early_frames.append((slot, (<const char*> start)[:size]))
+            self.early_bytes += size
+        except MemoryError:
+            pass                 # it begins anew
+
+    cdef void drop_early(self, int slot) noexcept:
+        """What is left of what that worker has handed over was given up by now."""
+        cdef list frames = self.early_frames
+        self.early_frames = []
+        self.early_bytes = 0
+        for entry in frames:
+            if entry[0] != slot:
+                self.early_frames.append(entry)
+                self.early_bytes += len(<bytes> entry[1])
+
+    cdef void take_early(self) noexcept:
+        cdef list frames = self.early_frames
+        self.early_frames = []
+        self.early_bytes = 0
+        for slot, data in frames:
+            self.receive_peer(slot, <const uint8_t*> <const char*> (<bytes> data), len(<bytes> data))
 
     cdef void hold(self, int slot, const Frame* frame) noexcept:
         """Keep a frame until all topics have arrived."""
