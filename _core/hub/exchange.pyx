@@ -169,7 +169,7 @@ cdef class Exchange(Gate):
             raise ValueError(f"me: {me} is not between 0 and {MAX_WORKERS - 1}")
         if version == 0:
             version = self.peers.version + 1
-        if version <= self.peers.version or (self.next_members and version <= self.next_members[-1][2]):
+        if version <= self.peers.version or (self.next_members and version <= self.next_members[len(self.next_members) - 1][2]):
             return
         self.home.refresh()
         if self.peers.holding:
