@@ -169,7 +169,8 @@ cdef class Exchange(Gate):
             raise ValueError(f"me: {me} is not between 0 and {MAX_WORKERS - 1}")
         if version == 0:
             version = self.peers.version + 1
-        if version <= self.peers.version or (self.next_members and version <= self.next_members[len(self.next_members) - 1][2]):
+        newest = self.next_members[len(self.next_members) - 1][2] if self.next_members else self.peers.version
+        if version <= newest:
             return
         self.home.refresh()
         if self.peers.holding:
@@ -189,7 +190,8 @@ cdef class Exchange(Gate):
         peers_set(&self.peers, me, mask)
         self.hold_until_ms = self.now_ms + HOLD_MS
         # What has its authority upstream is not handed over.
-        self.peers.holding = not self.peers.upstream and old != 0 and (self.awaits_somebody() or bool(self.early_frames))
+        self.peers.holding = not self.peers.upstream and old != 0 and (
+            self.awaits_somebody() or bool(self.early_frames))
         self.hand_answers_over()
         table_start(&cursor)
         while True:
@@ -199,6 +201,8 @@ cdef class Exchange(Gate):
             if topic.kind == TOPIC_ALL and self.peers.spread:
                 topic.interest = self.others()
             self.move_topic(topic, peers_authority(&self.peers, topic_name(topic)))
+        if self.early_frames:
+            self.take_early()    # before a worker that has gone by now ends the waiting
         for slot in range(MAX_WORKERS):
             if self.peers.workers[slot].linked:
                 self.tell_settled(slot)
@@ -208,10 +212,8 @@ cdef class Exchange(Gate):
             self.tell_homes_of_users()
         except MemoryError:
             pass
-        if self.early_frames:
-            self.take_early()
-            if self.peers.holding and not self.awaits_somebody():
-                self.stop_holding()
+        if self.peers.holding and not self.awaits_somebody():
+            self.stop_holding()
 
     cdef uint64_t others(self) noexcept nogil:
         """A bit for each worker that can be spoken to, and each home."""
