@@ -39,6 +39,7 @@ cdef dict counters_dict(const Counters* counters):
         "transform_errors": counters.transform_errors,
         "samples_lost": counters.samples_lost,
         "upstream_dropped": counters.upstream_dropped,
+        "migrated": counters.migrated,
         "unshared": counters.unshared,
     }
 

@@ -21,6 +21,11 @@ cdef class Driver:
     cdef void finish(self, Session* session) noexcept
     # The request is none for the data plane: `data` is all that was read of it, and the socket goes to its new owner.
     cdef void hand_over(self, Session* session, const uint8_t* data, size_t size) noexcept
+    # The session goes to the worker in `slot`: sends its socket there behind what is queued, with `frame`. False: it
+    # stays.
+    cdef bint pass_on(self, Session* session, int slot, bytes frame) noexcept
+    # A session that came from another worker with its socket is served by this driver from now on. 0, or -1.
+    cdef int adopt(self, Session* session) noexcept
     # The peer's address for people and logs.
     cdef str peer(self, Session* session)
     # Something was queued outside a turn: come and write it.

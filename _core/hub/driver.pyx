@@ -19,6 +19,12 @@ cdef class Driver:
     cdef void hand_over(self, Session* session, const uint8_t* data, size_t size) noexcept:
         pass
 
+    cdef bint pass_on(self, Session* session, int slot, bytes frame) noexcept:
+        return False
+
+    cdef int adopt(self, Session* session) noexcept:
+        return -1
+
     cdef str peer(self, Session* session):
         return ""
 

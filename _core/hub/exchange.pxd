@@ -24,6 +24,7 @@ cdef enum:
 cdef class Exchange(Gate):
     cdef Inbound inbound
     cdef uint64_t hold_until_ms  # when topics that should arrive are given up
+    cdef list next_members       # (me, members, version) that come into force when nothing is held any more
     cdef list held_frames        # (slot, bytes) of requests that came for topics that may still arrive, or too early
     cdef bint unsynced           # some topics are to be asked about again
 
@@ -54,6 +55,12 @@ cdef class Exchange(Gate):
                                 uint64_t first, Slice bodies) noexcept
     cdef void history_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, uint64_t first,
                               Slice bodies) noexcept
+    # The place of a session that came from another worker: the mirror stands where its authority has answered from; or
+    # it has not answered, and `waiting` is taken care of if that returns True.
+    cdef void place_answered(self, Waiting* waiting, Topic* topic, bint recovered, Frame* bodies,
+                             uint64_t first) noexcept
+    cdef bint place_refused(self, Waiting* waiting) noexcept
+    cdef void end_place(self, Waiting* waiting) noexcept
     # Reads the parked request of a session whose answer is here. False: it has gone, or is closing.
     cdef bint resume_parked(self, Session* session) noexcept
     cdef void drop_waiting(self, Waiting* waiting) noexcept

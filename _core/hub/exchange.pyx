@@ -44,6 +44,7 @@ from realtime_communication._core.hub.peers cimport (
     MAX_WORKERS,
     WAIT_ACK,
     WAIT_GIVEN,
+    WAIT_MOVED,
     WAIT_PAGE,
     WAIT_PRESENCE,
     WAIT_RELAY,
@@ -163,6 +164,7 @@ cdef class Exchange(Gate):
         self.peers.instance = int.from_bytes(os.urandom(8), "big") | 1
         self.upward = []
         self.held_frames = []
+        self.next_members = []
         self.inbound = Inbound()
 
     def __dealloc__(self):
@@ -189,12 +191,14 @@ cdef class Exchange(Gate):
             raise ValueError(f"me: {me} is not between 0 and {MAX_WORKERS - 1}")
         if version == 0:
             version = self.peers.version + 1
-        if version <= self.peers.version:
+        newest = self.next_members[len(self.next_members) - 1][2] if self.next_members else self.peers.version
+        if version <= newest:
             return
         self.home.refresh()
         if self.peers.holding:
-            self.stop_holding()
-        self.change_members(me, mask, version)
+            self.next_members.append((me, mask, version))  # when all has arrived that is on its way here
+        else:
+            self.change_members(me, mask, version)
         self.home.wake()
 
     cdef void change_members(self, int me, uint64_t mask, uint64_t version) noexcept:
@@ -208,7 +212,8 @@ cdef class Exchange(Gate):
         peers_set(&self.peers, me, mask)
         self.hold_until_ms = self.now_ms + HOLD_MS
         # What has its authority upstream is not handed over.
-        self.peers.holding = not self.peers.upstream and old != 0 and (self.awaits_somebody() or self.held_frames)
+        self.peers.holding = not self.peers.upstream and old != 0 and (
+            self.awaits_somebody() or bool(self.held_frames))
         self.hand_answers_over()
         table_start(&cursor)
         while True:
@@ -224,12 +229,12 @@ cdef class Exchange(Gate):
             elif old >> slot & 1 and not mask >> slot & 1:
                 self.peer_left(slot)
         self.take_held()         # of workers that had heard of it before
-        if self.peers.holding and not self.awaits_somebody():
-            self.stop_holding()
         try:
             self.tell_homes_of_users()
         except MemoryError:
             pass
+        if self.peers.holding and not self.awaits_somebody():
+            self.stop_holding()
 
     cdef uint64_t others(self) noexcept nogil:
         """A bit for each worker that can be spoken to, and each home."""
@@ -370,6 +375,9 @@ cdef class Exchange(Gate):
                 topic_release(&self.store, topic)
         self.take_held()
         self.outbox.relieved = True
+        if self.next_members:
+            me, mask, version = self.next_members.pop(0)
+            self.change_members(me, mask, version)
 
     cdef void take_held(self) noexcept:
         """Take the frames that were held back; some may have to be held back again."""
@@ -670,6 +678,11 @@ cdef class Exchange(Gate):
         cdef uint64_t first
         if not ok:
             return
+        # An inbox and the topic of all connections have subscribers from their first moment on.
+        if frame.kind == TOPIC_INBOX and frame.topic.size > 1:
+            self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1))
+        elif frame.kind == TOPIC_ALL:
+            self.everyone()
         topic = self.open_topic(frame.topic, frame.kind)
         if topic == NULL or topic.authority >= AUTHORITY_WORKER:
             self.answer_refuse(slot, frame.token, CODE_MOVED, MOVING, RETRY_MS)
@@ -841,7 +854,7 @@ cdef class Exchange(Gate):
         """Take it out; a request over HTTP must have been answered."""
         cdef Topic* topic
         cdef Later later
-        if waiting.kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_SYNC, WAIT_GIVEN) or (
+        if waiting.kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_SYNC, WAIT_GIVEN, WAIT_MOVED) or (
                 waiting.kind == WAIT_RELAY and waiting.asked == FRAME_SUBSCRIBE):
             topic = topic_find(&self.store, waiting_topic(waiting))
             if topic != NULL and topic.asking:
@@ -886,6 +899,8 @@ cdef class Exchange(Gate):
         cdef bytes message = (<const char*> text.data)[:text.size] + b"\0"
         cdef str why
         cdef Topic* topic
+        if kind == WAIT_MOVED and self.place_refused(waiting):
+            return
         request_of(waiting, &request)
         if code == CODE_MOVED and session != NULL and kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_PRESENCE):
             # Handled again in a moment, when this worker has heard of the new home too.
@@ -921,6 +936,16 @@ cdef class Exchange(Gate):
                 self.go_on(session)
         self.drop_waiting(waiting)
 
+    cdef void place_answered(self, Waiting* waiting, Topic* topic, bint recovered, Frame* bodies,
+                             uint64_t first) noexcept:
+        pass
+
+    cdef bint place_refused(self, Waiting* waiting) noexcept:
+        return False
+
+    cdef void end_place(self, Waiting* waiting) noexcept:
+        self.drop_waiting(waiting)
+
     cdef bint resume_parked(self, Session* session) noexcept:
         session.flags &= ~<uint32_t> FLAG_ASKED
         return session.state == SESSION_OPEN and envelope_parse(
@@ -936,7 +961,7 @@ cdef class Exchange(Gate):
         memset(&rest, 0, sizeof(Frame))
         rest.rest = bodies.data
         rest.rest_size = bodies.size
-        if topic == NULL or waiting.kind not in (WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY, WAIT_GIVEN):
+        if topic == NULL or waiting.kind not in (WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY, WAIT_GIVEN, WAIT_MOVED):
             self.drop_waiting(waiting)
             return
         if waiting.authority != topic.authority and topic.authority != AUTHORITY_ARRIVING:
@@ -972,9 +997,14 @@ cdef class Exchange(Gate):
                 return
             buffer_free(&session.parked)
             self.go_on(session)
+        elif waiting.kind == WAIT_MOVED:
+            self.place_answered(waiting, topic, recovered, &rest, first)
         if not is_used(self, topic):
             end_feed(self, topic)
-        self.drop_waiting(waiting)
+        if waiting.kind == WAIT_MOVED:
+            self.end_place(waiting)
+        else:
+            self.drop_waiting(waiting)
 
     cdef bint answer_subscribe(self, Waiting* waiting, Topic* topic, bint recovered, Frame* bodies,
                                uint64_t first) noexcept:

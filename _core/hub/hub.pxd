@@ -10,12 +10,12 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from realtime_communication._core.hub.questions cimport Questions
+from realtime_communication._core.hub.migration cimport Migration
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.settings cimport Settings
 
 
-cdef class Hub(Questions):
+cdef class Hub(Migration):
     cdef uint64_t forgotten_ms   # when the cache was last looked through
     cdef bint configured
 

@@ -2,11 +2,11 @@ from collections.abc import Callable
 from typing import Any
 
 from realtime_communication._core.base.shared import Shared
+from realtime_communication._core.hub.migration import Migration
 from realtime_communication._core.hub.publications import RequestError as RequestError
-from realtime_communication._core.hub.questions import Questions
 from realtime_communication._core.hub.relay import Later
 
-class Hub(Questions):
+class Hub(Migration):
     def __init__(self, node_id: str) -> None: ...
     def configure(self, settings: object) -> None: ...
     def use_shared(self, shared: Shared, slot: int) -> None: ...

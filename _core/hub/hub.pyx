@@ -33,6 +33,7 @@ from realtime_communication._core.hub.core cimport Position, Refusal
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.http_requests cimport subscribe_user, unsubscribe_user
 from realtime_communication._core.hub.mailbox cimport mailbox_has_bytes, mailbox_messages
+from realtime_communication._core.hub.migration cimport Migration
 from realtime_communication._core.hub.outbox cimport (
     outbox_flush_topics,
     outbox_free,
@@ -52,7 +53,6 @@ from realtime_communication._core.hub.publications cimport (
     publish_body,
     send_body,
 )
-from realtime_communication._core.hub.questions cimport Questions
 from realtime_communication._core.hub.relay cimport relay_publish
 from realtime_communication._core.hub.requests cimport handle_request
 from realtime_communication._core.hub.samples cimport (
@@ -132,7 +132,7 @@ cdef enum:
     KEPT_WHEN_IDLE = 64          # arenas kept by a hub with little to do
 
 
-cdef class Hub(Questions):
+cdef class Hub(Migration):
     """The hub of one worker.
 
     `node_id` names the node to clients. Nothing works before `configure` is called. Not thread-safe: all happens
@@ -747,6 +747,7 @@ cdef class Hub(Questions):
         cdef int count = 0
         if session_id is None and user_id is None and login is None:
             raise ValueError("disconnect needs a session_id, a user_id or a login")
+        self.note_disconnect(session_id, user_id, login, code, text)
         while session != NULL:
             following = session.next
             if session.flags & FLAG_COUNTED and (session_id is None or id_text(session) == session_id) and (

@@ -21,6 +21,8 @@ cdef class MemoryDriver(Driver):
     cdef Hub hub
     cdef dict connections        # serial -> Connection
     cdef str address
+    cdef list passed             # (slot, bytes queued for it before, frame, Connection) of sessions that went
+    cdef Connection arriving     # whose session comes
 
     cdef int end_turn(self) except -1
     cdef int take(self, Connection connection, Py_ssize_t limit) except -1

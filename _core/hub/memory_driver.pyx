@@ -78,6 +78,8 @@ cdef class MemoryDriver(Driver):
         self.hub = hub
         self.connections = {}
         self.address = address
+        self.passed = []
+        self.arriving = None
 
     def connect(self):
         """A fresh connection, before its request head. Raises MemoryError."""
@@ -102,6 +104,24 @@ cdef class MemoryDriver(Driver):
     def flush(self):
         """End the turn, after calls that came over HTTP."""
         self.end_turn()
+
+    def take_passed(self):
+        """The sessions that went to other workers since the last call: (slot, bytes queued for it before, frame,
+        connection)."""
+        taken, self.passed = self.passed, []
+        return taken
+
+    def arrive(self, int slot, bytes frame not None, Connection connection):
+        """A session comes from the worker in `slot`, None: without its connection. Whether the hub keeps it.
+
+        The hub's own driver is this one from now on.
+        """
+        cdef bint kept
+        self.hub.home = self
+        self.arriving = connection
+        kept = self.hub.descriptor_received(slot, -1 if connection is None else -2, <const uint8_t*> frame, len(frame))
+        self.end_turn()
+        return kept
 
     cdef int end_turn(self) except -1:
         while True:
@@ -168,6 +188,22 @@ cdef class MemoryDriver(Driver):
         if connection is not None:
             connection.handed_over = (<const char*> data)[:size]
             connection.session = NULL
+
+    cdef bint pass_on(self, Session* session, int slot, bytes frame) noexcept:
+        cdef Connection connection = self.connections.pop(session.serial, None)
+        if connection is None:
+            return False
+        self.passed.append((slot, self.hub.outgoing(slot).size, frame, connection))
+        connection.session = NULL
+        return True
+
+    cdef int adopt(self, Session* session) noexcept:
+        cdef Connection connection = self.arriving
+        connection.driver = self
+        connection.session = session
+        connection.reading = True
+        self.connections[session.serial] = connection
+        return 0
 
     cdef str peer(self, Session* session):
         return self.address

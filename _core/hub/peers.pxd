@@ -31,6 +31,7 @@ cdef enum Authority:             # who gives a topic's offsets
     AUTHORITY_HERE = 0
     AUTHORITY_UPSTREAM = 1
     AUTHORITY_WORKER = 2         # + its slot
+    AUTHORITY_NOBODY = 254       # asked again when it is known who it is
     AUTHORITY_ARRIVING = 255     # this worker, once the one before it has handed the topic over
 
 
@@ -59,6 +60,9 @@ cdef enum PeerFrame:
     FRAME_SHOWN = 21             # all who were there before have been shown
     FRAME_ASK_PRESENCE = 22      # who is on the topic?                                      -> PRESENT or REFUSE
     FRAME_PRESENT = 23           # sessions as ENTER has them
+    # From 32 on: connections that move, see migration.pxd.
+    FRAME_MIGRATE = 32           # with a descriptor; in place of a topic the user       -> MIGRATED
+    FRAME_MIGRATED = 33          # in place of a token whether the user is there, once the session has found its places
 
 
 cdef enum WaitingKind:
@@ -71,6 +75,7 @@ cdef enum WaitingKind:
     WAIT_GIVEN = 7               # a subscription that the session did not ask for
     WAIT_PRESENCE = 8            # the session's parked Presence
     WAIT_ROSTER = 9              # nobody's: who is present upstream
+    WAIT_MOVED = 16              # a place of a session that came from another worker, in place of a request's id
 
 
 cdef struct Group:               # a DirectMessage to inboxes of which some are elsewhere

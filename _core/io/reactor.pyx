@@ -411,6 +411,30 @@ cdef class Reactor(SocketDriver):
         if self.retry_ms:
             self.retry_ms = self.hub.now_ms
 
+    # --- sessions that move between workers
+
+    cdef bint pass_on(self, Session* session, int slot, bytes frame) noexcept:
+        cdef int fd = session.fd
+        # The socket lives on elsewhere: closing this descriptor would not end the polling (epoll(7)).
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, NULL)
+        try:
+            if self.bus is not None and self.bus.send_descriptor(slot, fd, frame):
+                session.fd = -1
+                if self.retry_ms:
+                    self.retry_ms = self.hub.now_ms
+                return True
+        except Exception:
+            pass
+        if self.adopt(session) < 0:
+            self.hub.finish(session)
+        return False
+
+    cdef int adopt(self, Session* session) noexcept:
+        cdef epoll_event event
+        event.events = EPOLLIN
+        event.data.u64 = <uint64_t> <size_t> session
+        return epoll_ctl(self.epoll, EPOLL_CTL_ADD, session.fd, &event)
+
     # --- time
 
     cdef void refresh(self) noexcept:

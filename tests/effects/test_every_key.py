@@ -87,7 +87,9 @@ EFFECTS = {
     "performance.actors.priority_mailbox_size": f"{ACTORS}::test_priority_mailbox_size",
     "performance.actors.batch_size": f"{SPEED}::test_batch_size_bounds_a_turn",
     "performance.actors.batch_timeout_ms": f"{SPEED}::test_batch_timeout_bounds_a_turn",
-    "performance.actors.use_work_stealing": f"{ACTORS}::test_work_stealing_promises_nothing_to_one_worker",
+    "performance.actors.use_work_stealing": (
+        "blackbox/test_migration.py::test_a_worker_with_far_more_connections_hands_some_over"
+    ),
     "performance.actors.pin_actors_to_cores": f"{ACTORS}::test_pin_actors_to_cores",
     "performance.messages.max_batch_size": f"{SPEED}::test_max_batch_size_bounds_what_is_written_together",
     "performance.messages.batch_window_ms": f"{SPEED}::test_batch_window_gathers_what_several_turns_bring",

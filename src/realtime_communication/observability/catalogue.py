@@ -67,6 +67,7 @@ CONNECTIONS: Final = (
     _counter("upgrades_refused", "refused", "Requests for a WebSocket that were answered with an error"),
     _counter("authentication_failures", "auth_failures", "Credentials that were refused"),
     _counter("connections_closed", "closed", "Connections that ended, for whatever reason"),
+    _counter("connections_migrated", "migrated", "Connections handed to another worker, live"),
     MetricRow("connections_cut", "counter", "Connections the server closed for a reason of its own", ("reason",)),
     _counter("http_connections", "handed_over", "Connections given to the HTTP application"),
 )

@@ -44,6 +44,7 @@ from realtime_communication.server.neighbours import Neighbours
 from realtime_communication.server.node_metrics import numbers
 from realtime_communication.server.node_state import between_workers
 from realtime_communication.server.place import ALONE, Place, made_node_id
+from realtime_communication.server.rebalancing import Rebalancing
 from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
 
@@ -84,8 +85,12 @@ class Parts:
         self.hub = Hub(self.node_id)
         self.hub.configure(core_settings(config))
         self.hub.report_faults(_tell_fault)
+        self.rebalancing: Rebalancing | None = None
         if place.shared_memory >= 0:
-            self.hub.use_shared(Shared(place.shared_memory), place.seat)
+            shared = Shared(place.shared_memory)
+            self.hub.use_shared(shared, place.seat)
+            if config.performance.actors.use_work_stealing:
+                self.rebalancing = Rebalancing(self.hub, place.seat, shared.connections_of)
         self.breakers = Breakers(config.circuit_breaker)
         events = config.circuit_breaker.events
         secret = secret_of(events, config.auth.jwt_secret)
@@ -155,6 +160,8 @@ class Parts:
             Service("garbage collector", self.collector.run),
             Service("draining", self.draining.run),
         ]
+        if self.rebalancing is not None:
+            self.tasks.append(Service("rebalancing", self.rebalancing.run))
         if self.samples.wanted:
             self.tasks.append(Service("samples", self.samples.run))
         if metrics is not None:

@@ -106,6 +106,8 @@ class SupervisedWorker(Worker):
     def tell_members(self, params: dict[str, Any]) -> None:
         """Note which workers are live."""
         self.members = params
+        if self.parts.rebalancing is not None:
+            self.parts.rebalancing.follow(params)
         if self._neighbours is not None:
             self._neighbours.follow(params)
 
@@ -118,6 +120,13 @@ class SupervisedWorker(Worker):
         self.parts.neighbours = self._neighbours
         self.parts.draining.begun = functools.partial(self.channel.notify, "draining")
         await self._neighbours.join()
+
+    async def _shut_down(self, reactor: Reactor, supervising: asyncio.Task[None]) -> None:
+        rebalancing = self.parts.rebalancing
+        if rebalancing is not None and self._farewell is RESTARTING and not self._at_once.is_set():
+            reactor.stop_accepting()
+            await rebalancing.hand_all_over()
+        await super()._shut_down(reactor, supervising)
 
     def _install_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")

@@ -69,7 +69,7 @@ class Node:
                 for other, receiver in self.workers.items():
                     if other == slot:
                         continue
-                    data = worker.hub.take_for_peer(other)
+                    data = self.left.pop((slot, other), b"") + worker.hub.take_for_peer(other)
                     if not data:
                         continue
                     moved = True
@@ -83,6 +83,25 @@ class Node:
             for worker in self.workers.values():
                 worker.flush()
         assert not self.left, "half a frame is left over"
+
+    def move(self, giver: int, taker: int, most: int = 1000, *, lose: bool = False) -> int:
+        """Sessions go from one worker to another, in their place between the frames; how many. The frames behind the
+        last one are still to be pumped. With `lose` the connections do not make it."""
+        hub, taking = self.workers[giver].hub, self.workers[taker]
+        count: int = hub.give_sessions(taker, most)
+        passed = self.workers[giver].driver.take_passed()
+        left = self.left.pop((giver, taker), b"")
+        data, at = left + hub.take_for_peer(taker), 0
+        for slot, queued, frame, connection in passed:
+            assert slot == taker
+            before = len(left) + queued
+            assert taking.hub.receive_from_peer(giver, data[at:before]) == before - at
+            taking.driver.arrive(giver, frame, None if lose else connection)
+            at = before
+        self.workers[giver].flush()
+        self.left[giver, taker] = data[at:]
+        assert count == len(passed)
+        return count
 
     def advance(self, milliseconds: int) -> None:
         """Let time pass for all workers, and carry what comes of it."""

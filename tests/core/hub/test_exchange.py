@@ -437,3 +437,57 @@ def test_one_worker_alone_asks_nobody() -> None:
     peer.subscribe("t")
     assert peer.request({"type": "DirectMessage", "id": 1, "to": "bob", "payload": 1})["offline"] == ["bob"]
     assert server.hub.take_upstream() == []
+
+
+class TestMembersThatChange:
+    """Workers hear of new members each in its own time."""
+
+    def joined(self) -> Node:
+        """A third worker is linked, and is no home yet."""
+        node = make_node(2)
+        node.workers[2] = make_hub(deterministic_ids=False)
+        node.tell_members([0, 1])
+        node.link(2)
+        node.pump()
+        return node
+
+    def topic_that_moves(self, node: Node, home: int) -> str:
+        """A topic that is at home there and moves to the third worker."""
+        names = (f"topic-{number}" for number in range(5000))
+        return next(name for name in names if node.home(name, [0, 1]) == home and node.home(name) == 2)
+
+    @pytest.mark.parametrize("late", [[2], [0], [1], [2, 0]])
+    def test_a_topic_keeps_its_epoch_whoever_hears_late(self, late: list[int]) -> None:
+        node = self.joined()
+        for home in (0, 1):
+            topic = next(
+                name for n in range(5000) if node.home(name := f"t{n}", [0, 1]) == home and node.home(name) == 2
+            )
+            reader, writer = node.workers[0].connect("reader"), node.workers[1].connect("writer")
+            node.subscribe(reader, topic)
+            assert node.publish(writer, topic, "a")[1] == 1
+            node.version += 1
+            for slot in sorted(node.workers, key=lambda slot: slot in late):
+                node.pump()
+                node.workers[slot].hub.set_members(slot, [0, 1, 2], node.version)
+            node.pump()
+            assert node.publish(writer, topic, "b")[1] == 2
+            node.advance(200)  # who asked too early asks again
+            assert texts(reader.messages()) == [(1, "a"), (2, "b")]
+            node.tell_members([0, 1])
+            node.pump()
+            assert node.publish(writer, topic, "c")[1] == 3
+            assert texts(reader.messages()) == [(3, "c")]
+
+    def test_changes_one_right_after_the_other(self) -> None:
+        node = self.joined()
+        topic = self.topic_that_moves(node, 0)
+        reader, writer = node.workers[0].connect("reader"), node.workers[1].connect("writer")
+        node.subscribe(reader, topic)
+        node.publish(writer, topic, "a")
+        node.tell_members([0, 1, 2])
+        node.tell_members([1, 2])
+        node.tell_members([1])
+        node.pump()
+        assert node.publish(writer, topic, "b")[1] == 2
+        assert texts(reader.messages()) == [(1, "a"), (2, "b")]

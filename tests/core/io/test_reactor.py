@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ import uvloop
 from core.hub.sans_io import BINARY, CLOSE, KEY, PING, PONG, Envelope, client_frame, identity, settings, split_frames
 from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.hub.pending import Pending
+from realtime_communication._core.io.bus import Bus
 from realtime_communication._core.io.reactor import Reactor
 from realtime_communication._core.io.tls_connection import TlsStream
 
@@ -625,6 +627,93 @@ class TestPending:
         assert answers[0].cancelled
         assert not running.call(lambda: answers[0].settle(identity("alice")))
         assert running.stats()["pending"] == 0
+
+
+class TestMoves:
+    """Connections that move between two workers, back and forth."""
+
+    @pytest.fixture
+    def pair(self, serve: Callable[..., Running], tmp_path: Path) -> list[Running]:
+        made = [serve(), serve()]
+        buses = [Bus(running.hub, slot, 1, str(tmp_path)) for slot, running in enumerate(made)]
+        for slot, running in enumerate(made):
+            running.call(lambda slot=slot, running=running: self.join(running, slot, buses[slot]))
+        for slot, running in enumerate(made):
+            running.until(lambda slot=slot: len(buses[slot].links_up()) == 1)
+            running.call(lambda slot=slot, running=running: running.hub.set_members(slot, [0, 1], 1))
+        return made
+
+    @staticmethod
+    def join(running: Running, slot: int, bus: Bus) -> None:
+        running.reactor.attach_bus(bus)
+        bus.set_members({0: 1, 1: 1})
+
+    @staticmethod
+    def move(pair: list[Running], giver: int, count: int) -> None:
+        """Until so many have gone."""
+        hub = pair[giver].hub
+        before = pair[giver].stats()["migrated"]
+        pair[giver].until(
+            lambda: hub.give_sessions(1 - giver, count) >= 0 and hub.stats()["migrated"] == before + count
+        )
+
+    def test_the_socket_goes_with_the_session(self, pair: list[Running]) -> None:
+        clients = [pair[0].connect(f"u{number}") for number in range(5)]
+        watched = len(polled_sockets())
+        for client in clients:
+            client.send({"type": "Subscribe", "id": 1, "topic": "room"})
+            assert client.message()["type"] == "Subscribed"
+        for giver in (0, 1, 0):
+            self.move(pair, giver, 5)
+            pair[1 - giver].until(lambda taker=1 - giver: pair[taker].hub.connection_count() == 5)
+            assert pair[giver].stats()["sessions"] == 0
+            clients[0].send({"type": "Broadcast", "id": 2, "topic": "room", "payload": giver})
+            for client in clients:
+                seen = [client.message() for _ in range(2 if client is clients[0] else 1)]
+                assert {each["type"] for each in seen} <= {"Message", "Ack"}
+                assert [each["payload"] for each in seen if each["type"] == "Message"] == [giver]
+        assert len(polled_sockets()) == watched
+        assert pair[1].call(pair[1].hub.connections)[0]["address"].startswith("127.0.0.1:")
+        clients[4].reset()
+        pair[1].until(lambda: pair[1].hub.connection_count() == 4)
+
+    def test_requests_on_their_way(self, pair: list[Running]) -> None:
+        client, reader = pair[0].connect("writer"), pair[1].connect("reader")
+        reader.send({"type": "Subscribe", "id": 1, "topic": "room"})
+        assert reader.message()["type"] == "Subscribed"
+        stop = threading.Event()
+        moves = 0
+
+        def wander() -> None:
+            nonlocal moves
+            while not stop.is_set():
+                for giver in (0, 1):
+                    moves += pair[giver].call(lambda giver=giver: pair[giver].hub.give_sessions(1 - giver, 2))
+
+        thread = threading.Thread(target=wander)
+        thread.start()
+        try:
+            offsets = []
+            for number in range(300):
+                client.send({"type": "Broadcast", "id": number, "topic": "room", "payload": number})
+                if number % 4 == 3:
+                    answers = [client.message() for _ in range(4)]
+                    assert [each["id"] for each in answers] == list(range(number - 3, number + 1))
+                    offsets += [each["offset"] for each in answers]
+            assert offsets == list(range(1, 301))
+            seen = [reader.message() for _ in range(300)]
+            assert [(each["offset"], each["payload"]) for each in seen] == [(n + 1, n) for n in range(300)]
+        finally:
+            stop.set()
+            thread.join()
+        assert moves > 10
+
+    def test_a_link_that_is_down_moves_nobody(self, pair: list[Running]) -> None:
+        client = pair[0].connect("u")
+        pair[1].call(pair[1].reactor.stop)
+        assert pair[0].call(lambda: [pair[0].hub.give_sessions(1, 5) for _ in range(3)]) == [0, 0, 0]
+        client.send({"type": "Ping", "id": 1})
+        assert client.message()["type"] == "Pong"
 
 
 def test_samples_have_the_time_of_the_wall_clock(serve: Callable[..., Running]) -> None:

@@ -132,6 +132,20 @@ class TestHandshake:
         client.head()
         assert client.message()["type"] == "Connected"
 
+    def test_it_stays_with_its_worker(self, serve_13: Serve) -> None:
+        """What TLS keeps of a connection cannot go to another process."""
+        running = serve_13()
+        client = running.connect("alice")
+
+        def join() -> None:
+            running.hub.set_members(0, [0], 1)
+            running.hub.link(1, True)
+
+        running.call(join)
+        assert [running.call(lambda: running.hub.give_sessions(1, 5)) for _ in range(3)] == [0, 0, 0]
+        client.send({"type": "Ping", "id": 1})
+        assert client.message()["type"] == "Pong"
+
     def test_the_request_in_the_same_packet_as_its_end(self, serve_13: Serve) -> None:
         running = serve_13()
         sock = running.tcp()
