@@ -1,6 +1,5 @@
 """Who is present on topics, over all workers and nodes."""
 
-from realtime_communication._core.hub.upstream import Upstream
+from realtime_communication._core.hub.watchers import Watchers
 
-class Attendance(Upstream):
-    def tell_presence(self, topic: bytes, leave: bool, user: bytes, session: bytes, info: bytes) -> None: ...
+class Attendance(Watchers): ...

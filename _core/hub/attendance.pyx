@@ -1,10 +1,10 @@
 """Who is present; `attendance.pxd` is the contract."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, slice_of
-from realtime_communication._core.base.table cimport TableCursor, table_init, table_next, table_start
+from realtime_communication._core.base.memory cimport Buffer, Slice
+from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
 from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_set
 from realtime_communication._core.hub.attendees cimport (
     Attendee,
@@ -13,35 +13,23 @@ from realtime_communication._core.hub.attendees cimport (
     attendee_find,
     attendee_info,
     attendee_remove,
-    attendees_free,
 )
 from realtime_communication._core.hub.peers cimport (
-    AUTHORITY_ARRIVING,
-    AUTHORITY_UPSTREAM,
     AUTHORITY_WORKER,
     FRAME_ENTER,
     FRAME_EXIT,
     FRAME_FORGET,
-    FRAME_SHOW,
-    FRAME_SHOWN,
     FRAME_WATCH,
-    MAX_WORKERS,
-    WAIT_ROSTER,
     Frame,
-    Waiting,
     add_u8,
     add_u64,
     frame_end,
     frame_start,
-    put_u16,
     take_number,
     take_slice,
-    waiting_add,
-    waiting_topic,
 )
-from realtime_communication._core.hub.relay cimport epoch_number
 from realtime_communication._core.hub.session cimport Session, session_id, session_info
-from realtime_communication._core.hub.settings cimport INFO_BYTES, PRESENCE_GRACE_MS
+from realtime_communication._core.hub.settings cimport PRESENCE_GRACE_MS
 from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
     WATCH_FRESH,
@@ -53,7 +41,6 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
     topic_release,
 )
-from realtime_communication._core.hub.upstream cimport Upstream
 from realtime_communication._core.hub.users cimport (
     Member,
     User,
@@ -63,26 +50,11 @@ from realtime_communication._core.hub.users cimport (
     user_id,
     user_open,
 )
+from realtime_communication._core.hub.watchers cimport Watchers, add_info, add_user, is_home, is_watched, is_worker
 
 cdef enum:
     SETTLE_MS = 5000             # after which nobody is believed to be present whom the topic's new home has not named
     SESSION_DIGITS = 32
-
-
-cdef inline bint is_worker(int authority) noexcept nogil:
-    return AUTHORITY_WORKER <= authority < AUTHORITY_ARRIVING
-
-
-cdef inline bint is_home(const Topic* topic) noexcept nogil:
-    return not is_worker(topic.authority)
-
-
-cdef inline bint is_watched(const Topic* topic) noexcept nogil:
-    return topic.watcher_count != 0 or topic.watching != 0
-
-
-cdef inline Slice nothing() noexcept nogil:
-    return slice_of(NULL, 0)
 
 
 cdef bytes bytes_of(Slice text):
@@ -98,26 +70,7 @@ cdef bytes digits_of(uint64_t id_high, uint64_t id_low):
     return (<const char*> digits)[:SESSION_DIGITS]
 
 
-cdef void add_user(Buffer* out, Slice user) noexcept nogil:
-    add_u8(out, <uint8_t> user.size)
-    buffer_append(out, user.data, user.size)
-
-
-cdef void add_info(Buffer* out, Slice info) noexcept nogil:
-    cdef uint8_t size[2]
-    put_u16(size, <int> info.size)
-    buffer_append(out, size, 2)
-    buffer_append(out, info.data, info.size)
-
-
-cdef class Attendance(Upstream):
-
-    def __cinit__(self, str node_id not None):
-        table_init(&self.attendees)
-        self.quiet = False
-
-    def __dealloc__(self):
-        attendees_free(&self.attendees)
+cdef class Attendance(Watchers):
 
     # --- sessions that come and go
 
@@ -128,14 +81,14 @@ cdef class Attendance(Upstream):
         if self.tells_upstream():
             self.enter_upstream(topic, session.id_high, session.id_low, user_id(<User*> session.user), self.wall_ms,
                                 session_info(session))
-        Upstream.enter(self, session, topic)
+        Watchers.enter(self, session, topic)
 
     cdef void exit(self, Session* session, User* user, Topic* topic, bint graceful) noexcept:
         cdef Buffer* out
         cdef Py_ssize_t start
         cdef int slot
         if not is_worker(topic.authority):
-            Upstream.exit(self, session, user, topic, graceful)
+            Watchers.exit(self, session, user, topic, graceful)
             return
         slot = topic.authority - AUTHORITY_WORKER
         if not self.peers.workers[slot].linked:
@@ -155,7 +108,7 @@ cdef class Attendance(Upstream):
             if member.id_high != id_high or member.id_low != id_low:
                 self.exit_upstream(topic, member.id_high, member.id_low, user_id(user))
         if not self.peers.upstream:
-            member = Upstream.count_in(self, user, topic, id_high, id_low, info)
+            member = Watchers.count_in(self, user, topic, id_high, id_low, info)
             if member != NULL:
                 member.doubtful = False
             return member
@@ -180,7 +133,7 @@ cdef class Attendance(Upstream):
             else:
                 self.exit_upstream(topic, id_high, id_low, user_id(member.user))
         if not self.peers.upstream:
-            Upstream.count_out(self, member, id_high, id_low, graceful)
+            Watchers.count_out(self, member, id_high, id_low, graceful)
             return
         member.sessions -= 1
         if member.sessions:
@@ -200,7 +153,7 @@ cdef class Attendance(Upstream):
             member.parting = False
             self.exit_upstream(topic, member.id_high, member.id_low, user_id(user))
         if not self.peers.upstream or is_worker(topic.authority):
-            Upstream.member_expired(self, expired)
+            Watchers.member_expired(self, expired)
             return
         if member.shown or member.absent:
             return               # the upstream says when it is over
@@ -225,7 +178,7 @@ cdef class Attendance(Upstream):
     cdef void take_frame(self, int slot, Frame* frame) noexcept:
         cdef Topic* topic
         if frame.type < FRAME_ENTER:
-            Upstream.take_frame(self, slot, frame)
+            Watchers.take_frame(self, slot, frame)
         elif frame.topic.size == 0 or frame.kind != TOPIC_PLAIN:
             return
         elif frame.type == FRAME_ENTER:
@@ -236,10 +189,8 @@ cdef class Attendance(Upstream):
             topic = topic_find(&self.store, frame.topic)
             if topic != NULL:
                 self.forget_there(slot, topic)
-        elif frame.type == FRAME_WATCH:
-            self.watched_there(slot, frame)
-        elif frame.type == FRAME_SHOW or frame.type == FRAME_SHOWN:
-            self.shown_here(slot, frame)
+        else:
+            Watchers.take_frame(self, slot, frame)
 
     cdef void entered_there(self, int slot, Frame* frame) noexcept:
         cdef bint ok = True
@@ -326,31 +277,11 @@ cdef class Attendance(Upstream):
         if member.sessions == 0 and not member.shown and not member.absent:
             member_remove(&self.users, &self.wheel, member)
 
-    cdef void watched_there(self, int slot, Frame* frame) noexcept:
-        cdef bint ok = True
-        cdef bint on = take_number(frame, 1, &ok) != 0
-        cdef uint64_t bit = <uint64_t> 1 << slot
-        cdef Topic* topic
-        if not ok:
-            return
-        topic = self.open_topic(frame.topic, TOPIC_PLAIN)
-        if topic == NULL:
-            return
-        if on:
-            topic.watching |= bit
-            self.watched(topic)
-            if is_home(topic) and topic.roster == 0:
-                self.send_roster(slot, topic)
-        else:
-            topic.watching &= ~bit
-            self.watched(topic)
-        topic_release(&self.store, topic)
-
     cdef void peer_left(self, int slot) noexcept:
         cdef TableCursor cursor
         cdef Attendee* attendee
         cdef Topic* topic
-        Upstream.peer_left(self, slot)
+        Watchers.peer_left(self, slot)
         table_start(&cursor)
         while True:
             attendee = <Attendee*> table_next(&self.attendees, &cursor)
@@ -373,7 +304,7 @@ cdef class Attendance(Upstream):
     cdef void peer_joined(self, int slot, uint64_t incarnation) noexcept:
         cdef TableCursor cursor
         cdef Topic* topic
-        Upstream.peer_joined(self, slot, incarnation)
+        Watchers.peer_joined(self, slot, incarnation)
         table_start(&cursor)
         while True:
             topic = <Topic*> table_next(&self.store.topics, &cursor)
@@ -382,154 +313,11 @@ cdef class Attendance(Upstream):
             if topic.kind == TOPIC_PLAIN and topic.authority == AUTHORITY_WORKER + slot:
                 self.retell(topic)
 
-    # --- who is told
-
-    cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Slice info) noexcept:
-        cdef uint64_t left
-        cdef int slot
-        if self.quiet:
-            return
-        Upstream.tell_watchers(self, topic, member, leave, info)
-        if is_worker(topic.authority):
-            return
-        left = topic.watching
-        for slot in range(MAX_WORKERS):
-            if left == 0:
-                return
-            if left & 1:
-                self.send_show(slot, topic, member, leave, False, info)
-            left >>= 1
-
-    cdef void watched(self, Topic* topic) noexcept:
-        cdef bint any = topic.watcher_count != 0 if is_worker(topic.authority) else is_watched(topic)
-        if any == (topic.watch_state != WATCH_NONE):
-            return
-        if not any:
-            self.forget_shown(topic)
-            topic.watch_state = WATCH_NONE
-            topic.roster = 0
-        elif is_worker(topic.authority):
-            topic.watch_state = WATCH_FRESH
-        elif self.peers.upstream:
-            topic.watch_state = WATCH_FRESH
-            self.ask_roster(topic)
-        else:
-            topic.watch_state = WATCH_ON
-        if is_worker(topic.authority):
-            self.send_plain(topic.authority - AUTHORITY_WORKER, FRAME_WATCH, topic, any)
-
-    cdef void forget_shown(self, Topic* topic) noexcept:
-        cdef Member* member = <Member*> topic.first_member
-        cdef Member* following
-        cdef User* user
-        while member != NULL:
-            following = member.next_of_topic
-            member.doubtful = False
-            member.absent = False
-            if member.sessions == 0 and not (member.parting or (is_home(topic) and timer_is_set(&member.timer))):
-                user = member.user
-                member_remove(&self.users, &self.wheel, member)
-                self.forget_user(user)
-            elif self.peers.upstream:
-                member.shown = False
-            member = following
-
-    cdef void show(self, Topic* topic, Slice name, uint64_t id_high, uint64_t id_low, bint leave, bint before,
-                   Slice info) noexcept:
-        cdef User* user
-        if topic.watch_state == WATCH_NONE or name.size == 0:
-            return
-        user = user_open(&self.users, name)
-        if user == NULL:
-            return
-        if leave:
-            self.show_leave(topic, user, id_high, id_low)
-        else:
-            self.show_join(topic, user, id_high, id_low, before, info)
-        self.forget_user(user)
-
-    cdef void show_leave(self, Topic* topic, User* user, uint64_t id_high, uint64_t id_low) noexcept:
-        cdef Member* member = member_find(&self.users, user, topic)
-        cdef Member told
-        if member == NULL and topic.roster:
-            # The roster that was asked for may still have it.
-            member = member_add(&self.users, user, topic)
-        if member == NULL:
-            return
-        if member.shown or (topic.roster and topic.watch_state == WATCH_FRESH):
-            told = member[0]
-            told.id_high = id_high
-            told.id_low = id_low
-            self.tell_watchers(topic, &told, True, nothing())
-        member.shown = False
-        member.doubtful = False
-        member.absent = topic.roster != 0
-        if member.sessions == 0 and not member.parting and not member.absent:
-            member_remove(&self.users, &self.wheel, member)
-
-    cdef void show_join(self, Topic* topic, User* user, uint64_t id_high, uint64_t id_low, bint before,
-                        Slice info) noexcept:
-        cdef Member* member = member_find(&self.users, user, topic)
-        cdef Member told
-        if member == NULL:
-            member = member_add(&self.users, user, topic)
-        if member == NULL or (before and member.absent):
-            return
-        member.absent = False
-        member.doubtful = False
-        if member.sessions == 0 and not member.parting:
-            wheel_cancel(&self.wheel, &member.timer)
-            member.id_high = id_high
-            member.id_low = id_low
-        if member.shown:
-            return
-        member.shown = True
-        if before and topic.watch_state == WATCH_FRESH:
-            return
-        told = member[0]
-        told.id_high = id_high
-        told.id_low = id_low
-        self.tell_watchers(topic, &told, False, info)
-
-    cdef void shown_here(self, int slot, Frame* frame) noexcept:
-        cdef Topic* topic = topic_find(&self.store, frame.topic)
-        cdef bint ok = True
-        cdef bint leave, before
-        cdef uint64_t id_high, id_low
-        cdef Slice name, info
-        if topic == NULL or topic.authority != AUTHORITY_WORKER + slot:
-            return
-        if frame.type == FRAME_SHOWN:
-            if topic.watch_state == WATCH_FRESH:
-                topic.watch_state = WATCH_ON
-            return
-        leave = take_number(frame, 1, &ok) != 0
-        before = take_number(frame, 1, &ok) != 0
-        id_high = take_number(frame, 8, &ok)
-        id_low = take_number(frame, 8, &ok)
-        name = take_slice(frame, <size_t> take_number(frame, 1, &ok), &ok)
-        info = take_slice(frame, <size_t> take_number(frame, 2, &ok), &ok)
-        if ok:
-            self.show(topic, name, id_high, id_low, leave, before, info)
-            topic_release(&self.store, topic)
-
-    cdef Slice shown_info(self, Topic* topic, const Member* member) noexcept:
-        """The info of the session that is noted with a member, where it is known."""
-        cdef Attendee* attendee = attendee_find(&self.attendees, topic, member.id_high, member.id_low)
-        cdef Session* session = member.user.sessions
-        if attendee != NULL:
-            return attendee_info(attendee)
-        while session != NULL:
-            if session.id_high == member.id_high and session.id_low == member.id_low:
-                return session_info(session)
-            session = session.next_of_user
-        return nothing()
-
     # --- where the truth is
 
     cdef void move_topic(self, Topic* topic, int authority) noexcept:
         cdef int before = topic.authority
-        Upstream.move_topic(self, topic, authority)
+        Watchers.move_topic(self, topic, authority)
         if topic.kind == TOPIC_PLAIN and topic.authority != before:
             self.move_attendance(topic, before)
             topic_release(&self.store, topic)
@@ -649,7 +437,7 @@ cdef class Attendance(Upstream):
         cdef bint was = self.peers.upstream
         cdef TableCursor cursor
         cdef Topic* topic
-        Upstream.upstream_lost(self)
+        Watchers.upstream_lost(self)
         table_start(&cursor)
         while was:
             topic = <Topic*> table_next(&self.store.topics, &cursor)
@@ -685,7 +473,7 @@ cdef class Attendance(Upstream):
         """As `Upstream.upstream_back`; all sessions of this node are entered again."""
         cdef TableCursor cursor
         cdef Topic* topic
-        Upstream.upstream_back(self)
+        Watchers.upstream_back(self)
         table_start(&cursor)
         while True:
             topic = <Topic*> table_next(&self.store.topics, &cursor)
@@ -747,81 +535,6 @@ cdef class Attendance(Upstream):
         except Exception:
             pass                 # the new home takes it over all the same
 
-    cdef void ask_roster(self, Topic* topic) noexcept:
-        cdef Member* member = <Member*> topic.first_member
-        cdef Waiting* waiting = waiting_add(&self.peers, WAIT_ROSTER, AUTHORITY_UPSTREAM, NULL, 0, 0, nothing(),
-                                            topic_name(topic), TOPIC_PLAIN, self.now_ms)
-        if waiting == NULL:
-            return
-        topic.roster = waiting.token
-        while member != NULL:
-            member.doubtful = member.shown
-            member = member.next_of_topic
-        try:
-            self.upward.append(("presence", bytes_of(topic_name(topic)), waiting.token))
-        except Exception:
-            pass                 # it is not answered in time then
-
-    cdef void roster_settled(self, Topic* topic) noexcept:
-        cdef Member* member = <Member*> topic.first_member
-        cdef Member* following
-        cdef User* user
-        topic.roster = 0
-        topic.watch_state = WATCH_ON
-        while member != NULL:
-            following = member.next_of_topic
-            if member.doubtful and member.sessions == 0 and not member.parting:
-                self.tell_watchers(topic, member, True, nothing())
-                member.shown = False
-            member.doubtful = False
-            member.absent = False
-            if not member.shown and member.sessions == 0 and not member.parting:
-                user = member.user
-                member_remove(&self.users, &self.wheel, member)
-                self.forget_user(user)
-            member = following
-        self.send_rosters(topic)
-
-    cdef void roster_answered(self, Waiting* waiting, object members) noexcept:
-        cdef Topic* topic = topic_find(&self.store, waiting_topic(waiting))
-        cdef Member* member
-        if topic == NULL or topic.roster != waiting.token:
-            return
-        if members is None:
-            # Nobody is doubted for a question that was not answered.
-            member = <Member*> topic.first_member
-            while member != NULL:
-                member.doubtful = False
-                member = member.next_of_topic
-        else:
-            for user, session, _, info in members:
-                self.show_bytes(topic, False, True, user, session, info)
-        self.roster_settled(topic)
-        topic_release(&self.store, topic)
-
-    cdef void show_bytes(self, Topic* topic, bint leave, bint before, bytes user, bytes session, bytes info) noexcept:
-        cdef const uint8_t* digits = <const uint8_t*> <const char*> session
-        if len(session) == SESSION_DIGITS and 0 < len(user) < 255 and len(info) <= INFO_BYTES:
-            self.show(topic, slice_of(<const uint8_t*> <const char*> user, len(user)),
-                      epoch_number(slice_of(digits, 16)), epoch_number(slice_of(digits + 16, 16)), leave, before,
-                      slice_of(<const uint8_t*> <const char*> info, len(info)))
-
-    cdef void refused(self, Waiting* waiting, int code, Slice text, int64_t retry) noexcept:
-        if waiting.kind == WAIT_ROSTER:
-            self.roster_answered(waiting, None)
-        Upstream.refused(self, waiting, code, text, retry)
-
-    def tell_presence(self, bytes topic not None, bint leave, bytes user not None, bytes session not None,
-                      bytes info not None):
-        """The first session of a user over all nodes is on a topic, or the last one is gone; of this node as well."""
-        cdef Topic* found = topic_find(&self.store, slice_of(<const uint8_t*> topic, len(topic)))
-        if found == NULL or found.kind != TOPIC_PLAIN or is_worker(found.authority) or not self.peers.upstream:
-            return
-        self.home.refresh()
-        self.show_bytes(found, leave, False, user, session, info)
-        topic_release(&self.store, found)
-        self.home.wake()
-
     # --- frames
 
     cdef void send_enter(self, int slot, Topic* topic, const Session* session, uint64_t joined_at) noexcept:
@@ -839,44 +552,3 @@ cdef class Attendance(Upstream):
             add_user(out, user)
             add_info(out, info)
             frame_end(out, start)
-
-    cdef void send_plain(self, int slot, int type, Topic* topic, int value) noexcept:
-        """A frame with nothing but one u8, or not even that when it is negative."""
-        cdef Buffer* out = self.outgoing(slot)
-        cdef Py_ssize_t start
-        if not self.peers.workers[slot].linked:
-            return
-        start = frame_start(out, type, TOPIC_PLAIN, topic_name(topic), 0, 1)
-        if start >= 0:
-            if value >= 0:
-                add_u8(out, <uint8_t> value)
-            frame_end(out, start)
-
-    cdef void send_show(self, int slot, Topic* topic, const Member* member, bint leave, bint before,
-                        Slice info) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
-        cdef Slice user = user_id(member.user)
-        cdef Py_ssize_t start = frame_start(out, FRAME_SHOW, TOPIC_PLAIN, topic_name(topic), 0,
-                                            21 + user.size + info.size)
-        if start >= 0:
-            add_u8(out, leave)
-            add_u8(out, before)
-            add_u64(out, member.id_high)
-            add_u64(out, member.id_low)
-            add_user(out, user)
-            add_info(out, info)
-            frame_end(out, start)
-
-    cdef void send_roster(self, int slot, Topic* topic) noexcept:
-        cdef Member* member = <Member*> topic.first_member
-        while member != NULL:
-            if member.shown:
-                self.send_show(slot, topic, member, False, True, self.shown_info(topic, member))
-            member = member.next_of_topic
-        self.send_plain(slot, FRAME_SHOWN, topic, -1)
-
-    cdef void send_rosters(self, Topic* topic) noexcept:
-        cdef int slot
-        for slot in range(MAX_WORKERS):
-            if topic.watching >> slot & 1:
-                self.send_roster(slot, topic)

@@ -61,6 +61,7 @@ cdef class Core(BusUser):
     cdef bint keeps_upstream     # the upstream is away: publications are kept for it
     cdef uint64_t origin_instance    # of the publication being published for another worker
     cdef uint64_t origin_serial  # of its publisher, when it is left out; else 0
+    cdef bytes keyed             # the idempotency key of the publication being published; None without one
     cdef list upward             # items that wait for the upstream to take them, see exchange.pxd
     cdef object on_fault         # callback(peer, code, reason, untold) for what `tell` is told; None without any
     cdef uint64_t told_second    # the second (monotonic) `told` is of

@@ -353,6 +353,8 @@ cdef class Exchange(Gate):
             return
         if was_here and AUTHORITY_WORKER <= authority < AUTHORITY_ARRIVING and (topic.offset or topic.interest):
             self.hand_over(topic, authority - AUTHORITY_WORKER)
+        if topic.authority == AUTHORITY_UPSTREAM and authority >= AUTHORITY_WORKER and (topic.synced or topic.asking):
+            end_feed(self, topic)
         topic.authority = <uint8_t> authority
         topic.synced = topic.synced and authority == AUTHORITY_ARRIVING  # fed on by the home before
         if authority == AUTHORITY_HERE:
@@ -879,6 +881,10 @@ cdef class Exchange(Gate):
         rest.rest_size = bodies.size
         if topic == NULL or waiting.kind not in (WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY, WAIT_GIVEN):
             self.drop_waiting(waiting)
+            return
+        if waiting.authority != topic.authority and topic.authority != AUTHORITY_ARRIVING:
+            # The topic has moved since: whoever answers does not feed this worker any more.
+            self.refused(waiting, CODE_MOVED, slice_of(MOVING, strlen(MOVING)), RETRY_MS)
             return
         if not topic.synced:
             if waiting.kind == WAIT_SYNC and recovered and topic.epoch == epoch:

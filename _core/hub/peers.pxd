@@ -49,14 +49,14 @@ cdef enum PeerFrame:
     FRAME_HANDOVER = 12          # as SUBSCRIBED: the topic has its home with you now, and this is its history
     FRAME_REMEMBER = 13          # u64 epoch, u64 offset, u64 milliseconds left, idempotency key
     FRAME_SETTLED = 14           # u64 version of the members: all that was to be handed over has been
-    # From 16 on: presence, see attendance.pxd. A session is u64 u64; user and info stand behind their u8, u16 size.
+    # Presence, see attendance.pxd. A session is u64 u64; a user and an info stand behind their u8, u16 size.
     FRAME_ENTER = 16             # session, u64 joined_at, user, info: it is on the topic, or is described anew
     FRAME_EXIT = 17              # session, u8 graceful
     FRAME_FORGET = 18            # nothing that was said of this topic's presence is good any more
     FRAME_WATCH = 19             # u8: whether Joins and Leaves are wanted                     -> SHOW of all, SHOWN
     FRAME_SHOW = 20              # u8 leave, u8 was there before, session, user, info
     FRAME_SHOWN = 21             # all who were there before have been shown
-    FRAME_ASK_PRESENCE = 22      # who is there                                               -> PRESENT or REFUSE
+    FRAME_ASK_PRESENCE = 22      # who is on the topic?                                      -> PRESENT or REFUSE
     FRAME_PRESENT = 23           # sessions as ENTER has them
 
 

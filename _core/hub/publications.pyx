@@ -212,12 +212,15 @@ cdef int publish_once(Core core, Slice sender, const Request* request, Session* 
     if request.idempotency_key.data == NULL:
         return publish_payload(core, request.topic, kind, sender, request, excluded, position)
     try:
-        if once(core, sender, request.topic, request.idempotency_key, position):
+        key = idempotency_key(sender, request.topic, request.idempotency_key)
+        if once_before(core, key, position):
             return 0
+        core.keyed = key
         outcome = publish_payload(core, request.topic, kind, sender, request, excluded, position)
+        core.keyed = None
         if outcome < 0:
             return outcome
-        remember(core, idempotency_key(sender, request.topic, request.idempotency_key), position)
+        remember(core, key, position)
         return 0
     except MemoryError:
         return -1
@@ -349,13 +352,18 @@ cdef int64_t retry_after(int code) noexcept nogil:
 cdef int publish_to(Core core, Topic* inbox, Slice sender, const Request* request, Slice target,
                     dict changed) noexcept:
     cdef Position position
-    cdef bytes payload = None
-    if changed is not None:
-        payload = changed.get((<const char*> target.data)[:target.size])
-    if payload is not None:
-        return core.publish(topic_name(inbox), TOPIC_INBOX, sender, slice_of(<const uint8_t*> payload, len(payload)),
-                            JSON_TEXT, NULL, &position)
-    return core.publish(topic_name(inbox), TOPIC_INBOX, sender, request.payload, request.encoding, NULL, &position)
+    cdef Request sent = request[0]
+    cdef int outcome
+    try:
+        if changed is not None:
+            replace_payload(&sent, changed.get((<const char*> target.data)[:target.size]))
+        if core.keeps_upstream and request.idempotency_key.data != NULL:
+            core.keyed = idempotency_key(sender, topic_name(inbox), request.idempotency_key)
+    except MemoryError:
+        return -1
+    outcome = core.publish(topic_name(inbox), TOPIC_INBOX, sender, sent.payload, sent.encoding, NULL, &position)
+    core.keyed = None
+    return outcome
 
 
 cdef int send_once(Core core, Slice sender, const Request* request, Slice* delivered, uint32_t* delivered_count,
@@ -542,7 +550,9 @@ cdef int publish_inbox(Core core, Slice user, Slice sender, Slice payload, int e
     try:
         if key and once_before(core, key, position):
             return 0
+        core.keyed = key
         outcome = core.publish(topic_name(topic), TOPIC_INBOX, sender, payload, encoding, NULL, position)
+        core.keyed = None
         if outcome == 0 and key:
             remember(core, key, position)
         return outcome
@@ -558,7 +568,9 @@ cdef int publish_keyed(Core core, Slice topic, int kind, Slice sender, Slice pay
     try:
         if key and once_before(core, key, position):
             return 0
+        core.keyed = key
         outcome = core.publish(topic, kind, sender, payload, encoding, NULL, position)
+        core.keyed = None
         if outcome == 0 and key:
             remember(core, key, position)
         return outcome

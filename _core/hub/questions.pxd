@@ -1,8 +1,8 @@
 # Who asks about a topic, and not to be subscribed to it: Presence from sessions, from other workers and over HTTP, and
 # History over HTTP.
 #
-# Rules: what the home of a topic knows is answered at once; else the question waits for its answer (peers.pxd). Who
-# asks over HTTP has been checked by the control plane.
+# Rules: what the home of a topic knows is answered at once; else the question waits for its answer (peers.pxd). The
+# control plane has checked who asks over HTTP.
 
 from libc.stdint cimport uint64_t
 

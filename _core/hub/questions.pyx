@@ -64,6 +64,7 @@ from realtime_communication._core.hub.topics cimport (
     topic_release,
 )
 from realtime_communication._core.hub.users cimport User, user_id
+from realtime_communication._core.hub.watchers cimport is_worker
 from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, JSON_TEXT, Request, topic_valid
 from realtime_communication._core.wire.outbound cimport write_presence_member, write_stored_message
 
@@ -74,10 +75,6 @@ cdef enum:
 
 cdef const char* MOVING = b"topic: its home is changing; try again"
 cdef const char* TOO_MANY = b"topic: more sessions than can be listed"
-
-
-cdef inline bint is_worker(int authority) noexcept nogil:
-    return AUTHORITY_WORKER <= authority < AUTHORITY_ARRIVING
 
 
 cdef int add_present(Buffer* out, uint64_t id_high, uint64_t id_low, uint64_t joined_at, Slice user, Slice info,

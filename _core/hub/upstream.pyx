@@ -60,6 +60,7 @@ cdef class Upstream(Exchange):
                 self.upward_notify()
             except Exception:
                 pass             # it finds the items with the next notice
+
     cdef void kept_for_upstream(self, Topic* topic, const Message* message) noexcept:
         cdef Buffer body
         cdef Slice name = topic_name(topic)
@@ -71,7 +72,7 @@ cdef class Upstream(Exchange):
             if add_body(&body, message.ts, 0, 0, message.encoding, message_sender(message),
                         message_payload(message)) == 0:
                 self.upward.append(("publish", (<const char*> name.data)[:name.size], 0,
-                                    (<const char*> body.data)[:body.size], b""))
+                                    (<const char*> body.data)[:body.size], self.keyed or b""))
         except MemoryError:
             self.counters.upstream_dropped += 1
         finally:

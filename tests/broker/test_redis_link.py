@@ -9,6 +9,7 @@ from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_link import LinkState, Script, ScriptCall, honour_cancellation
 from realtime_communication.config.services import CircuitBreaker
 from realtime_communication.errors import CircuitOpen
+from realtime_communication.observability.spans import Span, Tracer
 from realtime_communication.resilience.breaker import Breakers, BreakerState
 from serving.processes import free_port
 from serving.proxy import Proxy, scenario
@@ -427,3 +428,38 @@ async def test_a_connection_whose_scripts_were_cut_short_is_not_used_again(redis
         assert count > before
         assert await link.execute("ECHO", str(turns)) == str(turns).encode()
     await link._close(link.topology)
+
+
+class RecordingTracer(Tracer):
+    """Keeps the names of spans, with the error of each that failed."""
+
+    def __init__(self):
+        self.spans = []
+
+    def span(self, name, *, kind="internal", attributes=None):
+        assert (kind, attributes["db.system"]) == ("client", "redis")
+        spans = self.spans
+
+        class Recording(Span):
+            def __init__(self):
+                self.error = None
+
+            def fail(self, error_type):
+                self.error = error_type
+
+            def end(self):
+                spans.append((name, self.error))
+
+        return Recording()
+
+
+@scenario
+async def test_commands_and_scripts_are_traced_without_their_operands(redis_server, link_to):
+    link = link_to(url=redis_server.url)
+    link.tracer = RecordingTracer()
+    async with running(link):
+        await link.joined()
+        await link.execute("SET", link.key("secret"), "b")
+        await link.run_scripts([ScriptCall(COUNT, [b"rtc:counted"], [])])
+        assert await refused(link.execute("LPUSH", link.key("secret"), "b")) == "ERR"
+    assert link.tracer.spans == [("redis SET", None), ("redis scripts", None), ("redis LPUSH", "RedisFailed")]

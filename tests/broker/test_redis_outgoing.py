@@ -75,14 +75,40 @@ def test_only_what_nobody_waits_for_is_kept():
     put(queue, b"a", 1, 0, 2)
     put(queue, b"b", 3)
     put(queue, b"c", 0)
-    sent = queue.gather()[:1]
-    put(queue, b"a", 4)
+    sent, *_ = queue.gather()
+    put(queue, b"a", 4, 0)
+    items = sent.items
     assert queue.keep_only() == [1, 2, 4, 3]
-    assert queue.messages == 2
-    queue.back(sent[0])
-    # The batch on its way keeps its id: it may have been stored.
-    assert sent[0] in queue.gather()
-    assert tokens(sent[0]) == [0]
+    assert queue.messages == 5
+    assert sent.items is not items  # whoever sent it sees that nobody waits any more
+    queue.back(sent)
+    # The batch on its way keeps its id: it may have been stored, and another one under that id would be lost.
+    assert queue.gather() == [sent]
+    assert [(item.token, item.body[4:]) for item in sent.items] == [(0, b"1"), (0, b"0"), (0, b"2")]
+    queue.done(sent)
+    assert [tokens(batch) for batch in queue.gather()] == [[0]]
+
+
+def test_nothing_joins_a_batch_that_may_have_been_stored():
+    queue = Queue(b"run")
+    put(queue, b"a", 1)
+    (batch,) = queue.gather()
+    queue.back(batch)
+    put(queue, b"a", 2)
+    assert queue.gather() == [batch]
+    assert tokens(batch) == [1]
+    queue.done(batch)
+    assert [tokens(each) for each in queue.gather()] == [[2]]
+
+
+def test_what_was_refused_is_not_sent_again():
+    queue = Queue(b"run")
+    put(queue, b"a", 1)
+    (batch,) = queue.gather()
+    assert queue.keep_only() == [1]
+    queue.back(batch)
+    assert queue.is_empty
+    assert queue.gather() == []
 
 
 def test_a_batch_without_anything_left_is_done_with():

@@ -105,6 +105,7 @@ def test_what_tells_nothing_is_not_served() -> None:
         "certificate_expiry": lambda: None,
         "tls_failures": lambda: None,
         "redis": lambda: None,
+        "told": dict,
     }
     found = samples(full(**nothing, breakers=list, breaker_transitions=dict))
     assert not [name for name in found if name.startswith(("config_", "tls_", "redis_", "circuit_"))]

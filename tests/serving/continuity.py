@@ -6,15 +6,22 @@ several, or nodes that share a Redis run through the same faults.
 
 import asyncio
 import collections
+import contextlib
 import random
+from collections.abc import Sequence
+from typing import Any
 
+from serving.asking import health, until
 from serving.checker import Checker, Totals
-from serving.deployments import StartDeployment, kill_worker
+from serving.deployments import Deployment, StartDeployment, kill_worker
 from serving.peer import unique
 from serving.swarm import Swarm
+from serving.troubles import Trouble
 
 CUTS = 12
 CUT_SECS = 0.15
+KILLED_SECS = 1.5
+"""For a node to notice that its Redis is gone."""
 SLOW_PAYLOAD = 8000
 SLOW_MESSAGES = 1500
 """Of that size: more than the kernel's buffers and a mailbox of `SLOW_CAPACITY` take."""
@@ -118,6 +125,61 @@ async def store_restarted(start: StartDeployment, *, away_secs: float = 1.0) -> 
             assert all(client.closes == [] for client in swarm.clients), "nobody's connection depends on the store"
     assert checker.totals.epochs_changed >= 15 * len(topics)
     return checker.totals
+
+
+async def store_troubled(start: StartDeployment, troubles: Sequence[Trouble], settings: dict[str, Any]) -> Totals:
+    """One trouble of the store after the other: each server serves alone in each of them, and is joined afterwards.
+
+    As in `store_restarted` the order of a publisher is not checked.
+    """
+    checker, topics = Checker(ordered=False), [unique() for _ in range(3)]
+    with start(settings) as deployment:
+        async with Swarm(deployment.urls, checker) as swarm:
+            await swarm.subscribe(15, topics)
+            await swarm.publish(3, topics, 300)
+            await acknowledged(swarm, 150)
+            for trouble in troubles:
+                manager = contextlib.contextmanager(trouble)(deployment.stores[0])
+                await asyncio.to_thread(manager.__enter__)
+                await standing(deployment, "away")
+                await acknowledged(swarm, 150)
+                await asyncio.to_thread(manager.__exit__, None, None, None)
+                await standing(deployment, "here")
+                await acknowledged(swarm, 150)
+            await swarm.settle()
+            assert all(client.closes == [] for client in swarm.clients), "nobody's connection depends on the store"
+    return checker.totals
+
+
+async def master_killed(start: StartDeployment, settings: dict[str, Any]) -> Totals:
+    """The master of the store dies, and a replica takes its place.
+
+    What the replica did not have is lost; who had seen it is told. Then everybody is in the same epoch again.
+    """
+    checker, topics = Checker(ordered=False), [unique() for _ in range(6)]
+    with start(settings) as deployment:
+        async with Swarm(deployment.urls, checker) as swarm:
+            await swarm.subscribe(10, topics)
+            await swarm.publish(3, topics, 300)
+            await acknowledged(swarm, 150)
+            await asyncio.to_thread(deployment.stores[0].kill)
+            await acknowledged(swarm, 150)
+            await asyncio.sleep(KILLED_SECS)
+            await standing(deployment, "here")
+            await acknowledged(swarm, 300)
+            await swarm.settle()
+            assert all(client.closes == [] for client in swarm.clients), "nobody's connection depends on the store"
+    return checker.totals
+
+
+async def standing(deployment: Deployment, state: str) -> None:
+    """Wait until every server is joined to the others by its store ("here"), or serves alone ("away")."""
+
+    def reached() -> bool:
+        found = (health(server.port)["dependencies"]["redis"] for server in deployment.servers)
+        return all(each["engine"]["state"] == state for each in found)
+
+    await asyncio.to_thread(until, reached)
 
 
 async def slow_readers(start: StartDeployment, strategy: str) -> Totals:

@@ -7,6 +7,7 @@ their logs must show no failure of their own.
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from serving.processes import ServerProcess, assert_clean, free_port, merged
 from serving.redis import RedisServer
 from serving.redis_cluster import cluster
-from serving.redis_sentinel import NAME, sentinel_trio
+from serving.redis_sentinel import sentinel_trio
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,18 @@ def two_nodes(settings: dict[str, Any]) -> Iterator[Deployment]:
 
 
 @contextmanager
+def two_nodes_of_two_workers(settings: dict[str, Any]) -> Iterator[Deployment]:
+    """Two servers of two workers each, with one Redis."""
+    with two_nodes(merged({"server": {"workers": 2}}, settings)) as deployment:
+        yield deployment
+
+
+@contextmanager
 def two_nodes_with_sentinel(settings: dict[str, Any]) -> Iterator[Deployment]:
     """Two servers with a master and a replica that three Sentinels watch."""
     with sentinel_trio() as (master, replicas, sentinels):
         addresses = [sentinel.address for sentinel in sentinels]
-        sentinel = {"enabled": True, "master_name": NAME, "sentinels": addresses}
+        sentinel = {"enabled": True, "master_name": "mymaster", "sentinels": addresses}
         with started(2, with_redis(settings, url=master.url, sentinel=sentinel)) as servers:
             yield Deployment(servers, keeps_history=True, stores=[master, *replicas])
 
@@ -71,10 +79,10 @@ def two_nodes_with_sentinel(settings: dict[str, Any]) -> Iterator[Deployment]:
 @contextmanager
 def two_nodes_with_cluster(settings: dict[str, Any]) -> Iterator[Deployment]:
     """Two servers with a cluster of three masters, each with a replica."""
-    with cluster() as stores:
-        nodes = {"enabled": True, "nodes": [store.url for store in stores.nodes]}
+    with cluster() as made:
+        nodes = {"enabled": True, "nodes": [store.url for store in made.nodes]}
         with started(2, with_redis(settings, cluster=nodes)) as servers:
-            yield Deployment(servers, keeps_history=True, stores=stores.nodes)
+            yield Deployment(servers, keeps_history=True, stores=made.nodes)
 
 
 def with_redis(settings: dict[str, Any], **redis: Any) -> dict[str, Any]:
@@ -84,14 +92,16 @@ def with_redis(settings: dict[str, Any], **redis: Any) -> dict[str, Any]:
 
 @contextmanager
 def started(count: int, settings: dict[str, Any]) -> Iterator[list[ServerProcess]]:
-    """So many servers with the same settings."""
+    """So many servers with the same settings, but for the port of their metrics."""
     with ExitStack() as stack:
         servers = []
         for _ in range(count):
-            server = ServerProcess("product", free_port(), settings, None)
+            metrics = {"metrics": {"port": free_port()}} if settings.get("metrics", {}).get("enabled") else {}
+            server = ServerProcess("product", free_port(), merged(settings, metrics), None)
             stack.callback(server.dispose)
-            server.start()
             servers.append(server)
+        with ThreadPoolExecutor(count) as starting:
+            list(starting.map(ServerProcess.start, servers))
         yield servers
         for server in servers:
             assert_clean(server)

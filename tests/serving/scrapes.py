@@ -9,11 +9,13 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from realtime_communication._core.base.counters import counter_names
+from realtime_communication.observability.catalogue import ROWS
 from realtime_communication.observability.process import ProcessReading
 from realtime_communication.observability.sources import RedisReading, ReloadReading, Sources
 
 STATS = (*counter_names(), "topics", "users", "members", "cached_messages", "cached_bytes", "idempotency_keys")
 STATS += ("sessions", "arenas", "arenas_kept", "timers")
+TOLD = tuple(name for name, row in ROWS.items() if row.told)
 PREFIX = "realtime_comm_websocket_"
 
 
@@ -107,6 +109,7 @@ def full_sources(**changes):
         "last_reload": lambda: ReloadReading(True, 1_700_000_000.0),
         "tls_failures": lambda: 8,
         "certificate_expiry": lambda: 1_800_000_000.0,
-        "redis": lambda: RedisReading(True, 0.001, 2, 1, {"garbage": 3}),
+        "redis": lambda: RedisReading(True, 0.001, 2, 1, {"garbage": 3}, {"truncated": 4}),
+        "told": lambda: {name: number for number, name in enumerate(TOLD, 1)},
     }
     return Sources(**(everything | changes))

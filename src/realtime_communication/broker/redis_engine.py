@@ -51,6 +51,7 @@ PUBLISHERS: Final = 3  # calls of publications that are on their way at once
 READERS: Final = 2
 LOOK_SECS: Final = 0.1  # how often an engine that is away looks whether Redis is back
 DRAIN_LOOK_SECS: Final = 0.005
+JOIN_LOOK_SECS: Final = 0.01
 RETRY_SECS: Final = 0.5  # after a write that was refused although the link was up
 PATIENCE_SECS: Final = 2.0  # for which calls may fail before the node serves alone
 FEED_PATIENCE_SECS: Final = 5.0  # for which the feed may be down before the node serves alone
@@ -155,6 +156,7 @@ class RedisEngine:
         """Counters and gauges; frames that were skipped are in `skipped`."""
         queue = self._publishing.queue
         return {
+            "joined": int(self.state is EngineState.HERE),
             "published": self._publishing.published,
             "refused": self._publishing.refused,
             "dropped": queue.dropped,
@@ -184,6 +186,15 @@ class RedisEngine:
         finally:
             self._lose(ENDED)
             self._hub.set_upstream(None)
+
+    async def joined(self, secs: float) -> bool:
+        """Wait until the node is joined to the others, for at most so long or until the link fails; whether it is."""
+        deadline = asyncio.get_running_loop().time() + secs
+        while self.state is not EngineState.HERE:
+            if self._link.state is LinkState.DOWN or asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(JOIN_LOOK_SECS)
+        return True
 
     async def drain(self, secs: float) -> None:
         """Wait until all that was handed over has been told, for at most so long. Before the services end."""

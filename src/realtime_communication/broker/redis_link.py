@@ -25,7 +25,8 @@ import hashlib
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -35,6 +36,7 @@ from realtime_communication.broker.redis_topology import Topology, topology_of
 from realtime_communication.config.services import Redis
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
+from realtime_communication.observability.spans import NO_TRACER, Tracer, Value
 from realtime_communication.resilience.breaker import CircuitBreaker
 from realtime_communication.resilience.retry import RetryPolicy, retry
 
@@ -42,6 +44,7 @@ PROBE_SECS: Final = 1.0
 RECONNECT_MAX_SECS: Final = 2.0
 RECONNECT_MIN_SECS: Final = 0.05
 SAME_ERROR_LOG_SECS: Final = 60.0
+TRACED: Final[Mapping[str, Value]] = MappingProxyType({"db.system": "redis"})
 
 T = TypeVar("T")
 _log = get_logger(__name__)
@@ -97,6 +100,7 @@ class RedisLink:
         self.latency_ms: float | None = None  # of the last probe
         self.last_error: str | None = None  # a key of redis_errors.MEANINGS
         self.errors: collections.Counter[str] = collections.Counter()  # failures by such a key
+        self.tracer: Tracer = NO_TRACER
         self.buffered: Callable[[], int] = lambda: 0  # events that wait for the link
         self.feed_health: Callable[[], tuple[bool, dict[str, object]]] | None = None  # of what is subscribed
         self.observers: list[Callable[[], None]] = []  # called when the link came up or went down; must not raise
@@ -152,7 +156,8 @@ class RedisLink:
 
         attempt = functools.partial(self._once, command)
         guarded = functools.partial(self._breaker.call, attempt, counts_against_redis)
-        return await retry(guarded, self._policy, may_repeat, uniform=self._uniform)
+        with self.tracer.span(f"redis {command[0]}", kind="client", attributes=TRACED):
+            return await retry(guarded, self._policy, may_repeat, uniform=self._uniform)
 
     async def run_script(
         self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Any], *, idempotent: bool = False
@@ -174,6 +179,10 @@ class RedisLink:
         commands, these are tried while the breaker is open too, and count for it: whoever calls this leaves Redis alone
         by itself after a failure. Never raises RedisFailed nor CircuitOpen.
         """
+        with self.tracer.span("redis scripts", kind="client", attributes={**TRACED, "scripts": len(calls)}):
+            return await self._run_scripts(calls)
+
+    async def _run_scripts(self, calls: Sequence[ScriptCall]) -> list[Any]:
         replies: list[Any] = [None] * len(calls)
         left = list(range(len(calls)))
         for number in range(self._policy.attempts):

@@ -34,19 +34,36 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 
 class Batch:
-    """Publications of one topic that go together. Once gathered its `items` stay, but for `Queue.keep_only`."""
+    """Publications of one topic that go together.
 
-    __slots__ = ("id", "items", "size", "topic")
+    Once it was `gathered` it may have been stored under its id, and what it consists of stays: `Queue.keep_only` may
+    only take the tokens away, or all of it.
+    """
+
+    __slots__ = ("gathered", "id", "items", "size", "topic")
 
     def __init__(self, topic: bytes, identity: bytes) -> None:
         self.topic = topic
         self.id = identity
+        self.gathered = False
         self.items: list[Outgoing] = []
         self.size = 0  # bytes of the bodies
 
     def has_room(self, size: int) -> bool:
         """Whether a body of so many bytes may join."""
-        return len(self.items) < BATCH_MESSAGES and (not self.items or self.size + size <= BATCH_BYTES)
+        return (
+            not self.gathered
+            and len(self.items) < BATCH_MESSAGES
+            and (not self.items or self.size + size <= BATCH_BYTES)
+        )
+
+
+def _unanswered(batch: Batch) -> list[Outgoing]:
+    """What is left of a batch once all that wait for an answer have been refused."""
+    left = [item for item in batch.items if not item.token]
+    if batch.gathered and left:
+        return [Outgoing(0, item.body, item.key) for item in batch.items]
+    return left
 
 
 class Queue:
@@ -84,15 +101,14 @@ class Queue:
         waiting = self._topics.get(topic)
         if waiting is None:
             waiting = self._topics[topic] = collections.deque()
-        on_its_way = topic in self._sent
-        if not waiting or (on_its_way and len(waiting) == 1) or not waiting[-1].has_room(size):
+        if not waiting or not waiting[-1].has_room(size):
             waiting.append(self._batch(topic))
         batch = waiting[-1]
         batch.items.append(Outgoing(token, framed(body), key))
         batch.size += size
         self.messages += 1
         self.bytes += size
-        if not on_its_way:
+        if topic not in self._sent:
             self._ready[topic] = None
         return True
 
@@ -104,8 +120,10 @@ class Queue:
             topic = next(iter(self._ready))
             del self._ready[topic]
             self._sent.add(topic)
-            batches.append(self._topics[topic][0])
-            size += batches[-1].size
+            batch = self._topics[topic][0]
+            batch.gathered = True
+            batches.append(batch)
+            size += batch.size
         return batches
 
     def done(self, batch: Batch) -> None:
@@ -120,20 +138,26 @@ class Queue:
     def back(self, batch: Batch) -> None:
         """The batch has to be sent again: it is the next one of its topic."""
         self._sent.discard(batch.topic)
+        waiting = self._topics[batch.topic]
+        if waiting and waiting[0] is batch and not batch.items:  # all of it was refused meanwhile
+            waiting.popleft()
         if self._topics[batch.topic]:
             self._ready[batch.topic] = None
         else:
             del self._topics[batch.topic]
 
     def keep_only(self) -> list[int]:
-        """Redis is away: tokens of all that wait for an answer, which is what goes; the others are kept."""
+        """Redis is away: tokens of all that wait for an answer, which is what goes; the others are kept.
+
+        A batch that may have been stored and has some of those is kept whole: by its id nothing of it is stored twice.
+        """
         tokens: list[int] = []
         self._keeping = True
         for topic in list(self._topics):
             kept: collections.deque[Batch] = collections.deque()
             for batch in self._topics[topic]:
                 tokens += [item.token for item in batch.items if item.token]
-                batch.items = [item for item in batch.items if not item.token]
+                batch.items = _unanswered(batch)
                 batch.size = sum(len(item.body) for item in batch.items)
                 if batch.items or (topic in self._sent and not kept):
                     kept.append(batch)

@@ -26,6 +26,7 @@ class MetricRow(msgspec.Struct, frozen=True):
     - `standard`: has no namespace and subsystem before its name
     - `where`: what must be there for it to be served, for people
     - `merge`: what of a gauge is told when there are several workers
+    - `told`: a number of `Sources.told`, under its name here
     """
 
     name: str
@@ -37,6 +38,7 @@ class MetricRow(msgspec.Struct, frozen=True):
     standard: bool = False
     where: str = ""
     merge: Merge = "sum"
+    told: bool = False
 
 
 def _gauge(name: str, stat: str, text: str) -> MetricRow:
@@ -45,6 +47,14 @@ def _gauge(name: str, stat: str, text: str) -> MetricRow:
 
 def _counter(name: str, stat: str, text: str) -> MetricRow:
     return MetricRow(name, "counter", text, stat=stat)
+
+
+def _redis(name: str, kind: MetricType, text: str, merge: Merge = "sum") -> MetricRow:
+    return MetricRow(name, kind, text, where="Redis in use", merge=merge, told=True)
+
+
+def _bus(name: str, kind: MetricType, text: str) -> MetricRow:
+    return MetricRow(name, kind, text, where="several workers", told=True)
 
 
 CONNECTIONS: Final = (
@@ -77,6 +87,7 @@ MESSAGES: Final = (
     _counter("messages_lagged", "lagged", "Messages skipped for a slow consumer, to be caught up from the cache"),
     _counter("messages_caught_up", "caught_up", "Messages given from the cache to a consumer that had lagged"),
     _counter("messages_untranscoded", "untranscoded", "Deliveries left out because the encodings differ"),
+    _counter("publications_unkept", "upstream_dropped", "Publications made without Redis, but too many to keep for it"),
     _counter("samples_lost", "samples_lost", "Publications whose latency nobody took before newer ones came"),
     MetricRow("queued_messages", "gauge", "Messages that wait in the mailboxes of all connections", taken=True),
     _counter("received_bytes", "bytes_received", "Bytes read from clients"),
@@ -99,6 +110,43 @@ HTTP: Final = (
         ("method", "route", "status"),
     ),
     MetricRow("authentication_duration_seconds", "histogram", "Time to check credentials", ("outcome",)),
+)
+
+NODES: Final = (
+    _redis("redis_joined", "gauge", "1 while the topics are those of all nodes, 0 while the node serves alone", "min"),
+    _redis("redis_losses", "counter", "Times the node began to serve alone"),
+    _redis("redis_publications", "counter", "Publications that Redis took"),
+    _redis("redis_publications_refused", "counter", "Publications refused for want of Redis"),
+    _redis("redis_publications_waiting", "gauge", "Publications that wait for Redis to take them"),
+    _redis("redis_publications_waiting_bytes", "gauge", "Their bytes"),
+    _redis("redis_publications_dropped", "counter", "Publications made without Redis that gave way to newer ones"),
+    _redis("redis_reads", "counter", "Pages of topics read from Redis"),
+    _redis("redis_resets", "counter", "Times that subscribers were told of messages or a history that Redis lost"),
+    _redis("redis_stray_messages", "counter", "Messages of the feed that do not belong to their topic's history"),
+    _redis("redis_topics", "gauge", "Topics that are fed from Redis"),
+    _redis("redis_feed_messages", "counter", "Messages that came on channels"),
+    _redis("redis_feed_restored", "counter", "Channels that were without a feed and have it again"),
+    _redis("redis_feed_lines_lost", "counter", "Connections for what is published that were lost"),
+    _redis("redis_feed_probes_lost", "counter", "Probes of those connections that did not come back"),
+    _redis("redis_feed_lines", "gauge", "Connections for what is published"),
+    _redis("redis_feed_channels", "gauge", "Channels that are subscribed to"),
+    _redis("redis_feed_channels_waiting", "gauge", "Channels that have no feed yet"),
+    MetricRow(
+        "redis_skipped_messages",
+        "counter",
+        "Messages on channels of topics that were not handled",
+        ("reason",),
+        where="Redis in use",
+    ),
+    _bus("bus_links", "gauge", "Links to other workers of the node, each told by both"),
+    _bus("bus_sent_bytes", "counter", "Bytes sent to other workers"),
+    _bus("bus_received_bytes", "counter", "Bytes received from other workers"),
+    _bus("bus_writes", "counter", "System calls that sent something to a worker"),
+    _bus("bus_reads", "counter", "System calls that received something from a worker"),
+    _bus("bus_overflows", "counter", "Links that were cut because a worker did not keep up"),
+    _bus("bus_faults", "counter", "Links that were cut because of what came over them"),
+    _bus("bus_refused", "counter", "Links that were refused"),
+    _bus("bus_descriptors_lost", "counter", "Sockets that were lost on their way to another worker"),
 )
 
 DEPENDENCIES: Final = (
@@ -236,6 +284,7 @@ GROUPS: Final[Mapping[str, tuple[MetricRow, ...]]] = MappingProxyType(
         "Messages": MESSAGES,
         "Topics": TOPICS,
         "HTTP and authentication": HTTP,
+        "Nodes and workers": NODES,
         "Dependencies": DEPENDENCIES,
         "Server": SERVER,
         "Process": PROCESS,

@@ -43,6 +43,7 @@ UNMATCHED: Final = "unmatched"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 _STAT_ROWS: Final = tuple(row for row in ROWS.values() if row.stat)
+_TOLD_ROWS: Final = tuple(row for row in ROWS.values() if row.told)
 _HTTP, _AUTHENTICATION = "http_request_duration_seconds", "authentication_duration_seconds"
 
 _Call = TypeVar("_Call", bound=Callable[..., object])
@@ -196,6 +197,11 @@ class Metrics:
             yield from self._one("redis_dropped_events", redis.dropped_events)
             skipped = redis.skipped_events.items()
             yield from self._served("redis_skipped_events", [((reason,), count) for reason, count in skipped])
+            skipped = redis.skipped_messages.items()
+            yield from self._served("redis_skipped_messages", [((reason,), count) for reason, count in skipped])
+        told = sources.told() if sources.told is not None else {}
+        for row in _TOLD_ROWS:
+            yield from self._one(row.name, told.get(row.name))
 
     def _of_process(self) -> Iterator[Metric]:
         process = self._process

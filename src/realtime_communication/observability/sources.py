@@ -51,6 +51,7 @@ class RedisReading(msgspec.Struct, frozen=True):
     buffered_events: int = 0
     dropped_events: int = 0
     skipped_events: Mapping[str, int] = msgspec.field(default_factory=dict)
+    skipped_messages: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 class ReloadReading(msgspec.Struct, frozen=True):
@@ -65,7 +66,8 @@ class Sources:
     """Callables that answer at once and do not raise.
 
     `stats` and those that say so are called at each scrape; `queued`, `topic_counts`, `take_samples` and `process` are
-    called every `update_interval_secs`. `take_samples` empties what it takes from.
+    called every `update_interval_secs`. `take_samples` empties what it takes from. `told` are numbers
+    by their names in the catalogue.
     """
 
     stats: Callable[[], Mapping[str, int]]
@@ -84,3 +86,4 @@ class Sources:
     certificate_expiry: Callable[[], float | None] | None = None
     tls_failures: Callable[[], int | None] | None = None
     redis: Callable[[], RedisReading | None] | None = None
+    told: Callable[[], Mapping[str, float]] | None = None

@@ -41,11 +41,13 @@ from realtime_communication.server.listening import Listener
 from realtime_communication.server.live import LiveConfiguration
 from realtime_communication.server.metrics_server import MetricsServer
 from realtime_communication.server.neighbours import Neighbours
+from realtime_communication.server.node_metrics import numbers
 from realtime_communication.server.node_state import between_workers
 from realtime_communication.server.place import ALONE, Place, made_node_id
 from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
 
+JOIN_SECS: Final = 3.0  # for Redis to be there, before connections are taken without it
 LEAVE_SECS: Final = 1.0  # for Redis to take what was said last
 LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
 LEAST_CLOSE_CODE: Final = 1000  # RFC 6455 section 7.4; what is below are statuses of HTTP
@@ -110,6 +112,8 @@ class Parts:
         self.tracer = tracer_of(
             config.tracing, telemetry=config.logging.enable_telemetry, node_id=self.node_id, version=__version__
         )
+        if self.broker.link is not None:
+            self.broker.link.tracer = self.tracer
         self.services = Services(
             hub=self.hub,
             chain=self.credentials.chain,
@@ -157,6 +161,11 @@ class Parts:
             self.tasks.append(Service("metrics", MetricsServer(metrics, metrics_listeners, self.services).run))
         self._follow_changes()
 
+    async def join(self) -> None:
+        """Join the other nodes, before the first client comes: it would find other epochs here while Redis is away."""
+        if self.engine is not None and not await self.engine.joined(JOIN_SECS):
+            _log.warning("this node begins alone: Redis cannot be reached")
+
     async def leave(self) -> None:
         """Tell the other nodes that the sessions have gone: the last thing a worker does."""
         if self.engine is not None:
@@ -193,7 +202,14 @@ class Parts:
     def _change_core(self, config: Config) -> Callable[[], None]:
         settings = core_settings(config)
         describe(settings)  # complains about what is out of range, and changes nothing
-        return lambda: self.hub.configure(settings)
+        bounds = bounds_of(config.message_routing)
+
+        def put_into_force() -> None:
+            self.hub.configure(settings)
+            if self.engine is not None:
+                self.engine.configure(bounds)
+
+        return put_into_force
 
     def _change_credentials(self, config: Config) -> Callable[[], None]:
         commit = self.credentials.prepare(config)
@@ -239,6 +255,9 @@ class Parts:
     async def _check_redis(self) -> Check:
         assert self.broker.link is not None
         ok, detail = self.broker.link.health()
+        if self.engine is not None:
+            joined, engine = self.engine.health()
+            ok, detail = ok and joined, {**detail, "engine": engine}
         return Check(ok=ok, detail=detail, required=self.services.config.redis.required)
 
     def _sources(self) -> Sources:
@@ -259,6 +278,7 @@ class Parts:
             certificate_expiry=lambda: self.certificate_end,
             tls_failures=lambda: None if self.tls_context is None else self.tls_failures.count,
             redis=self._redis_reading if self.broker.link is not None else None,
+            told=lambda: numbers(self.engine, self.broker.feed, self.neighbours),
         )
 
     def _take_samples(self) -> list[Sample]:
@@ -285,6 +305,7 @@ class Parts:
             buffered_events=link.buffered(),
             dropped_events=getattr(events, "dropped", 0),
             skipped_events={why.value: count for why, count in getattr(events, "skipped", {}).items()},
+            skipped_messages=self.engine.skipped if self.engine is not None else {},
         )
 
 

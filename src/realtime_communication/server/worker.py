@@ -128,6 +128,7 @@ class Worker:
 
     async def _join(self, reactor: Reactor) -> None:
         """Take this worker's place among those of its node, before it takes connections."""
+        await self.parts.join()
 
     async def _serve_http(self) -> None:
         """The HTTP application; connections that come while it is not running are answered 503."""

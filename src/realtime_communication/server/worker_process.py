@@ -112,6 +112,7 @@ class SupervisedWorker(Worker):
     # What a worker alone does otherwise
 
     async def _join(self, reactor: Reactor) -> None:
+        await super()._join(reactor)
         place = self.parts.place
         self._neighbours = Neighbours(place, self.parts.hub, reactor, self.channel)
         self.parts.neighbours = self._neighbours

@@ -2,15 +2,12 @@
 
 import contextlib
 import json
-import os
-import signal
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 
 from serving.asking import until
 from serving.notices import noticed, total
@@ -19,6 +16,7 @@ from serving.processes import ServerProcess, StartServer, free_port, merged
 from serving.raw import exchange, upgrade
 from serving.redis import RedisServer
 from serving.tokens import ADMIN_KEY, ADMIN_KEYS, token
+from serving.troubles import Trouble, busy, demote, kill, lock, stop_and_go
 from serving.witness import Witness
 
 UP, DOWN = "Redis link is up", "Redis link is down"
@@ -78,57 +76,8 @@ def test_required_and_down_is_not_ready_but_serves(start_server: StartServer) ->
         witness.check()
 
 
-def stop_and_go(store: RedisServer) -> Iterator[None]:
-    """No answer, with the connections open: as when the packets are dropped."""
-    pid = store.client.info("server")["process_id"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-def kill(store: RedisServer) -> Iterator[None]:
-    store.kill()
-    yield
-    store.start()
-
-
-def demote(store: RedisServer) -> Iterator[None]:
-    """It is a replica of nobody who answers from now on."""
-    store.client.replicaof("127.0.0.1", free_port())
-    yield
-    store.client.replicaof("NO", "ONE")
-
-
-def lock(store: RedisServer) -> Iterator[None]:
-    """It wants a password that nobody was told."""
-    store.client.config_set("requirepass", "hush")
-    with contextlib.suppress(redis.RedisError):
-        store.client.execute_command("CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal")
-    with contextlib.suppress(redis.RedisError):
-        store.client.execute_command("CLIENT", "KILL", "SKIPME", "yes", "TYPE", "pubsub")
-    yield
-    with redis.Redis(port=store.port, password="hush", socket_timeout=5) as client:
-        client.config_set("requirepass", "")
-
-
-def busy(store: RedisServer) -> Iterator[None]:
-    """A script runs that does not end: BUSY."""
-    store.client.config_set("busy-reply-threshold", 1)
-    looping = redis.Redis(port=store.port, socket_timeout=0.2)
-    with contextlib.suppress(redis.RedisError):
-        looping.eval("while true do end", 0)
-    looping.close()
-    yield
-    with contextlib.suppress(redis.RedisError):
-        store.client.script_kill()
-
-
 @pytest.mark.parametrize("trouble", [kill, stop_and_go, demote, lock, busy], ids=lambda each: each.__name__)
-def test_trouble_while_it_runs(
-    start_server: StartServer, store: RedisServer, trouble: Callable[[RedisServer], Iterator[None]]
-) -> None:
+def test_trouble_while_it_runs(start_server: StartServer, store: RedisServer, trouble: Trouble) -> None:
     server = start_server(settings(store.url))
     with Witness(server.url) as witness:
         wait_up(server)

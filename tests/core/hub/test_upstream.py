@@ -187,6 +187,29 @@ class TestUpstream:
         assert (lagged["topic"], lagged["offset"], lagged["recovered"]) == ("t", 2, False)
         assert [(m["topic"], m["offset"], m["payload"]) for m in peers[1].messages()] == [("quiet", 2, 2), ("t", 2, 2)]
 
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_what_is_kept_has_its_key(self, workers: int) -> None:
+        """What was refused as open when the upstream went, and is repeated meanwhile, is not there twice afterwards."""
+        _, nodes = self.nodes(1, workers)
+        hubs = [worker.hub for worker in nodes[0].workers.values()]
+        peer = nodes[0].workers[workers - 1].connect("p")
+        requests = [
+            {"type": "Broadcast", "id": 1, "topic": "t", "payload": 1, "idempotency_key": "k"},
+            {"type": "DirectMessage", "id": 2, "to": ["q"], "payload": 1, "idempotency_key": "k"},
+        ]
+        peer.send(*requests)
+        nodes[0].pump()
+        asked = {item[1]: item[4] for hub in hubs for item in hub.take_upstream() if item[0] == "publish"}
+        assert asked.keys() == {b"t", b"@q"}
+        for hub in hubs:
+            hub.upstream_lost()
+        nodes[0].pump()
+        assert {each["code"] for each in peer.messages()} == {"unavailable"}
+        peer.send(*requests, {"type": "Broadcast", "topic": "t", "payload": 2})
+        nodes[0].pump()
+        kept = [item for hub in hubs for item in hub.take_upstream() if item[0] == "publish"]
+        assert sorted((item[1], item[4]) for item in kept) == sorted([*asked.items(), (b"t", b"")])
+
     def test_a_lost_history_is_told(self) -> None:
         upstream, nodes = self.nodes(1, 2)
         peers = [worker.connect("p") for worker in nodes[0].workers.values()]
