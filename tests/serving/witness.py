@@ -11,15 +11,20 @@ INTERVAL_SECS = 0.02
 
 
 class Witness:
-    """Publishes all the time; ``check`` proves that everything so far arrived, in order and once."""
+    """Publishes all the time; ``check`` proves that everything so far arrived, in order and once.
 
-    def __init__(self, url: str) -> None:
+    ``epochs_change``: the topic may begin a new epoch, if the subscriber is told so.
+    """
+
+    def __init__(self, url: str, *, epochs_change: bool = False) -> None:
         self._url = url
+        self._epochs_change = epochs_change
         self._topic = unique("witness")
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._published = 0
         self._received = 0
+        self._offset = 0
         self._failure: BaseException | None = None
         self._open = contextlib.ExitStack()
 
@@ -46,7 +51,13 @@ class Witness:
             published = self._published
         while self._received < published:
             message = self._subscriber.event()
-            assert (message["type"], message["offset"]) == ("Message", self._received + 1), message
+            if self._epochs_change and message["type"] == "Lagged":
+                assert (message["missed"], message["recovered"]) == (0, False), message
+                self._offset = message["offset"]
+                continue
+            assert (message["type"], message["offset"]) == ("Message", self._offset + 1), message
+            assert message["payload"] == self._received, message
+            self._offset += 1
             self._received += 1
 
     def _run(self) -> None:

@@ -57,7 +57,7 @@ def store() -> Iterator[RedisServer]:
 def test_down_at_the_start(start_server: StartServer) -> None:
     port = free_port()
     server = start_server(settings(f"redis://:hush-hush@127.0.0.1:{port}"))
-    with Witness(server.url) as witness:
+    with Witness(server.url, epochs_change=True) as witness:
         until(lambda: health(server)[1]["status"] == "degraded", lambda: server.log)
         assert health(server, "/health/ready")[0] == 200
         assert total(server, "redis_up") == 0
@@ -79,7 +79,7 @@ def test_required_and_down_is_not_ready_but_serves(start_server: StartServer) ->
 @pytest.mark.parametrize("trouble", [kill, stop_and_go, demote, lock, busy], ids=lambda each: each.__name__)
 def test_trouble_while_it_runs(start_server: StartServer, store: RedisServer, trouble: Trouble) -> None:
     server = start_server(settings(store.url))
-    with Witness(server.url) as witness:
+    with Witness(server.url, epochs_change=True) as witness:
         wait_up(server)
         begin = len(server.log)
         with noticed(server, UP), contextlib.contextmanager(trouble)(store):
@@ -97,7 +97,7 @@ def test_trouble_while_it_runs(start_server: StartServer, store: RedisServer, tr
 
 def test_no_memory_in_redis_hurts_nobody_here(start_server: StartServer, store: RedisServer) -> None:
     server = start_server(settings(store.url))
-    with Witness(server.url) as witness:
+    with Witness(server.url, epochs_change=True) as witness:
         wait_up(server)
         store.client.config_set("maxmemory", 1)
         user = unique_user()
