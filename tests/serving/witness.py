@@ -2,8 +2,9 @@
 
 import contextlib
 import threading
+import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from serving.peer import Peer, unique, unique_user
 
@@ -13,18 +14,20 @@ INTERVAL_SECS = 0.02
 class Witness:
     """Publishes all the time; ``check`` proves that everything so far arrived, in order and once.
 
-    ``epochs_change``: the topic may begin a new epoch, if the subscriber is told so.
+    ``store_fails``: what could not be stored is published again, and the topic may begin a new epoch if the
+    subscriber is told so; it may lack what was on its way then.
     """
 
-    def __init__(self, url: str, *, epochs_change: bool = False) -> None:
+    def __init__(self, url: str, *, store_fails: bool = False) -> None:
         self._url = url
-        self._epochs_change = epochs_change
+        self._store_fails = store_fails
         self._topic = unique("witness")
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._published = 0
         self._received = 0
         self._offset = 0
+        self._lagged = False
         self._failure: BaseException | None = None
         self._open = contextlib.ExitStack()
 
@@ -51,12 +54,15 @@ class Witness:
             published = self._published
         while self._received < published:
             message = self._subscriber.event()
-            if self._epochs_change and message["type"] == "Lagged":
+            if self._store_fails and message["type"] == "Lagged":
                 assert (message["missed"], message["recovered"]) == (0, False), message
-                self._offset = message["offset"]
+                self._offset, self._lagged = message["offset"], True
                 continue
             assert (message["type"], message["offset"]) == ("Message", self._offset + 1), message
+            if self._lagged and message["payload"] > self._received:
+                self._received = message["payload"]
             assert message["payload"] == self._received, message
+            self._lagged = False
             self._offset += 1
             self._received += 1
 
@@ -69,7 +75,17 @@ class Witness:
             if self._failure is not None:
                 return
             try:
-                self._publisher.ok("Broadcast", topic=self._topic, payload=self._published)
+                reply = self._broadcast()
+                while self._store_fails and reply.get("code") in ("unavailable", "internal"):
+                    time.sleep(INTERVAL_SECS)
+                    reply = self._broadcast()
+                assert reply["type"] == "Ack", reply
                 self._published += 1
             except BaseException as error:
                 self._failure = error
+
+    def _broadcast(self) -> dict[str, Any]:
+        number = self._published
+        return self._publisher.request(
+            "Broadcast", topic=self._topic, payload=number, idempotency_key=f"number {number}"
+        )

@@ -26,6 +26,7 @@ SKIPPED_EVENT = "an event of another node is skipped; more for this reason are o
 def settings(url: str, **redis_keys: Any) -> dict[str, Any]:
     return {
         "redis": {"url": url, "retry_delay_ms": 10, "response_timeout_ms": 500, **redis_keys},
+        "circuit_breaker": {"timeout_secs": 0.5},
         "testing": {"use_in_memory_storage": False},
         "metrics": {"enabled": True, "port": free_port()},
         "auth": {"providers": [{"type": "jwt"}, {"type": "api_key", "priority": 2, "keys": ADMIN_KEYS}]},
@@ -57,7 +58,7 @@ def store() -> Iterator[RedisServer]:
 def test_down_at_the_start(start_server: StartServer) -> None:
     port = free_port()
     server = start_server(settings(f"redis://:hush-hush@127.0.0.1:{port}"))
-    with Witness(server.url, epochs_change=True) as witness:
+    with Witness(server.url, store_fails=True) as witness:
         until(lambda: health(server)[1]["status"] == "degraded", lambda: server.log)
         assert health(server, "/health/ready")[0] == 200
         assert total(server, "redis_up") == 0
@@ -79,14 +80,16 @@ def test_required_and_down_is_not_ready_but_serves(start_server: StartServer) ->
 @pytest.mark.parametrize("trouble", [kill, stop_and_go, demote, lock, busy], ids=lambda each: each.__name__)
 def test_trouble_while_it_runs(start_server: StartServer, store: RedisServer, trouble: Trouble) -> None:
     server = start_server(settings(store.url))
-    with Witness(server.url, epochs_change=True) as witness:
+    with Witness(server.url, store_fails=True) as witness:
         wait_up(server)
         begin = len(server.log)
         with noticed(server, UP), contextlib.contextmanager(trouble)(store):
             until(lambda: not is_up(server), lambda: server.log[begin:])
             until(lambda: DOWN in server.log[begin:], lambda: server.log[begin:])
             with Peer(server.url, unique_user()) as peer:
-                assert peer.ok("Broadcast", topic=unique(), payload=1)["offset"] == 1
+                topic = unique()
+                until(lambda: peer.request("Broadcast", topic=topic, payload=1)["type"] == "Ack")
+                assert peer.ok("Broadcast", topic=topic, payload=2)["offset"] == 2
             witness.check()
             assert health(server)[1]["status"] == "degraded"
         wait_up(server)
@@ -97,7 +100,7 @@ def test_trouble_while_it_runs(start_server: StartServer, store: RedisServer, tr
 
 def test_no_memory_in_redis_hurts_nobody_here(start_server: StartServer, store: RedisServer) -> None:
     server = start_server(settings(store.url))
-    with Witness(server.url, epochs_change=True) as witness:
+    with Witness(server.url, store_fails=True) as witness:
         wait_up(server)
         store.client.config_set("maxmemory", 1)
         user = unique_user()
