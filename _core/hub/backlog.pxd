@@ -27,6 +27,7 @@ cdef struct Outbox:              # what both halves of the outbound order share,
     Topic* listed_last
     Session* dirty               # sessions to write at the end of the turn
     bint relieved                # a full mailbox has room again: waiting publishers may go on
+    Topic* full_first            # topics whose first consumer is full, or whose last one no more; throttle.pxd
     uint64_t now_ms              # monotonic time of this turn
     Settings* settings
     Counters* counters
@@ -55,6 +56,10 @@ cdef void backlog_add(Outbox* outbox, Subscription* subscription, Message* messa
 cdef bint backlog_refill(Outbox* outbox, Session* session) noexcept
 # Drops everything that waits for the session.
 cdef void backlog_discard(Outbox* outbox, Session* session) noexcept
+# So many more of the topic's subscribers are full.
+cdef void backlog_count_full(Outbox* outbox, Topic* topic, int more) noexcept nogil
+# Whether the topic has full consumers may have changed.
+cdef void backlog_note_full(Outbox* outbox, Topic* topic) noexcept nogil
 # A subscription ends: forgets what waits for it in the queue.
 cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept
 # A client subscribes again, and is answered behind what waits for it. Where that has a gap, or may get one before the

@@ -77,7 +77,8 @@ cdef void backlog_add(Outbox* outbox, Subscription* subscription, Message* messa
     if mailbox_enqueue(&session.mailbox, message, subscription) < 0:
         note_drop(outbox, subscription, message.offset)
         return
-    if overflow == OVERFLOW_BLOCK and not session.flags & FLAG_FULL and mailbox_is_full(outbox, session):
+    if overflow in (OVERFLOW_BLOCK, OVERFLOW_BACKPRESSURE) and not session.flags & FLAG_FULL and (
+            mailbox_is_full(outbox, session)):
         set_full(outbox, session, True)
 
 
@@ -119,11 +120,22 @@ cdef void set_full(Outbox* outbox, Session* session, bint full) noexcept nogil:
         session.flags &= ~<uint32_t> FLAG_FULL
     session.since_ms = outbox.now_ms
     while subscription != NULL:
-        if full:
-            subscription.topic.full += 1
-        else:
-            subscription.topic.full -= 1
+        backlog_count_full(outbox, subscription.topic, 1 if full else -1)
         subscription = subscription.next_of_session
+
+
+cdef void backlog_count_full(Outbox* outbox, Topic* topic, int more) noexcept nogil:
+    cdef bint before = topic.full != 0
+    topic.full = <uint32_t> (<int> topic.full + more)
+    if before != (topic.full != 0):
+        backlog_note_full(outbox, topic)
+
+
+cdef void backlog_note_full(Outbox* outbox, Topic* topic) noexcept nogil:
+    if not topic.full_listed:
+        topic.full_listed = True
+        topic.next_full = outbox.full_first
+        outbox.full_first = topic
 
 
 cdef bint backlog_refill(Outbox* outbox, Session* session) noexcept:
@@ -311,7 +323,7 @@ cdef uint32_t purge(Outbox* outbox, Subscription* subscription) noexcept:
 
 cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept:
     if subscription.session.flags & FLAG_FULL:
-        subscription.topic.full -= 1
+        backlog_count_full(outbox, subscription.topic, -1)
         outbox.relieved = True
     purge(outbox, subscription)
 

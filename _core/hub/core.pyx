@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset, strlen
 from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
 from realtime_communication._core.base.shared cimport shared_disconnect, shared_key
 from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_set
-from realtime_communication._core.hub.backlog cimport backlog_discard, backlog_forget
+from realtime_communication._core.hub.backlog cimport backlog_count_full, backlog_discard, backlog_forget
 from realtime_communication._core.hub.bus_user cimport BusUser
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.message cimport (
@@ -259,7 +259,7 @@ cdef class Core(BusUser):
         if made == NULL:
             return NULL
         if session.flags & FLAG_FULL:
-            topic.full += 1
+            backlog_count_full(&self.outbox, topic, 1)
         if topic.kind == TOPIC_PLAIN:
             self.counters.subscriptions = self.store.subscription_count
             self.enter(session, topic)

@@ -24,7 +24,7 @@ cdef enum:
 cdef class Exchange(Gate):
     cdef Inbound inbound
     cdef uint64_t hold_until_ms  # when topics that should arrive are given up
-    cdef list held_frames        # (slot, bytes) of requests that came for topics that may still arrive
+    cdef list held_frames        # (slot, bytes) of requests that came for topics that may still arrive, or too early
     cdef bint unsynced           # some topics are to be asked about again
 
     # Requests that nobody has answered in time are refused.
@@ -65,9 +65,12 @@ cdef class Exchange(Gate):
     cdef void tell_settled(self, int slot) noexcept
     cdef void hand_answers_over(self) noexcept
     cdef void hand_over(self, Topic* topic, int slot) noexcept
-    cdef void arrive(self, Frame* frame) noexcept
+    cdef void arrive(self, int slot, Frame* frame) noexcept
     cdef void store_arrived(self, Topic* topic, const Body* body, bint fresh) noexcept
     cdef void stop_holding(self) noexcept
+    cdef void take_held(self) noexcept
+    cdef bint answer_subscribe(self, Waiting* waiting, Topic* topic, bint recovered, Frame* bodies,
+                               uint64_t first) noexcept
     cdef void hold(self, int slot, const Frame* frame) noexcept
     cdef void take_answer(self, Frame* frame) noexcept
     # The topic's authority is another one now, or has to be asked anew.

@@ -27,6 +27,7 @@ from realtime_communication._core.hub.peers cimport (
     AUTHORITY_WORKER,
     FRAME_ACK,
     FRAME_DELIVER,
+    FRAME_FULL,
     FRAME_HANDOVER,
     FRAME_HEAD,
     FRAME_HISTORY,
@@ -52,6 +53,7 @@ from realtime_communication._core.hub.peers cimport (
     Body,
     Frame,
     Group,
+    Peers,
     Waiting,
     add_body,
     add_u8,
@@ -75,11 +77,18 @@ from realtime_communication._core.hub.peers cimport (
     waiting_remove,
     waiting_topic,
 )
-from realtime_communication._core.hub.publications cimport group_answered, publish_inbox, publish_keyed
+from realtime_communication._core.hub.publications cimport (
+    OUTCOME_ASKED,
+    group_answered,
+    no_memory,
+    publish_inbox,
+    publish_keyed,
+)
 from realtime_communication._core.hub.publications cimport start as reply_buffer
 from realtime_communication._core.hub.publications import RequestError
 from realtime_communication._core.hub.relay cimport (
     Later,
+    ask_subscribe,
     ask_sync,
     end_feed,
     epoch_number,
@@ -102,6 +111,13 @@ from realtime_communication._core.hub.requests cimport (
 )
 from realtime_communication._core.hub.session cimport FLAG_ASKED, SESSION_OPEN, Inbound, Session
 from realtime_communication._core.hub.settings cimport CACHE_BYTES
+from realtime_communication._core.hub.throttle cimport (
+    throttle_moved,
+    throttle_peer_joined,
+    throttle_peer_left,
+    throttle_remind,
+    throttle_take,
+)
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_ALL,
@@ -124,12 +140,20 @@ from realtime_communication._core.wire.outbound cimport write_ack
 cdef enum:
     HOLD_MS = 3000               # after which topics are no longer waited for that should arrive
     HANDOVER_BYTES = 16777216    # of one topic's history
+    HELD_FRAMES = 100000         # of other workers that wait for topics to arrive
     ASK_TIMEOUT_MS = 10000       # after which a request that nobody answered is refused
     RETRY_MS = 200               # told to clients whose topic is about to have another home
 
 cdef const char* MOVING = b"topic: its home is changing; try again"
 cdef const char* LOST = b"topic: its home was lost before it answered; the message may or may not have been published"
 cdef const char* LATE = b"topic: its home did not answer in time"
+
+
+cdef bint is_ahead(const Peers* peers, int slot, Slice topic) noexcept nogil:
+    """Whether a worker that sent something about the topic knows of newer members than this one: it said so, or had
+    handed over for the same ones, and takes this worker for the home of a topic that is at home with itself."""
+    return peers.settled[slot] > peers.version or (
+        peers.settled[slot] == peers.version and peers_authority(peers, topic) == AUTHORITY_WORKER + slot)
 
 
 cdef class Exchange(Gate):
@@ -184,7 +208,7 @@ cdef class Exchange(Gate):
         peers_set(&self.peers, me, mask)
         self.hold_until_ms = self.now_ms + HOLD_MS
         # What has its authority upstream is not handed over.
-        self.peers.holding = not self.peers.upstream and old != 0 and self.awaits_somebody()
+        self.peers.holding = not self.peers.upstream and old != 0 and (self.awaits_somebody() or self.held_frames)
         self.hand_answers_over()
         table_start(&cursor)
         while True:
@@ -199,6 +223,9 @@ cdef class Exchange(Gate):
                 self.tell_settled(slot)
             elif old >> slot & 1 and not mask >> slot & 1:
                 self.peer_left(slot)
+        self.take_held()         # of workers that had heard of it before
+        if self.peers.holding and not self.awaits_somebody():
+            self.stop_holding()
         try:
             self.tell_homes_of_users()
         except MemoryError:
@@ -256,7 +283,7 @@ cdef class Exchange(Gate):
 
     cdef void hand_over(self, Topic* topic, int slot) noexcept:
         """The topic's history goes to its new home, as much of it as one frame takes."""
-        cdef uint64_t first = topic_first(topic), offset = topic.offset
+        cdef uint64_t first = topic_first(topic), offset = topic.offset, mirrors = topic.interest
         cdef size_t size = 0
         outbox_flush_topic(&self.outbox, topic)
         while offset >= first:
@@ -264,10 +291,14 @@ cdef class Exchange(Gate):
             if size > HANDOVER_BYTES:
                 break
             offset -= 1
-        self.write_stored(slot, FRAME_HANDOVER, topic_name(topic), 0, topic, False, offset + 1, topic.offset)
+        # Who mirrors it will ask for it; until then it must not be taken for one that nobody uses.
+        if topic.subscribers:
+            mirrors |= <uint64_t> 1 << self.peers.me
+        self.write_stored(slot, FRAME_HANDOVER, topic_name(topic), mirrors, topic, False, offset + 1, topic.offset)
 
-    cdef void arrive(self, Frame* frame) noexcept:
+    cdef void arrive(self, int slot, Frame* frame) noexcept:
         """A topic that another worker was the home of comes with its history."""
+        cdef Frame whole = frame[0]
         cdef bint ok = True
         cdef uint64_t epoch = take_number(frame, 8, &ok)
         cdef uint64_t offset = take_number(frame, 8, &ok)
@@ -276,7 +307,12 @@ cdef class Exchange(Gate):
         cdef Topic* topic
         cdef Body body
         cdef uint64_t known
-        if not ok or not self.peers.holding or peers_authority(&self.peers, frame.topic) != AUTHORITY_ARRIVING:
+        if not ok:
+            return
+        if is_ahead(&self.peers, slot, frame.topic):
+            self.hold(slot, &whole)
+            return
+        if not self.peers.holding or peers_authority(&self.peers, frame.topic) != AUTHORITY_ARRIVING:
             return
         topic = self.open_topic(frame.topic, frame.kind)
         if topic == NULL:
@@ -294,6 +330,8 @@ cdef class Exchange(Gate):
         topic.authority = AUTHORITY_HERE
         topic.foreign = False
         topic.synced = False
+        topic.interest |= frame.token & self.others()
+        throttle_moved(self, topic)
         topic_release(&self.store, topic)
 
     cdef void store_arrived(self, Topic* topic, const Body* body, bint fresh) noexcept:
@@ -317,9 +355,7 @@ cdef class Exchange(Gate):
         """All has arrived that will; what nobody handed over begins here."""
         cdef TableCursor cursor
         cdef Topic* topic
-        cdef list frames = self.held_frames
         self.peers.holding = False
-        self.held_frames = []
         table_start(&cursor)
         while True:
             topic = <Topic*> table_next(&self.store.topics, &cursor)
@@ -328,12 +364,19 @@ cdef class Exchange(Gate):
             if topic.authority == AUTHORITY_ARRIVING:
                 topic.authority = AUTHORITY_HERE
                 topic.synced = False
+                throttle_moved(self, topic)
                 if topic.foreign:
                     self.localize(topic)
                 topic_release(&self.store, topic)
+        self.take_held()
+        self.outbox.relieved = True
+
+    cdef void take_held(self) noexcept:
+        """Take the frames that were held back; some may have to be held back again."""
+        cdef list frames = self.held_frames
+        self.held_frames = []
         for slot, data in frames:
             self.receive_peer(slot, <const uint8_t*> <const char*> (<bytes> data), len(<bytes> data))
-        self.outbox.relieved = True
 
     cdef int tell_homes_of_users(self) except -1:
         cdef Session* session = self.sessions
@@ -351,10 +394,13 @@ cdef class Exchange(Gate):
         cdef bint was_here = topic.authority == AUTHORITY_HERE
         if topic.authority == authority and (authority == AUTHORITY_HERE or topic.synced):
             return
-        if was_here and AUTHORITY_WORKER <= authority < AUTHORITY_ARRIVING and (topic.offset or topic.interest):
+        if was_here and AUTHORITY_WORKER <= authority < AUTHORITY_ARRIVING and (
+                topic.offset or topic.interest or topic.subscribers):
             self.hand_over(topic, authority - AUTHORITY_WORKER)
         if topic.authority == AUTHORITY_UPSTREAM and authority >= AUTHORITY_WORKER and (topic.synced or topic.asking):
             end_feed(self, topic)
+        if topic.authority != authority:
+            throttle_moved(self, topic)
         topic.authority = <uint8_t> authority
         topic.synced = topic.synced and authority == AUTHORITY_ARRIVING  # fed on by the home before
         if authority == AUTHORITY_HERE:
@@ -397,6 +443,7 @@ cdef class Exchange(Gate):
                 break
             if topic.authority == AUTHORITY_WORKER + slot and not topic.synced and not topic.asking:
                 self.ask_again(topic)
+            throttle_peer_joined(self, slot, topic)
         # What was said of inboxes to the one before it is not known to this one.
         try:
             self.tell_homes_of_users()
@@ -425,6 +472,7 @@ cdef class Exchange(Gate):
             topic = <Topic*> table_next(&self.store.topics, &cursor)
             if topic == NULL:
                 break
+            throttle_peer_left(self, slot, topic)
             if topic.authority == AUTHORITY_WORKER + slot:
                 topic.synced = False
                 if is_used(self, topic):
@@ -456,8 +504,8 @@ cdef class Exchange(Gate):
         cdef int code
         cdef int64_t retry
         cdef int type = frame.type
-        if self.peers.holding and type in (FRAME_PUBLISH, FRAME_SUBSCRIBE, FRAME_HISTORY, FRAME_INTEREST,
-                                           FRAME_UNSUBSCRIBE):
+        if type in (FRAME_PUBLISH, FRAME_SUBSCRIBE, FRAME_HISTORY, FRAME_INTEREST, FRAME_UNSUBSCRIBE, FRAME_FULL) and (
+                self.peers.holding or is_ahead(&self.peers, slot, frame.topic)):
             self.hold(slot, frame)
             return
         if type == FRAME_PUBLISH:
@@ -480,8 +528,10 @@ cdef class Exchange(Gate):
             topic = self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1)) if frame.topic.size > 1 else NULL
             if topic != NULL and topic.authority < AUTHORITY_WORKER:
                 self.gain_interest(slot, topic)
+        elif type == FRAME_FULL:
+            throttle_take(self, slot, frame)
         elif type == FRAME_HANDOVER:
-            self.arrive(frame)
+            self.arrive(slot, frame)
         elif type == FRAME_REMEMBER:
             self.take_answer(frame)
         elif type == FRAME_SETTLED:
@@ -522,6 +572,8 @@ cdef class Exchange(Gate):
     cdef void hold(self, int slot, const Frame* frame) noexcept:
         """Keep a frame until all topics have arrived."""
         cdef const uint8_t* start = frame.topic.data - FRAME_HEAD
+        if len(self.held_frames) >= HELD_FRAMES:
+            return               # it is refused when its time is over
         try:
             self.held_frames.append((slot, (<const char*> start)[:frame.rest + frame.rest_size - start]))
         except MemoryError:
@@ -552,6 +604,7 @@ cdef class Exchange(Gate):
         cdef Position position
         cdef int authority, outcome
         cdef bytes name
+        cdef Topic* topic
         cdef Waiting* waiting
         if not ok or not body_read(slice_of(frame.rest, frame.rest_size), &body):
             return
@@ -559,6 +612,9 @@ cdef class Exchange(Gate):
         if self.draining and authority < AUTHORITY_WORKER:
             self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, MOVING, RETRY_MS)
             return
+        topic = topic_find(&self.store, frame.topic)
+        if topic != NULL and authority < AUTHORITY_WORKER:
+            throttle_remind(self, slot, topic)
         try:
             name = (<const char*> key.data)[:key.size]
             if authority >= AUTHORITY_WORKER:
@@ -909,13 +965,31 @@ cdef class Exchange(Gate):
         elif waiting.kind == WAIT_GIVEN and session != NULL:
             given_answered(self, session, topic_name(topic))
         elif waiting.kind == WAIT_SUBSCRIBED and session != NULL:
-            if self.resume_parked(session):
-                subscribe_answered(self, session, &self.inbound.request, topic, recovered, &rest, first)
+            if self.resume_parked(session) and not self.answer_subscribe(waiting, topic, recovered, &rest, first):
+                session.flags |= FLAG_ASKED
+                self.drop_waiting(waiting)
+                return
             buffer_free(&session.parked)
             self.go_on(session)
         if not is_used(self, topic):
             end_feed(self, topic)
         self.drop_waiting(waiting)
+
+    cdef bint answer_subscribe(self, Waiting* waiting, Topic* topic, bint recovered, Frame* bodies,
+                               uint64_t first) noexcept:
+        """The request that was parked. False when its authority has to be asked once more."""
+        cdef const Request* request = &self.inbound.request
+        cdef int outcome
+        if is_covered(topic, request.has_position, epoch_number(request.epoch), request.offset, request.history):
+            subscribe_answered(self, waiting.session, request, topic, recovered, NULL, first)
+        elif waiting.asked:      # the mirror has let go of it since
+            outcome = ask_subscribe(self, waiting.session, request, topic)
+            if outcome == OUTCOME_ASKED:
+                return False
+            no_memory(self, waiting.session, request)
+        else:
+            subscribe_answered(self, waiting.session, request, topic, recovered, bodies, first)
+        return True
 
     cdef void history_settled(self, Waiting* waiting, uint64_t epoch, uint64_t offset, uint64_t first,
                               Slice bodies) noexcept:
@@ -951,6 +1025,11 @@ cdef class Exchange(Gate):
                 break
             if topic.authority != AUTHORITY_HERE and not topic.synced and not topic.asking:
                 self.ask_again(topic)
+
+    @property
+    def holding(self):
+        """Whether topics that have their home here now may still arrive from the workers they were at home at."""
+        return self.peers.holding
 
     # --- hooks of the core
 

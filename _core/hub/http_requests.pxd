@@ -14,9 +14,3 @@ cdef int subscribe_user(Core core, str user_id, str topic) except -1
 cdef int unsubscribe_user(Core core, str user_id, str topic) except -1
 # The topic's home has answered: the session is subscribed, if it is not.
 cdef void given_answered(Core core, Session* session, Slice name) noexcept
-# The members as PresenceState lists them: a JSON array. Raises RequestError and MemoryError.
-cdef bytes members_of(Core core, str topic)
-# (epoch, offset, messages as HistoryPage lists them: a JSON array), or None where the topic is not here. `limit` is 0
-# or more; with `fresh` a topic that is not here is opened for the answer, as for a History. Raises RequestError and
-# MemoryError.
-cdef tuple page_of(Core core, str topic, str epoch, unsigned long long offset, int limit, bint reverse, bint fresh)

@@ -1,37 +1,30 @@
 """Requests of no session; `http_requests.pxd` is the contract."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, slice_of
+from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
 from realtime_communication._core.hub.core cimport Core
-from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
-from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
+from realtime_communication._core.hub.outbox cimport outbox_reply
 from realtime_communication._core.hub.peers cimport AUTHORITY_ARRIVING, AUTHORITY_HERE
 from realtime_communication._core.hub.publications cimport is_reserved, start
-from realtime_communication._core.hub.relay cimport ask_given, epoch_number
-from realtime_communication._core.hub.requests cimport page_range, subscribe, unsubscribe
+from realtime_communication._core.hub.relay cimport ask_given
+from realtime_communication._core.hub.requests cimport subscribe, unsubscribe
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,
     SESSION_OPEN,
     Session,
-    session_id,
-    session_info,
 )
-from realtime_communication._core.hub.settings cimport REPLY_BYTES
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
-    TOPIC_INBOX,
     TOPIC_PLAIN,
-    Subscription,
     Topic,
     subscription_find,
     topic_epoch,
     topic_find,
-    topic_message,
     topic_release,
 )
-from realtime_communication._core.hub.users cimport User, user_find, user_id as name_of_user
+from realtime_communication._core.hub.users cimport User, user_find
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport (
     JSON_TEXT,
@@ -42,15 +35,10 @@ from realtime_communication._core.wire.envelope cimport (
 )
 from realtime_communication._core.wire.outbound cimport (
     write_list_tail,
-    write_presence_member,
-    write_stored_message,
     write_subscribed_head,
     write_unsubscribed,
 )
 from realtime_communication._core.hub.publications import RequestError
-
-cdef enum:
-    DIGITS = 32                  # of a session's id
 
 
 cdef bytes checked_name(str topic, bint reserved_too):
@@ -166,77 +154,3 @@ cdef int unsubscribe_user(Core core, str user_id, str topic) except -1:
             count += 1
         session = following
     return count
-
-
-cdef bytes members_of(Core core, str topic):
-    cdef bytes name = checked_name(topic, True)
-    cdef Topic* found = topic_find(&core.store, slice_of(<const uint8_t*> name, len(name)))
-    cdef Subscription* subscription
-    cdef Buffer out
-    cdef uint8_t digits[DIGITS]
-    cdef Slice info
-    cdef size_t shown = 0
-    cdef uint32_t i, j
-    if found == NULL:
-        return b"[]"
-    buffer_init(&out)
-    try:
-        for i in range(found.group_count):
-            for j in range(found.groups[i].count):
-                subscription = found.groups[i].items[j].subscription
-                session_id(subscription.session, digits)
-                info = session_info(subscription.session)
-                shown += info.size
-                if shown > REPLY_BYTES:
-                    info.size = 0    # everybody is named, but not everybody described
-                if write_presence_member(&out, JSON_TEXT, out.size == 0,
-                                         name_of_user(<User*> subscription.session.user), slice_of(digits, DIGITS),
-                                         subscription.joined_at, info) < 0:
-                    raise MemoryError
-        return array_of(&out)
-    finally:
-        buffer_free(&out)
-
-
-cdef bytes array_of(const Buffer* items):
-    return b"[%b]" % (<const char*> items.data)[:items.size] if items.size else b"[]"
-
-
-cdef tuple page_of(Core core, str topic, str epoch, unsigned long long offset, int limit, bint reverse, bint fresh):
-    cdef bytes name = checked_name(topic, True)
-    cdef bytes position = epoch.encode() if epoch is not None else b""
-    cdef Topic* found
-    cdef Message* message
-    cdef Request request
-    cdef Buffer out
-    cdef uint8_t newest[EPOCH_SIZE]
-    cdef uint64_t first = 0, last = 0, step
-    describe(&request, 0, name)
-    request.limit = limit
-    request.reverse = reverse
-    request.has_position = epoch is not None
-    request.epoch = slice_of(<const uint8_t*> position, len(position))
-    request.offset = offset
-    found = topic_find(&core.store, request.topic)
-    if found == NULL and not fresh:
-        return None
-    found = core.open_topic(request.topic, TOPIC_INBOX if is_reserved(request.topic) else TOPIC_PLAIN)
-    if found == NULL:
-        raise MemoryError
-    outbox_flush_topic(&core.outbox, found)
-    page_range(found, request.has_position, epoch_number(request.epoch), offset, <uint64_t> limit, reverse, &first,
-               &last)
-    topic_epoch(found, newest)
-    buffer_init(&out)
-    try:
-        for step in range(last + 1 - first):
-            message = topic_message(found, last - step if reverse else first + step)
-            if not core.settings.transcoding and message.encoding != JSON_TEXT:
-                continue
-            if write_stored_message(&out, JSON_TEXT, out.size == 0, message.offset, message.ts,
-                                    message_sender(message), message_payload(message), message.encoding) < 0:
-                raise MemoryError
-        return (<const char*> newest)[:EPOCH_SIZE].decode(), found.offset, array_of(&out)
-    finally:
-        buffer_free(&out)
-        topic_release(&core.store, found)

@@ -31,7 +31,7 @@ from realtime_communication._core.base.timer_wheel cimport (
 )
 from realtime_communication._core.hub.core cimport Position, Refusal
 from realtime_communication._core.hub.driver cimport Driver
-from realtime_communication._core.hub.http_requests cimport members_of, page_of, subscribe_user, unsubscribe_user
+from realtime_communication._core.hub.http_requests cimport subscribe_user, unsubscribe_user
 from realtime_communication._core.hub.mailbox cimport mailbox_has_bytes, mailbox_messages
 from realtime_communication._core.hub.outbox cimport (
     outbox_flush_topics,
@@ -90,6 +90,7 @@ from realtime_communication._core.hub.session cimport (
 )
 from realtime_communication._core.hub.settings cimport CACHE_BYTES, MAX_CUSTOM_LIMITS, Settings, settings_read
 from realtime_communication._core.hub.shared_limits cimport shared_user_read
+from realtime_communication._core.hub.throttle cimport throttle_flush
 from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_full_in_ms, bucket_init, bucket_remaining
 from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
@@ -502,6 +503,8 @@ cdef class Hub(Questions):
                 session = following
             if self.outbox.relieved:
                 self.relieve()
+        if self.outbox.full_first != NULL:
+            throttle_flush(self)
         if self.samples.unfinished != self.samples.next:
             self.home.refresh()
             samples_finish(&self.samples, self.wall_ns)
@@ -586,19 +589,6 @@ cdef class Hub(Questions):
             return unsubscribe_user(self, user_id, topic)
         finally:
             self.home.wake()
-
-    def presence(self, str topic not None):
-        """The sessions of this worker on a topic, as PresenceState lists them: a JSON array. Raises RequestError."""
-        return members_of(self, topic)
-
-    def history(self, str topic not None, str epoch=None, unsigned long long offset=0, int limit=100,
-                bint reverse=False, bint fresh=False):
-        """(epoch, offset, messages as HistoryPage lists them: a JSON array); None where the topic is not here, unless
-        it is to be opened (`fresh`).
-
-        With `epoch`, those after `offset`, or before it in reverse. Raises RequestError.
-        """
-        return page_of(self, topic, epoch, offset, max(limit, 0), reverse, fresh)
 
     def user_limit(self, str user_id not None):  # no-cython-lint
         """The limit that a user's requests are under: (most requests at once, requests left, milliseconds until all are

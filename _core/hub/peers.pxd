@@ -46,9 +46,10 @@ cdef enum PeerFrame:
     FRAME_PAGE = 9               # as SUBSCRIBED
     FRAME_RESET = 10             # u64 epoch, u64 offset: the topic's history was lost
     FRAME_INTEREST = 11          # deliver this inbox here, without an answer
-    FRAME_HANDOVER = 12          # as SUBSCRIBED: the topic has its home with you now, and this is its history
+    FRAME_HANDOVER = 12          # as SUBSCRIBED: the topic is yours now, with its history; the token has who mirrors it
     FRAME_REMEMBER = 13          # u64 epoch, u64 offset, u64 milliseconds left, idempotency key
     FRAME_SETTLED = 14           # u64 version of the members: all that was to be handed over has been
+    FRAME_FULL = 15              # u8: 1 a consumer of the topic is full, 0 none any more; see throttle.pxd
     # Presence, see attendance.pxd. A session is u64 u64; a user and an info stand behind their u8, u16 size.
     FRAME_ENTER = 16             # session, u64 joined_at, user, info: it is on the topic, or is described anew
     FRAME_EXIT = 17              # session, u8 graceful
@@ -96,7 +97,7 @@ cdef struct Waiting:             # a request without an answer yet
     uint8_t kind                 # WaitingKind
     uint8_t authority            # who answers
     uint8_t peer                 # WAIT_RELAY: the worker that asked
-    uint8_t asked                # WAIT_RELAY: the FrameType it asked with
+    uint8_t asked                # WAIT_RELAY: the FrameType; WAIT_SUBSCRIBED: 1 where only the offset is wanted
     uint8_t topic_kind
     uint8_t id_kind              # of the request, for the reply
     uint8_t encoding

@@ -38,6 +38,7 @@ from realtime_communication._core.hub.session cimport (
     patterns_new,
 )
 from realtime_communication._core.hub.settings cimport IDEMPOTENCY_KEYS, OVERFLOW_BACKPRESSURE, OVERFLOW_BLOCK
+from realtime_communication._core.hub.throttle cimport throttle_holds
 from realtime_communication._core.hub.token_bucket cimport bucket_init
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
@@ -235,7 +236,7 @@ cdef bint consumers_full(Core core, Slice name) noexcept:
     if topic == NULL:
         return False
     outbox_flush_topic(&core.outbox, topic)
-    return topic.full != 0
+    return throttle_holds(topic)
 
 
 cdef int broadcast(Core core, Session* session, const Request* request) noexcept:
@@ -306,7 +307,12 @@ cdef int broadcast_elsewhere(Core core, Session* session, const Request* request
 cdef bint target_full(Core core, Slice name) noexcept nogil:
     """Overflow `backpressure`: whether a session of the user takes no more."""
     cdef User* user = user_find(&core.users, name)
+    cdef Topic* inbox
     cdef Session* session
+    if core.peers.spread:
+        inbox = find_inbox(core, name)
+        if inbox != NULL and inbox.full_at:
+            return True          # on another worker
     if user == NULL:
         return False
     session = user.sessions

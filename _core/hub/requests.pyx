@@ -18,8 +18,10 @@ from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
     AUTHORITY_HERE,
+    AUTHORITY_WORKER,
     Body,
     Frame,
+    Waiting,
     body_read,
     take_number,
     take_slice,
@@ -27,6 +29,7 @@ from realtime_communication._core.hub.peers cimport (
 from realtime_communication._core.hub.pending cimport Pending, pending_bind
 from realtime_communication._core.hub.publications cimport (
     NO_RETRY,
+    OUTCOME_ASKED,
     OUTCOME_DONE,
     OUTCOME_PARKED,
     OUTCOME_PENDING,
@@ -281,15 +284,34 @@ cdef int subscribe(Core core, Session* session, const Request* request) noexcept
         return OUTCOME_DONE
     if topic.authority == AUTHORITY_ARRIVING:
         outcome = OUTCOME_PARKED
-    elif topic.authority != AUTHORITY_HERE and not is_covered(
+    elif topic.authority >= AUTHORITY_WORKER or topic.authority != AUTHORITY_HERE and not is_covered(
             topic, request.has_position, epoch_number(request.epoch), request.offset, request.history):
-        outcome = ask_subscribe(core, session, request, topic)
+        outcome = ask(core, session, request, topic)
         if outcome < 0:
             no_memory(core, session, request)
             outcome = OUTCOME_DONE
     elif enter_topic(core, session, request, topic) and request.id_kind:
         send_subscribed(core, session, request, topic)
     topic_release(&core.store, topic)
+    return outcome
+
+
+cdef int ask(Core core, Session* session, const Request* request, Topic* topic) noexcept:
+    """Another worker may have acknowledged messages that are not here yet, so it is asked in any case; where the mirror
+    has the others, only how far the topic is. An Outcome."""
+    cdef Request briefly = request[0]
+    cdef uint8_t epoch[EPOCH_SIZE]
+    cdef int outcome
+    if not is_covered(topic, request.has_position, epoch_number(request.epoch), request.offset, request.history):
+        return ask_subscribe(core, session, request, topic)
+    topic_epoch(topic, epoch)
+    briefly.has_position = True
+    briefly.epoch = slice_of(epoch, EPOCH_SIZE)
+    briefly.offset = topic.offset
+    briefly.history = 0
+    outcome = ask_subscribe(core, session, &briefly, topic)
+    if outcome == OUTCOME_ASKED:
+        (<Waiting*> session.asks).asked = 1
     return outcome
 
 
@@ -361,6 +383,9 @@ cdef void subscribe_answered(Core core, Session* session, const Request* request
                              Frame* bodies, uint64_t first) noexcept:
     cdef uint8_t epoch[EPOCH_SIZE]
     if not enter_topic(core, session, request, topic) or not request.id_kind:
+        return
+    if bodies == NULL:
+        send_subscribed(core, session, request, topic)
         return
     topic_epoch(topic, epoch)
     if write_subscribed_head(
@@ -587,7 +612,8 @@ cdef int history(Core core, Session* session, const Request* request) noexcept:
         return OUTCOME_DONE
     if topic.authority == AUTHORITY_ARRIVING:
         outcome = OUTCOME_PARKED
-    elif topic.authority != AUTHORITY_HERE and not (topic.synced and topic_first(topic) == 1):
+    elif topic.authority >= AUTHORITY_WORKER or topic.authority != AUTHORITY_HERE and not (
+            topic.synced and topic_first(topic) == 1):
         outcome = ask_history(core, session, request, topic, limit)
         if outcome < 0:
             no_memory(core, session, request)

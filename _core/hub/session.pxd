@@ -37,7 +37,7 @@ cdef enum SessionFlag:
     FLAG_DEFLATE = 32            # permessage-deflate negotiated
     FLAG_PINGED = 64             # a ping went out and nothing came since
     FLAG_EXPIRY_TOLD = 128       # TokenExpiring was sent
-    FLAG_FULL = 256              # overflow `block`: the mailbox is full, publishers wait
+    FLAG_FULL = 256              # the mailbox is full: overflow `block` holds publishers, `backpressure` refuses them
     FLAG_WRITE_ARMED = 512       # the driver waits for the socket to take bytes
     FLAG_SHUT = 1024             # the driver shut its sending side down
     FLAG_WAITING = 2048          # in the list of publishers that wait for a full consumer

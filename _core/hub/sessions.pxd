@@ -44,6 +44,8 @@ cdef class Sessions(Core):
     cdef void session_expired(self, Session* session) noexcept
     cdef void open_session_expired(self, Session* session) noexcept
     cdef uint64_t deadline(self, const Session* session) noexcept nogil
+    # Publishers wait for it (overflow `block`).
+    cdef bint holds_others(self, const Session* session) noexcept nogil
     # The times of the settings have changed: all deadlines anew. Who has been silent for longer than is allowed now is
     # asked before it is given up.
     cdef void renew_all(self) noexcept

@@ -35,7 +35,7 @@ from realtime_communication._core.hub.session cimport (
     session_free,
     session_init,
 )
-from realtime_communication._core.hub.settings cimport CLOSE_TIMEOUT_MS
+from realtime_communication._core.hub.settings cimport CLOSE_TIMEOUT_MS, OVERFLOW_BLOCK
 from realtime_communication._core.hub.users cimport TIMER_SESSION
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport ERROR_TOKEN_EXPIRED, ERROR_UNAUTHORIZED, ERROR_UNAVAILABLE
@@ -239,7 +239,7 @@ cdef class Sessions(Core):
         elif session.flags & FLAG_PINGED:
             # It may answer and fall silent again: that has to be found out within another interval.
             at = min(at, self.now_ms + max(self.settings.heartbeat_ms, <uint32_t> LEAST_INTERVAL_MS))
-        if session.flags & FLAG_FULL and session.since_ms + self.settings.client_timeout_ms < at:
+        if self.holds_others(session) and session.since_ms + self.settings.client_timeout_ms < at:
             at = session.since_ms + self.settings.client_timeout_ms
         if session.expires_at >= 0:
             left = session.expires_at * 1000 - <int64_t> self.wall_ms
@@ -252,6 +252,9 @@ cdef class Sessions(Core):
             if self.now_ms + <uint64_t> left < at:
                 at = self.now_ms + <uint64_t> left
         return at
+
+    cdef bint holds_others(self, const Session* session) noexcept nogil:
+        return session.flags & FLAG_FULL and self.settings.overflow == OVERFLOW_BLOCK
 
     cdef void renew_all(self) noexcept:
         cdef uint32_t interval = self.settings.heartbeat_ms
@@ -298,7 +301,7 @@ cdef class Sessions(Core):
             return
         if session.flags & (FLAG_WAITING | FLAG_ASKED):
             session.received_ms = self.now_ms  # it is left unread: the silence is not the peer's
-        if session.flags & FLAG_FULL and self.now_ms - min(session.since_ms, session.received_ms) >= (
+        if self.holds_others(session) and self.now_ms - min(session.since_ms, session.received_ms) >= (
                 self.settings.client_timeout_ms):
             # Others wait for it, so this comes first: a stuck consumer does not see the pings it should answer, either.
             self.counters.slow_consumers += 1

@@ -84,7 +84,11 @@ cdef struct Topic:
     Message* pending_first       # messages not fanned out yet; the list holds references
     Message* pending_last
     uint32_t pending
-    uint32_t full                # subscribers whose mailbox is full (overflow `block`)
+    uint32_t full                # subscribers whose mailbox is full (overflow `block` and `backpressure`)
+    bint full_told               # other workers know that some are, see throttle.pxd
+    bint full_listed             # in the list of topics of which that may have changed
+    uint64_t full_at             # at the topic's home: workers where some are; elsewhere: its home, which says so
+    Topic* next_full
     uint32_t members             # entries of this topic in the tables of presence
     void* first_member           # first Member*, see users.pxd
     void* attendees              # first Attendee*, see attendees.pxd

@@ -86,7 +86,7 @@ cdef Topic* topic_open(TopicStore* store, Slice name, int kind) noexcept nogil:
 cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil:
     cdef uint32_t i
     if topic.subscribers or topic.cached or topic.pending or topic.members or topic.listed or topic.interest or (
-            topic.asking or topic.synced or topic.watching):
+            topic.asking or topic.synced or topic.watching or topic.full_at or topic.full_listed):
         return False
     if topic.offset:
         change_epoch(store)

@@ -1,6 +1,7 @@
 """A server of each kind for the whole run, and one of its own for a test that needs special settings."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,28 @@ import pytest
 from serving.notices import assert_clean
 from serving.peer import JSON, MSGPACK, Connect, Peer, unique, unique_user
 from serving.processes import TARGETS, ServerProcess, StartServer, free_port
+
+THROUGH_THE_EXCHANGE = ("test_encodings.py", "test_recovery.py", "test_requests.py", "test_topics.py")
+"""What two workers do otherwise than one: the target ``workers`` runs these files only. Presence is not among them:
+who is on a topic is known to each worker for itself."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what would only run once more."""
+    repeated = [item for item in items if is_repeated(item)]
+    if repeated:
+        config.hook.pytest_deselected(items=repeated)
+        items[:] = [item for item in items if item not in set(repeated)]
+
+
+def is_repeated(item: pytest.Item) -> bool:
+    chosen = getattr(item, "callspec", None)
+    return (
+        item.path.is_relative_to(Path(__file__).parent)
+        and chosen is not None
+        and chosen.params.get("server") == "workers"
+        and item.path.name not in THROUGH_THE_EXCHANGE
+    )
 
 
 def running(
@@ -20,7 +43,7 @@ def running(
 
 @pytest.fixture(scope="session", params=TARGETS)
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """Either target, with the settings that both share."""
+    """Each target, with the settings that all share."""
     process = running(request.param)
     try:
         yield process

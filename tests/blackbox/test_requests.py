@@ -267,7 +267,8 @@ class TestIds:
         alice.send({"type": "Subscribe", "topic": topic})
         alice.send({"type": "Broadcast", "topic": topic, "payload": 1})
         alice.send({"type": "Ping"})
-        assert [event["type"] for event in alice.settle()] == ["Message"]
+        assert alice.event()["type"] == "Message"  # from the topic's home, which may be another worker
+        assert alice.settle() == []
 
     def test_without_id_a_failure_is_told(self, join: Connect) -> None:
         alice = join()

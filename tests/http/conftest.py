@@ -62,15 +62,19 @@ class RecordingHub:
     def unsubscribe_user(self, user_id, topic):
         return self._ask("unsubscribe", topic, Identity(user_id=user_id), 1)
 
-    def presence(self, topic):
+    def presence_request(self, topic):
         self.asked.append(("presence", topic))
-        return b'[{"user_id":"alice","session_id":"1","joined_at":5,"info":{"x":1}}]'
+        members = b'[{"user_id":"alice","session_id":"1","joined_at":5,"info":{"x":1}}]'
+        return {"topic": topic, "count": 1, "members": members}
 
-    def history(self, topic, epoch, offset, limit, reverse, fresh):
-        self.asked.append(("history", topic, epoch, offset, limit, reverse, fresh))
-        if topic != "room:1" and not fresh:
-            return None
-        return ("e", 7, b'[{"offset":7,"ts":1,"from":"bob","payload":1.50}]') if topic == "room:1" else ("f", 0, b"[]")
+    def history_request(self, topic, epoch=None, offset=0, limit=100, reverse=False):
+        self.asked.append(("history", topic, epoch, offset, limit, reverse))
+        if self.refusal is not None:
+            raise self.refusal
+        if topic != "room:1":
+            return {"topic": topic, "epoch": "f", "offset": 0, "messages": b"[]"}
+        messages = b'[{"offset":7,"ts":1,"from":"bob","payload":1.50}]'
+        return {"topic": topic, "epoch": "e", "offset": 7, "messages": messages}
 
     def user_limit(self, user_id):
         return self.limit

@@ -29,15 +29,20 @@ class TestHistory:
         assert answer.body == (
             b'{"topic":"room:1","epoch":"e","offset":7,"messages":[{"offset":7,"ts":1,"from":"bob","payload":1.50}]}'
         )
-        assert server.hub.asked == [("history", "room:1", None, 0, 100, False, False)]
+        assert server.hub.asked == [("history", "room:1", None, 0, 100, False)]
 
     def test_a_page(self, server, bearer):
         server.request("GET", "/api/topics/room:1/history?epoch=e&offset=5&limit=10&reverse=true", headers=bearer())
-        assert server.hub.asked == [("history", "room:1", "e", 5, 10, True, False)]
+        assert server.hub.asked == [("history", "room:1", "e", 5, 10, True)]
 
     def test_a_topic_that_is_not_there(self, server, bearer):
         answer = server.request("GET", "/api/topics/hall/history", headers=bearer())
         assert answer.json == {"topic": "hall", "epoch": "f", "offset": 0, "messages": []}
+
+    def test_a_home_that_cannot_be_reached(self, server, bearer):
+        server.hub.refuse("unavailable", "try again", 200)
+        answer = server.request("GET", "/api/topics/room:1/history", headers=bearer())
+        assert (answer.status, answer.json["error"]["code"]) == (503, "unavailable")
 
     @pytest.mark.parametrize(
         ("query", "field"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from serving.asking import health, until
 from serving.checker import Checker, Totals
-from serving.deployments import Deployment, StartDeployment, kill_worker
+from serving.deployments import Deployment, StartDeployment, kill_worker, replace_workers, worker_pids
 from serving.peer import unique
 from serving.swarm import Swarm
 from serving.troubles import Trouble
@@ -39,13 +39,14 @@ async def restart_under_load(start: StartDeployment, *, graceful: bool) -> Total
             await swarm.publish(3, topics, 600)
             await acknowledged(swarm, 150)
             server = deployment.servers[0]
+            ends_well = graceful or bool(worker_pids(server))  # workers that lose their supervisor say goodbye
             await asyncio.to_thread(server.stop if graceful else server.kill)
             await asyncio.to_thread(server.start)
             assert await swarm.ready(), swarm.away()
             await acknowledged(swarm, 150)
             await swarm.settle()
             codes = collections.Counter(code for client in swarm.clients for code in client.closes)
-            assert codes.keys() == ({1001} if graceful else {1006}), (codes, server.log[-3000:])
+            assert codes.keys() == ({1001} if ends_well else {1006}), (codes, server.log[-3000:])
     totals = checker.totals
     assert checker.refusals.keys() <= {"unavailable"}, checker.refusals  # to a publisher while the server ends
     assert totals.acknowledged == totals.published, checker.report()
@@ -101,6 +102,29 @@ async def worker_killed(start: StartDeployment) -> Totals:
     if deployment.keeps_history:
         assert checker.totals.resets == 0
     return checker.totals
+
+
+async def rolling_restart(start: StartDeployment) -> Totals:
+    """All workers of the first server are replaced, one by one: nothing is lost, and no epoch ends.
+
+    For deployments whose servers have worker processes of their own.
+    """
+    checker, topics = Checker(), [unique() for _ in range(6)]
+    with start({}) as deployment:
+        async with Swarm(deployment.urls, checker) as swarm:
+            await swarm.subscribe(15, topics)
+            await swarm.publish(3, topics, 600)
+            await acknowledged(swarm, 150)
+            await asyncio.to_thread(replace_workers, deployment.servers[0])
+            assert await swarm.ready(), swarm.away()
+            await acknowledged(swarm, 150)
+            await swarm.settle()
+            assert {code for client in swarm.clients for code in client.closes} == {1012}
+    totals = checker.totals
+    assert totals.resets == totals.epochs_changed == totals.gaps_told == 0, checker.report()
+    assert totals.acknowledged == totals.published, checker.report()
+    assert totals.deliveries == 15 * totals.acknowledged, checker.report()
+    return totals
 
 
 async def store_restarted(start: StartDeployment, *, away_secs: float = 1.0) -> Totals:

@@ -16,7 +16,8 @@ from typing import Any
 from serving.processes import ServerProcess, assert_clean, free_port, merged
 from serving.redis import RedisServer
 from serving.redis_cluster import cluster
-from serving.redis_sentinel import sentinel_trio
+from serving.redis_sentinel import NAME, sentinel_trio
+from serving.workers import until
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def two_nodes_with_sentinel(settings: dict[str, Any]) -> Iterator[Deployment]:
     """Two servers with a master and a replica that three Sentinels watch."""
     with sentinel_trio() as (master, replicas, sentinels):
         addresses = [sentinel.address for sentinel in sentinels]
-        sentinel = {"enabled": True, "master_name": "mymaster", "sentinels": addresses}
+        sentinel = {"enabled": True, "master_name": NAME, "sentinels": addresses}
         with started(2, with_redis(settings, url=master.url, sentinel=sentinel)) as servers:
             yield Deployment(servers, keeps_history=True, stores=[master, *replicas])
 
@@ -117,3 +118,10 @@ def kill_worker(server: ServerProcess, index: int = 0) -> None:
     pids = worker_pids(server)
     assert len(pids) > 1, f"the server has no worker processes of its own: {pids}"
     os.kill(pids[index], signal.SIGKILL)
+
+
+def replace_workers(server: ServerProcess) -> None:
+    """A rolling restart, to its end."""
+    done = len(server.events("rolling restart done"))
+    os.kill(server.pid, signal.SIGUSR2)
+    until(lambda: len(server.events("rolling restart done")) > done, "the rolling restart is done", 60)

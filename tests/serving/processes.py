@@ -1,7 +1,7 @@
 """Starts a server command on a free port and stops it by its process id.
 
-Three targets speak the same protocol: ``product`` is the installed server, ``tls`` the same over TLS, ``baseline`` the
-plain-Python one.
+Four targets speak the same protocol: ``product`` is the installed server, ``workers`` the same with two worker
+processes, ``tls`` the same over TLS, ``baseline`` the plain-Python one.
 """
 
 import json
@@ -24,7 +24,7 @@ from serving.tokens import SECRET
 ROOT = Path(__file__).resolve().parents[2]
 START_SECS = 20.0
 STOP_SECS = 15.0
-TARGETS = ("product", "tls", "baseline")
+TARGETS = ("product", "workers", "tls", "baseline")
 TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
 
 
@@ -104,6 +104,14 @@ def tls_settings() -> dict[str, Any]:
             "tls": {"enabled": True, "cert_file": str(certificate.cert_file), "key_file": str(certificate.key_file)}
         }
     }
+
+
+def workers_settings() -> dict[str, Any]:
+    """Two workers, the least that an exchange between them takes."""
+    return {"server": {"workers": 2}}
+
+
+_OF_TARGET = {"tls": tls_settings, "workers": workers_settings}
 
 
 class ServerProcess:
@@ -237,7 +245,7 @@ class ServerProcess:
         """Write the configuration file, after `settings` have taken the place of those so far, with `text` behind."""
         if settings is not None:
             self._settings = settings
-        own = merged(tls_settings() if self.target == "tls" else {}, self._settings)
+        own = merged(_OF_TARGET.get(self.target, dict)(), self._settings)
         base = settings_for(self.port)
         if self.profile != "test":
             del base["testing"]  # refused there

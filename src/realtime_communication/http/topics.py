@@ -1,4 +1,4 @@
-"""One topic, over HTTP: who is on it, what was said, and who is to be on it, asked of all workers.
+"""One topic, over HTTP: who is on it, what was said, and who is to be on it, wherever the topic is at home.
 
 `GET /api/topics/{topic}/presence` and `…/history` answer as the requests `Presence` and `History` do, under the same
 permissions; `POST /api/subscribe` and `/api/unsubscribe` are for administrators.
@@ -6,12 +6,14 @@ permissions; `POST /api/subscribe` and `/api/unsubscribe` are for administrators
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.relay import Later
 from realtime_communication.auth.identity import ADMIN, MAX_USER_ID_BYTES, READ, Identity
 from realtime_communication.errors import RequestRefused
 from realtime_communication.http.admin import require_admin
@@ -19,6 +21,7 @@ from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import credential_names, require_permission
 from realtime_communication.http.fields import limit_in, name_in, query_of, read_object
 from realtime_communication.http.fleet import Gathered
+from realtime_communication.http.later import settled
 from realtime_communication.http.services import FLEET, SERVICES
 from realtime_communication.http.worker_answers import matches
 from realtime_communication.observability.logs import get_logger
@@ -46,30 +49,24 @@ async def presence(request: web.Request) -> web.Response:
     """→ {topic, count, members}, as PresenceState."""
     topic = await _readable_topic(request)
     _parameters_of(request, ())
-    found = _checked(await request.app[FLEET].gather("presence", {"topic": topic}))
-    members: dict[str, Any] = {}
-    for answer in found.answers.values():
-        members |= {member["session_id"]: member for member in msgspec.json.decode(answer["members"])}
-    return json_response(
-        found.told({"topic": topic, "count": len(members), "members": list(members.values())}),
-    )
+    found = await _answered(lambda: request.app[SERVICES].hub.presence_request(topic))
+    return json_response(found | {"members": msgspec.Raw(found["members"])})
 
 
 async def history(request: web.Request) -> web.Response:
     """`?epoch=&offset=&limit=&reverse=` → {topic, epoch, offset, messages}, as HistoryPage."""
     topic = await _readable_topic(request)
-    parameters = _parameters_of(request, ("epoch", "offset", "limit", "reverse"))
-    asked = {"topic": topic, "fresh": False, **_position_in(parameters)}
-    found = _checked(await request.app[FLEET].gather("history", asked))
-    pages = [answer["page"] for answer in found.answers.values() if answer["page"] is not None]
-    if not pages:
-        found = _checked(await request.app[FLEET].gather("history", asked | {"fresh": True}))
-        pages = [answer["page"] for answer in found.answers.values()]
-    # The worker that holds the most of a topic knows what the others do.
-    epoch, offset, messages = max(pages, key=lambda page: (page[1], len(page[2])))
-    return json_response(
-        found.told({"topic": topic, "epoch": epoch, "offset": offset, "messages": msgspec.Raw(messages)})
-    )
+    page = _position_in(_parameters_of(request, ("epoch", "offset", "limit", "reverse")))
+    found = await _answered(lambda: request.app[SERVICES].hub.history_request(topic, **page))
+    return json_response(found | {"messages": msgspec.Raw(found["messages"])})
+
+
+async def _answered(ask: Callable[[], dict[str, Any] | Later]) -> dict[str, Any]:
+    """What the topic's home answers. Raises RequestRefused."""
+    try:
+        return await settled(ask())
+    except RequestError as error:
+        raise RequestRefused(error.code, error.message, retry_after_ms=error.retry_after_ms) from None
 
 
 async def subscribe(request: web.Request) -> web.Response:

@@ -32,10 +32,8 @@ def answers_of(services: Services) -> dict[str, Answer]:
         "disconnect": answers.disconnect,
         "drain": answers.drain,
         "health": answers.health,
-        "history": answers.history,
         "memory": answers.memory,
         "metrics": answers.metrics,
-        "presence": answers.presence,
         "revoke": answers.revoke,
         "stats": answers.stats,
         "subscribe": answers.subscribe,
@@ -70,14 +68,6 @@ class WorkerAnswers:
         looked_at = self._services.hub.topics(MAX_LOOKED_AT)
         found = [row for row in looked_at if may_see(params.get("patterns"), row["topic"])]
         return {"rows": found[:limit], "complete": len(found) <= limit and len(looked_at) < MAX_LOOKED_AT}
-
-    def presence(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """{topic} → {members}: JSON; or {refused: [code, message]}."""
-        return _unless_refused(lambda: {"members": self._services.hub.presence(params["topic"])})
-
-    def history(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """{topic, epoch, offset, limit, reverse, fresh} → {page}, as `Hub.history`; or {refused: [code, message]}."""
-        return _unless_refused(lambda: {"page": self._services.hub.history(**params)})
 
     def subscribe(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """{user_id, topic} → {count}; or {refused: [code, message]}."""

@@ -18,13 +18,18 @@ _log = get_logger(__name__)
 
 
 class Draining:
-    """`run` is a service task; `begin` starts what it does. `drain_secs` is asked when it starts."""
+    """`run` is a service task; `begin` starts what it does. `drain_secs` is asked when it starts.
+
+    `begun` is called then; among several workers it has this one's topics handed over to the others, whose clients
+    publish on.
+    """
 
     def __init__(self, hub: DrainingHub, services: Services, drain_secs: Callable[[], float]) -> None:
         self._hub = hub
         self._services = services
         self._drain_secs = drain_secs
         self._begun = asyncio.Event()
+        self.begun: Callable[[], None] = lambda: None
 
     def begin(self, workers: int) -> int:
         """Tell every client; how many there are, 0 when they have been told before.
@@ -36,6 +41,7 @@ class Draining:
         self._services.draining = True
         connections = self._hub.connection_count()
         self._hub.begin_drain(spread_ms(connections * workers), GOING_AWAY.reason, GOING_AWAY.code)
+        self.begun()
         self._begun.set()
         return connections
 

@@ -62,6 +62,8 @@ class Neighbours:
         try:
             async with asyncio.timeout(HOME_SECS):
                 await self._is_home.wait()
+                while self._hub.holding:  # noqa: ASYNC110 - the hub tells nobody in Python
+                    await asyncio.sleep(POLL_SECS)
         except TimeoutError:
             _log.warning("this worker is not the home of any topic yet")
 

@@ -128,6 +128,7 @@ class Supervisor:
             "hello": self._hello,
             "linking": self._linking,
             "linked": self._linked,
+            "draining": self._draining,
             "change": self._change,
             **self.fleet.answerers,
         }
@@ -269,10 +270,12 @@ class Supervisor:
             return  # all of them end: nothing is to move any more
         self._version += 1
         there = [handle for handle in self._live if handle.linking and not handle.ended.is_set()]
+        homes = [handle for handle in there if handle.linked and not handle.stopping]
+        staying = [handle for handle in homes if not handle.draining]
         members = {
             "version": self._version,
             "links": {handle.seat: handle.incarnation for handle in there},
-            "homes": sorted(handle.seat for handle in there if handle.linked and not handle.stopping),
+            "homes": sorted(handle.seat for handle in staying or homes),
         }
         for handle in there:
             handle.channel.notify("tell_members", members)
@@ -283,6 +286,10 @@ class Supervisor:
 
     def _linked(self, handle: WorkerHandle, params: dict[str, Any]) -> None:
         handle.linked = True
+        self._tell_members()
+
+    def _draining(self, handle: WorkerHandle, params: dict[str, Any]) -> None:
+        handle.draining = True
         self._tell_members()
 
     def _announce(self) -> None:

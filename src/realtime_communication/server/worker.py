@@ -38,8 +38,6 @@ def run(loaded: LoadedConfig) -> int:
     configured, such as the address, and RestartLimitReached when the server ended because its services kept crashing.
     """
     server = loaded.config.server
-    # Until there is somebody to read the files again: they have just been read, and the signal by itself would kill.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     listeners = open_listeners(server.host, server.port)
     metrics_listeners: list[Listener] = []
     try:

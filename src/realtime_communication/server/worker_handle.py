@@ -52,6 +52,7 @@ class WorkerHandle:
     - `ready`: set when it serves; `ended`: when it is gone, with `status` as `subprocess` gives it, None when it could
       not even be started
     - `seat`: its number on the bus; `linking`, `linked`: whether it begins to be, and is, linked with the others there
+    - `draining`: it sends its clients elsewhere and goes on
     - `stopping`: it was asked to end; `put_down`: why it was killed, when it was
     - `fault`: why it ended, as it says itself
     """
@@ -65,6 +66,7 @@ class WorkerHandle:
         self.status: int | None = None
         self.linking = False
         self.linked = False
+        self.draining = False
         self.stopping = False
         self.put_down = ""
         self.fault: Fault | None = None

@@ -116,6 +116,7 @@ class SupervisedWorker(Worker):
         place = self.parts.place
         self._neighbours = Neighbours(place, self.parts.hub, reactor, self.channel)
         self.parts.neighbours = self._neighbours
+        self.parts.draining.begun = functools.partial(self.channel.notify, "draining")
         await self._neighbours.join()
 
     def _install_signals(self, loop: asyncio.AbstractEventLoop) -> None:

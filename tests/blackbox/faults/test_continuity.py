@@ -6,11 +6,11 @@ What is counted here every deployment must stand; each is a ``start`` of `servin
 import pytest
 
 from serving import continuity
-from serving.deployments import StartDeployment, one_worker
+from serving.deployments import StartDeployment, one_worker, two_workers
 from serving.proxy import scenario
 
 
-@pytest.fixture(params=[one_worker])
+@pytest.fixture(params=[one_worker, two_workers])
 def start(request: pytest.FixtureRequest) -> StartDeployment:
     """Each deployment."""
     chosen: StartDeployment = request.param
@@ -32,3 +32,13 @@ async def test_connections_are_cut(start: StartDeployment) -> None:
 @scenario
 async def test_slow_readers(start: StartDeployment, strategy: str) -> None:
     await continuity.slow_readers(start, strategy)
+
+
+@scenario
+async def test_workers_are_replaced() -> None:
+    await continuity.rolling_restart(two_workers)
+
+
+@scenario
+async def test_a_worker_is_killed() -> None:
+    await continuity.worker_killed(two_workers)

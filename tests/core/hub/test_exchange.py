@@ -145,14 +145,41 @@ class TestSubscriptions:
         for peer in (reader, other, third, fourth):
             assert texts(peer.messages()) == [(9, 9)]
 
-    def test_a_later_one_is_answered_at_once(self) -> None:
+    def test_what_was_acknowledged_before_is_in_the_answer(self) -> None:
         node = make_node(2)
+        topic = node.topic_at(1)
+        first, second, third = (node.workers[0].connect(name) for name in ("first", "second", "third"))
+        epoch = node.subscribe(first, topic)["epoch"]
+        node.publish(node.workers[0].connect("writer"), topic, "a")
+        ack = node.workers[1].connect("other").request({"type": "Broadcast", "id": 1, "topic": topic, "payload": "b"})
+        assert ack["offset"] == 2  # and nothing has been carried to the mirror since
+        answer = node.subscribe(second, topic, recover={"epoch": epoch, "offset": 0})
+        assert (answer["recovered"], texts_of(answer)) == (True, [(1, "a"), (2, "b")])
+        node.workers[1].connect("other").send({"type": "Broadcast", "topic": topic, "payload": "c"})
+        assert texts_of(node.ask(third, {"type": "History", "id": 1, "topic": topic})) == [(1, "a"), (2, "b"), (3, "c")]
+        assert node.subscribe(third, topic)["offset"] == 3
+        node.pump()
+        assert texts(third.messages()) == []
+
+    def test_the_mirror_forgets_while_it_asks(self) -> None:
+        node = make_node(2, max_cache_entries=3)
         topic = node.topic_at(1)
         first, second = (node.workers[0].connect(name) for name in ("first", "second"))
         epoch = node.subscribe(first, topic)["epoch"]
-        node.publish(node.workers[0].connect("writer"), topic, "a")
-        answer = second.subscribe(topic, recover={"epoch": epoch, "offset": 0})
-        assert (answer["recovered"], texts_of(answer)) == (True, [(1, "a")])
+        writer = node.workers[1].connect("writer")
+        node.publish(writer, topic, 0)
+        for number in range(1, 3):
+            writer.send({"type": "Broadcast", "topic": topic, "payload": number})
+        second.send({"type": "Subscribe", "id": 1, "topic": topic, "recover": {"epoch": epoch, "offset": 0}})
+        writer.send({"type": "Broadcast", "topic": topic, "payload": 3})
+        node.pump()
+        answer = second.messages()[0]
+        assert (answer["type"], answer["recovered"], answer["offset"], answer["messages"]) == (
+            "Subscribed",
+            False,
+            4,
+            [],
+        )
 
     def test_what_follows_a_subscribe_waits_for_it(self) -> None:
         node = make_node(2)
@@ -331,6 +358,27 @@ class TestLostWorkers:
         assert [texts(reader.messages()) for reader in readers] == [[(2, 2)]] * 2
         late = node.workers[1].connect("late")
         assert texts_of(node.subscribe(late, topic, recover={"epoch": place[0], "offset": 0})) == [(1, 1), (2, 2)]
+
+    def test_who_hears_late_of_the_members_is_handed_its_topics_too(self) -> None:
+        node = make_node(1)
+        topic, empty = (next(f"{x}-{n}" for n in range(99) if node.home(f"{x}-{n}", [0, 1]) == 1) for x in "te")
+        peer = node.workers[0].connect("alice")
+        epoch = node.subscribe(peer, topic)["epoch"]
+        node.publish(node.workers[0].connect("bob"), topic, 1)
+        peer.messages()
+        fresh = node.subscribe(peer, empty)["epoch"]
+        node.workers[1] = type(node.workers[0])(deterministic_ids=False)
+        node.tell_members([0])
+        node.link(1)
+        node.pump()
+        node.workers[0].hub.set_members(0, [0, 1], node.version + 1)
+        peer.send({"type": "Broadcast", "topic": topic, "payload": 2})
+        node.pump()
+        node.workers[1].hub.set_members(1, [0, 1], node.version + 1)
+        node.pump()
+        assert [each["type"] for each in peer.messages()] == ["Message"], "no Lagged"
+        assert node.publish(node.workers[1].connect("bob"), topic, 3) == (epoch, 3)
+        assert node.publish(node.workers[1].connect("bob"), empty, 1) == (fresh, 1)
 
     def test_a_link_that_was_cut_loses_nothing_that_is_cached(self) -> None:
         node = make_node(2)

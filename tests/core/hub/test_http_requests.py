@@ -1,10 +1,8 @@
 """What is asked and done over HTTP about topics."""
 
-import json
-
 import pytest
 
-from core.hub.sans_io import ADMIN, identity, make_hub
+from core.hub.sans_io import identity, make_hub
 from realtime_communication._core.hub.publications import RequestError
 
 WRONG = [("", "topic_invalid"), ("a*", "topic_invalid"), ("a\n", "topic_invalid"), ("x" * 256, "topic_invalid")]
@@ -76,72 +74,3 @@ class TestSubscribing:
             assert caught.value.code == code
         server.flush()
         assert peer.messages() == []
-
-
-class TestPresence:
-    """As PresenceState lists it."""
-
-    def test_the_members(self) -> None:
-        server = make_hub()
-        peers = [server.connect("alice"), server.connect("bob")]
-        for peer in peers:
-            peer.subscribe("room")
-        expected = peers[0].request({"type": "Presence", "id": 7, "topic": "room"})["members"]
-        assert json.loads(server.hub.presence("room")) == expected
-        assert len(expected) == 2
-
-    def test_nobody(self) -> None:
-        assert make_hub().hub.presence("room") == b"[]"
-
-    @pytest.mark.parametrize(("topic", "code"), WRONG)
-    def test_what_is_no_topic(self, topic: str, code: str) -> None:
-        with pytest.raises(RequestError) as caught:
-            make_hub().hub.presence(topic)
-        assert caught.value.code == code
-
-
-class TestHistory:
-    """As HistoryPage lists it."""
-
-    @pytest.mark.parametrize(
-        ("after", "limit", "reverse"),
-        [(None, 100, False), (None, 3, False), (None, 3, True), (4, 3, False), (4, 100, True), (10, 5, False)],
-    )
-    def test_a_page(self, after: int | None, limit: int, reverse: bool) -> None:
-        server = make_hub()
-        peer = server.connect("alice")
-        epoch = peer.subscribe("room")["epoch"]
-        for number in range(10):
-            server.hub.publish_request(json.dumps({"topic": "room", "payload": number}).encode(), identity("service"))
-        server.flush()
-        peer.messages()
-        asked = {"type": "History", "id": 7, "topic": "room", "limit": limit, "reverse": reverse}
-        if after is not None:
-            asked["after"] = {"epoch": epoch, "offset": after}
-        expected = peer.request(asked)
-        found = server.hub.history("room", epoch if after is not None else None, after or 0, limit, reverse)
-        assert found is not None
-        assert found[:2] == (expected["epoch"], expected["offset"]) == (epoch, 10)
-        assert json.loads(found[2]) == expected["messages"]
-
-    def test_a_position_of_another_epoch_counts_as_none(self) -> None:
-        server = make_hub()
-        server.connect("alice").subscribe("room")
-        server.hub.publish_request(b'{"topic": "room", "payload": 1}', identity("service"))
-        found = server.hub.history("room", "another", 1)
-        assert found is not None
-        assert [message["offset"] for message in json.loads(found[2])] == [1]
-
-    def test_a_topic_that_is_not_here(self) -> None:
-        server = make_hub()
-        assert server.hub.history("room") is None
-        peer = server.connect("alice", permissions=ADMIN)
-        expected = peer.request({"type": "History", "id": 7, "topic": "room"})
-        assert server.hub.history("room", fresh=True) == (expected["epoch"], 0, b"[]")
-        assert server.hub.history("room") is None, "nothing is left behind"
-
-    @pytest.mark.parametrize(("topic", "code"), WRONG)
-    def test_what_is_no_topic(self, topic: str, code: str) -> None:
-        with pytest.raises(RequestError) as caught:
-            make_hub().hub.history(topic)
-        assert caught.value.code == code

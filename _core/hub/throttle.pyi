@@ -1,0 +1,1 @@
+"""Consumers that are full, told between workers."""
