@@ -1,10 +1,10 @@
 # Topics: offsets, the message cache, and who is subscribed.
 #
 # Rules: containers only. Nothing here encodes, delivers or reads a clock. A topic lives while somebody is subscribed, a
-# message of it is cached or pending, a member of it is remembered, another worker is fed or asked about it, or consumers
-# of it are full on another worker; then `topic_release` frees it. If it had messages, topics made after that have another
-# epoch, so that no epoch ever means two histories; a topic that never had one may come and go without its subscribers
-# losing their place. Subscribing, unsubscribing and finding are O(1).
+# message of it is cached or pending, a member of it is remembered, another worker is fed or asked about it, or
+# consumers of it are full on another worker; then `topic_release` frees it. If it had messages, topics made after that
+# have another epoch, so that no epoch ever means two histories; a topic that never had one may come and go without its
+# subscribers losing their place. Subscribing, unsubscribing and finding are O(1).
 #
 # The cache is one queue over all topics, oldest first: a message has a place in it and in its topic's ring, which is
 # indexed by offset. Since the oldest of all is also the oldest of its topic, forgetting is O(1) as well.
