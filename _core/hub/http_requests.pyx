@@ -9,7 +9,7 @@ from realtime_communication._core.hub.outbox cimport outbox_reply
 from realtime_communication._core.hub.peers cimport AUTHORITY_ARRIVING, AUTHORITY_HERE
 from realtime_communication._core.hub.publications cimport is_reserved, start
 from realtime_communication._core.hub.relay cimport ask_given
-from realtime_communication._core.hub.requests cimport subscribe, unsubscribe
+from realtime_communication._core.hub.requests cimport enter_topic, subscribe, unsubscribe
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,
     SESSION_OPEN,
@@ -96,7 +96,7 @@ cdef bint give(Core core, Session* session, const Request* request) noexcept:
     cdef bint given
     if topic == NULL:
         return False
-    if topic.authority != AUTHORITY_HERE and not topic.synced:
+    if topic.authority != AUTHORITY_HERE:
         given = topic.authority != AUTHORITY_ARRIVING and ask_given(core, session, topic) == 0
         topic_release(&core.store, topic)
         return given
@@ -109,10 +109,13 @@ cdef bint give(Core core, Session* session, const Request* request) noexcept:
 
 cdef void given_answered(Core core, Session* session, Slice name) noexcept:
     cdef Request request
+    cdef Topic* topic
     describe(&request, REQUEST_SUBSCRIBE, (<const char*> name.data)[:name.size])
     request.topic = name
-    if session.state == SESSION_OPEN and not is_subscribed(core, session, name):
-        give(core, session, &request)
+    topic = topic_find(&core.store, name)
+    if topic != NULL and session.state == SESSION_OPEN and not is_subscribed(core, session, name) and enter_topic(
+            core, session, &request, topic):
+        tell_subscribed(core, session, &request)
 
 
 cdef bint is_subscribed(Core core, Session* session, Slice name) noexcept:

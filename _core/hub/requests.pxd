@@ -29,6 +29,8 @@ cdef int take_credential(Core core, Session* session, const Request* request, ob
 # Sends Connected, in reply to `request` or, when it is NULL, unasked.
 cdef void welcome(Core core, Session* session, const Request* request) noexcept
 
+# Subscribes the session, if it is not; False when it was told that this cannot be.
+cdef bint enter_topic(Core core, Session* session, const Request* request, Topic* topic) noexcept
 # What another authority has answered; `bodies` holds nothing but bodies behind their sizes, the first with the offset
 # `first`; NULL: the topic's own cache has what is wanted. The topic stands where the answer says.
 cdef void subscribe_answered(Core core, Session* session, const Request* request, Topic* topic, bint recovered,

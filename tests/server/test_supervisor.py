@@ -26,7 +26,7 @@ class Process:
 
     def __init__(self, slot, incarnation, answerers, seat):
         self.slot, self.incarnation, self.answerers, self.seat = slot, incarnation, answerers, seat
-        self.linking = self.linked = False
+        self.linking = self.linked = self.draining = False
         self.ready, self.ended = asyncio.Event(), asyncio.Event()
         self.stopping, self.put_down, self.fault, self.output = False, "", None, ("what it wrote last",)
         self.status, self.pid, self.started_at = None, 1000 + incarnation, time.monotonic()
