@@ -107,7 +107,8 @@ async def worker_killed(start: StartDeployment) -> Totals:
 async def rolling_restart(start: StartDeployment) -> Totals:
     """All workers of the first server are replaced, one by one: nothing is lost, and no epoch ends.
 
-    Connections are not handed over: all clients are sent away, and recover. For deployments whose servers have worker processes of their own.
+    Connections are not handed over: all clients are sent away, and recover. For deployments whose servers have worker
+    processes of their own.
     """
     checker, topics = Checker(), [unique() for _ in range(6)]
     with start({"performance": {"actors": {"use_work_stealing": False}}}) as deployment:
