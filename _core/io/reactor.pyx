@@ -244,6 +244,10 @@ cdef class Reactor(SocketDriver):
         self.asleep_ns = now
 
     cdef void end_turn(self) noexcept:
+        if self.bus is not None:
+            # Before clients are answered: what one of them does next at another worker should find there what this
+            # turn has said of it, above all that it is connected.
+            self.bus.flush()
         self.hub.end_turn()
         if self.bus is not None:
             # The hub tells its clients of workers that were lost over it; each lap loses one at least.
