@@ -27,6 +27,8 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import LoadBalancingStrategy
 from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from realtime_communication.broker.redis_errors import NotSentError
 from realtime_communication.broker.redis_pool import (
@@ -191,6 +193,10 @@ class SentinelTopology(_PooledTopology):
             await sentinel.aclose()
 
 
+_LEFT_ASTRAY: Final = (RedisConnectionError, RedisTimeoutError, ClusterDownError, ReadOnlyError, OSError)
+"""Failures by which a cluster's master may be another server by now."""
+
+
 class ClusterTopology:
     """A cluster, found by any of its nodes; user, password and TLS are those of the first node's URL that has them."""
 
@@ -229,7 +235,14 @@ class ClusterTopology:
             for command in commands:
                 pipeline.execute_command(*command)
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            if any(isinstance(reply, _LEFT_ASTRAY) for reply in replies):
+                await self._find_masters()
             return replies
+
+    async def _find_masters(self) -> None:
+        """Renew redis-py's own map: after a single command that fails so it does that by itself, not after these."""
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await self._client.nodes_manager.initialize()
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
