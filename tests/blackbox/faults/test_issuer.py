@@ -15,7 +15,7 @@ from serving.notices import assert_clean, lines, noticed, total
 from serving.oidc_issuer import WELL_KNOWN, OidcIssuer
 from serving.peer import Peer
 from serving.processes import ServerProcess, StartServer, free_port
-from serving.raw import Answer, exchange, upgrade
+from serving.raw import Answer, RawSocket, upgrade
 from serving.tokens import ISSUER, token
 from serving.witness import Witness
 
@@ -66,7 +66,11 @@ def server(standing: tuple[ServerProcess, Witness]) -> Iterator[ServerProcess]:
 
 
 def ask(server: ServerProcess, text: str) -> Answer:
-    return exchange(server.port, upgrade(user=None, extra=(f"Authorization: Bearer {text}",)))
+    """What an upgrade with that token is answered; an issuer that hangs is waited for, 5 seconds, before it is."""
+    with RawSocket(server.port) as raw:
+        raw.socket.settimeout(15)
+        raw.send(upgrade(user=None, extra=(f"Authorization: Bearer {text}",)))
+        return raw.answer()
 
 
 def came_in(server: ServerProcess, text: str) -> bool:
