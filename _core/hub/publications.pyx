@@ -548,22 +548,11 @@ cdef int publish_inbox(Core core, Slice user, Slice sender, Slice payload, int e
                        bint* reached) noexcept:
     cdef Topic* topic = core.inbox(user)
     cdef User* owner
-    cdef int outcome
     if topic == NULL:
         return -1
     owner = user_find(&core.users, user)
     reached[0] = topic.interest != 0 or (owner != NULL and owner.session_count != 0)
-    try:
-        if key and once_before(core, key, position):
-            return 0
-        core.keyed = key
-        outcome = core.publish(topic_name(topic), TOPIC_INBOX, sender, payload, encoding, NULL, position)
-        core.keyed = None
-        if outcome == 0 and key:
-            remember(core, key, position)
-        return outcome
-    except MemoryError:
-        return -1
+    return publish_keyed(core, topic_name(topic), TOPIC_INBOX, sender, payload, encoding, key, position)
 
 
 cdef int publish_keyed(Core core, Slice topic, int kind, Slice sender, Slice payload, int encoding, bytes key,
