@@ -40,7 +40,7 @@ from realtime_communication._core.hub.peers cimport (
     waiting_id,
     waiting_topic,
 )
-from realtime_communication._core.hub.relay cimport ask_sync, epoch_text, relay_subscribe
+from realtime_communication._core.hub.relay cimport ask_sync, relay_subscribe
 from realtime_communication._core.hub.requests cimport next_body
 from realtime_communication._core.hub.session cimport (
     FLAG_ASKED,
@@ -65,6 +65,7 @@ from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
     Subscription,
     Topic,
+    epoch_text,
     subscription_add,
     subscription_find,
     subscription_watch,

@@ -43,7 +43,7 @@ from realtime_communication._core.hub.publications cimport (
     no_memory,
 )
 from realtime_communication._core.hub.publications import RequestError
-from realtime_communication._core.hub.relay cimport Later, epoch_number, epoch_text, relay_history
+from realtime_communication._core.hub.relay cimport Later, epoch_number, relay_history
 from realtime_communication._core.hub.requests cimport (
     Present,
     next_body,
@@ -58,6 +58,7 @@ from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
     Subscription,
     Topic,
+    epoch_text,
     topic_find,
     topic_message,
     topic_name,

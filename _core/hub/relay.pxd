@@ -56,6 +56,5 @@ cdef void user_here(Core core, Slice user, bint here) noexcept
 cdef void tell_upstream_of_user(Core core, Topic* inbox, bint here) noexcept
 # The number behind an epoch's text, 0 when it is none.
 cdef uint64_t epoch_number(Slice text) noexcept nogil
-cdef void epoch_text(uint64_t epoch, uint8_t* out) noexcept nogil
 # The request that a waiting one answers, as far as a reply needs it.
 cdef void request_of(const Waiting* waiting, Request* out) noexcept nogil

@@ -105,14 +105,6 @@ cdef uint64_t epoch_number(Slice text) noexcept nogil:
     return value
 
 
-cdef void epoch_text(uint64_t epoch, uint8_t* out) noexcept nogil:
-    cdef int i
-    cdef uint8_t digit
-    for i in range(EPOCH_SIZE):
-        digit = <uint8_t> ((epoch >> (60 - 4 * i)) & 15)
-        out[i] = digit + (48 if digit < 10 else 87)
-
-
 cdef void request_of(const Waiting* waiting, Request* out) noexcept nogil:
     memset(out, 0, sizeof(Request))
     out.id_kind = waiting.id_kind

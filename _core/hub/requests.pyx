@@ -40,7 +40,7 @@ from realtime_communication._core.hub.publications cimport (
     no_memory,
     start,
 )
-from realtime_communication._core.hub.relay cimport ask_history, ask_subscribe, epoch_number, epoch_text
+from realtime_communication._core.hub.relay cimport ask_history, ask_subscribe, epoch_number
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,
     PERMISSION_READ,
@@ -59,6 +59,7 @@ from realtime_communication._core.hub.topics cimport (
     Topic,
     subscription_find,
     subscription_watch,
+    epoch_text,
     topic_epoch,
     topic_find,
     topic_first,

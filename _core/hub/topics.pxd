@@ -131,7 +131,7 @@ cdef Topic* topic_open(TopicStore* store, Slice name, int kind) noexcept nogil
 cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil
 # Writes EPOCH_SIZE hexadecimal digits.
 cdef void topic_epoch(const Topic* topic, uint8_t* out) noexcept nogil
-cdef bint topic_epoch_is(const Topic* topic, Slice epoch) noexcept nogil
+cdef void epoch_text(uint64_t epoch, uint8_t* out) noexcept nogil
 
 # Fills `out` with the plain topics that have the most subscribers, most first, equal ones by name; how many, at most
 # `most`. Takes O(topics * log most).

@@ -100,24 +100,16 @@ cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil:
     return True
 
 
-cdef void topic_epoch(const Topic* topic, uint8_t* out) noexcept nogil:
+cdef void epoch_text(uint64_t epoch, uint8_t* out) noexcept nogil:
     cdef int i
     cdef uint8_t digit
     for i in range(EPOCH_SIZE):
-        digit = <uint8_t> ((topic.epoch >> (60 - 4 * i)) & 15)
+        digit = <uint8_t> ((epoch >> (60 - 4 * i)) & 15)
         out[i] = digit + (48 if digit < 10 else 87)
 
 
-cdef bint topic_epoch_is(const Topic* topic, Slice epoch) noexcept nogil:
-    cdef uint8_t text[EPOCH_SIZE]
-    cdef size_t i
-    if epoch.size != EPOCH_SIZE:
-        return False
-    topic_epoch(topic, text)
-    for i in range(EPOCH_SIZE):
-        if text[i] != epoch.data[i]:
-            return False
-    return True
+cdef void topic_epoch(const Topic* topic, uint8_t* out) noexcept nogil:
+    epoch_text(topic.epoch, out)
 
 
 cdef bint is_larger(const Topic* one, const Topic* other) noexcept nogil:
