@@ -20,6 +20,8 @@ from realtime_communication._core.hub.message cimport (
     message_sender,
 )
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
+from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, no_memory
+from realtime_communication._core.hub.outcome cimport start as reply_buffer
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
     AUTHORITY_HERE,
@@ -78,15 +80,7 @@ from realtime_communication._core.hub.peers cimport (
     waiting_remove,
     waiting_topic,
 )
-from realtime_communication._core.hub.publications cimport (
-    OUTCOME_ASKED,
-    group_answered,
-    no_memory,
-    publish_inbox,
-    publish_keyed,
-)
-from realtime_communication._core.hub.publications cimport start as reply_buffer
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.publications cimport publish_inbox, publish_keyed
 from realtime_communication._core.hub.relay cimport (
     Later,
     ask_subscribe,
@@ -109,6 +103,7 @@ from realtime_communication._core.hub.requests cimport (
     subscribe_answered,
     subscribed_from,
 )
+from realtime_communication._core.hub.scatter cimport group_answered
 from realtime_communication._core.hub.session cimport FLAG_ASKED, SESSION_OPEN, Inbound, Session
 from realtime_communication._core.hub.settings cimport CACHE_BYTES
 from realtime_communication._core.hub.throttle cimport (
@@ -137,6 +132,7 @@ from realtime_communication._core.hub.users cimport User, user_id
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, Request, envelope_parse, error_name
 from realtime_communication._core.wire.outbound cimport write_ack
+from realtime_communication._core.hub.outcome import RequestError
 
 cdef enum:
     HOLD_MS = 3000               # after which topics are no longer waited for that should arrive

@@ -8,8 +8,8 @@ from realtime_communication._core.base.shared cimport shared_connect, shared_con
 from realtime_communication._core.base.timer_wheel cimport wheel_cancel
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.outbox cimport outbox_touch
+from realtime_communication._core.hub.outcome cimport OUTCOME_UNAUTHORIZED
 from realtime_communication._core.hub.pending cimport Pending, pending_bind, pending_release
-from realtime_communication._core.hub.publications cimport OUTCOME_UNAUTHORIZED
 from realtime_communication._core.hub.requests cimport take_credential, welcome
 from realtime_communication._core.hub.session cimport (
     FLAG_COUNTED,

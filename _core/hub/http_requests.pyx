@@ -6,8 +6,9 @@ from libc.string cimport memset
 from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.outbox cimport outbox_reply
+from realtime_communication._core.hub.outcome cimport start
 from realtime_communication._core.hub.peers cimport AUTHORITY_ARRIVING, AUTHORITY_HERE
-from realtime_communication._core.hub.publications cimport is_reserved, start
+from realtime_communication._core.hub.permissions cimport is_reserved
 from realtime_communication._core.hub.relay cimport ask_given
 from realtime_communication._core.hub.requests cimport enter_topic, subscribe, unsubscribe
 from realtime_communication._core.hub.session cimport (
@@ -38,7 +39,7 @@ from realtime_communication._core.wire.outbound cimport (
     write_subscribed_head,
     write_unsubscribed,
 )
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.outcome import RequestError
 
 
 cdef bytes checked_name(str topic, bint reserved_too):

@@ -3,7 +3,7 @@ from typing import Any
 
 from realtime_communication._core.base.shared import Shared
 from realtime_communication._core.hub.migration import Migration
-from realtime_communication._core.hub.publications import RequestError as RequestError
+from realtime_communication._core.hub.outcome import RequestError as RequestError
 from realtime_communication._core.hub.relay import Later
 
 class Hub(Migration):

@@ -31,7 +31,9 @@ from realtime_communication._core.base.timer_wheel cimport (
 )
 from realtime_communication._core.hub.core cimport Position, Refusal
 from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.http_publications cimport publish_body, send_body
 from realtime_communication._core.hub.http_requests cimport subscribe_user, unsubscribe_user
+from realtime_communication._core.hub.idempotency cimport forget_answers
 from realtime_communication._core.hub.mailbox cimport mailbox_has_bytes, mailbox_messages
 from realtime_communication._core.hub.migration cimport Migration
 from realtime_communication._core.hub.outbox cimport (
@@ -41,18 +43,15 @@ from realtime_communication._core.hub.outbox cimport (
     outbox_reply,
     outbox_touch,
 )
-from realtime_communication._core.hub.peers cimport AUTHORITY_HERE, peers_authority
-from realtime_communication._core.hub.publications cimport (
+from realtime_communication._core.hub.outcome cimport (
     OUTCOME_ASKED,
     OUTCOME_PARKED,
     OUTCOME_PENDING,
     OUTCOME_UNAUTHORIZED,
     OUTCOME_WAIT,
-    forget_answers,
     no_memory,
-    publish_body,
-    send_body,
 )
+from realtime_communication._core.hub.peers cimport AUTHORITY_HERE, peers_authority
 from realtime_communication._core.hub.relay cimport relay_publish
 from realtime_communication._core.hub.requests cimport handle_request
 from realtime_communication._core.hub.samples cimport (
@@ -121,7 +120,7 @@ from realtime_communication._core.wire.envelope cimport ERROR_BAD_REQUEST, ERROR
 from realtime_communication._core.wire.frames cimport OP_TEXT
 from realtime_communication._core.wire.handshake cimport refusal
 from realtime_communication._core.wire.outbound cimport write_closing
-from realtime_communication._core.hub.publications import RequestError as RequestError  # no-cython-lint: public here
+from realtime_communication._core.hub.outcome import RequestError as RequestError  # no-cython-lint: public here
 
 cdef enum:
     TICK_MS = 50                 # of the timer wheel

@@ -11,6 +11,7 @@ from realtime_communication._core.hub.attendees cimport Attendee, attendee_info
 from realtime_communication._core.hub.exchange cimport CODE_MOVED
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic
+from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, OUTCOME_DONE, OUTCOME_PARKED, no_memory
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
     AUTHORITY_UPSTREAM,
@@ -35,14 +36,7 @@ from realtime_communication._core.hub.peers cimport (
     waiting_remove,
     waiting_topic,
 )
-from realtime_communication._core.hub.publications cimport (
-    OUTCOME_ASKED,
-    OUTCOME_DONE,
-    OUTCOME_PARKED,
-    is_reserved,
-    no_memory,
-)
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.permissions cimport is_reserved
 from realtime_communication._core.hub.relay cimport Later, epoch_number, relay_history
 from realtime_communication._core.hub.requests cimport (
     Present,
@@ -68,6 +62,7 @@ from realtime_communication._core.hub.users cimport User, user_id
 from realtime_communication._core.hub.watchers cimport is_worker
 from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, JSON_TEXT, Request, topic_valid
 from realtime_communication._core.wire.outbound cimport write_presence_member, write_stored_message
+from realtime_communication._core.hub.outcome import RequestError
 
 cdef enum:
     RETRY_MS = 200               # told to whoever asked while a topic moves

@@ -7,6 +7,7 @@ from libc.string cimport memset
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
 from realtime_communication._core.hub.core cimport Core
+from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, OUTCOME_DONE
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
     AUTHORITY_UPSTREAM,
@@ -52,8 +53,6 @@ from realtime_communication._core.wire.envelope cimport Request
 cdef enum:
     PEER_BACKLOG = 16777216      # bytes that may wait for one worker before publications for it are refused
     UPSTREAM_BACKLOG = 100000    # items that may wait for the upstream likewise
-    OUTCOME_DONE = 0
-    OUTCOME_ASKED = 5
     OUTCOME_NO_MEMORY = -1
 
 

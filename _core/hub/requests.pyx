@@ -13,8 +13,19 @@ from realtime_communication._core.base.memory cimport (
 )
 from realtime_communication._core.hub.backlog cimport backlog_restart
 from realtime_communication._core.hub.core cimport Core
+from realtime_communication._core.hub.direct_messages cimport direct_message
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
+from realtime_communication._core.hub.outcome cimport (
+    NO_RETRY,
+    OUTCOME_ASKED,
+    OUTCOME_DONE,
+    OUTCOME_PARKED,
+    OUTCOME_PENDING,
+    OUTCOME_UNAUTHORIZED,
+    no_memory,
+    start,
+)
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
     AUTHORITY_HERE,
@@ -27,19 +38,8 @@ from realtime_communication._core.hub.peers cimport (
     take_slice,
 )
 from realtime_communication._core.hub.pending cimport Pending, pending_bind
-from realtime_communication._core.hub.publications cimport (
-    NO_RETRY,
-    OUTCOME_ASKED,
-    OUTCOME_DONE,
-    OUTCOME_PARKED,
-    OUTCOME_PENDING,
-    OUTCOME_UNAUTHORIZED,
-    broadcast,
-    direct_message,
-    is_reserved,
-    no_memory,
-    start,
-)
+from realtime_communication._core.hub.permissions cimport is_reserved
+from realtime_communication._core.hub.publications cimport broadcast
 from realtime_communication._core.hub.relay cimport ask_history, ask_subscribe, epoch_number
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,

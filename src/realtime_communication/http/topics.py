@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.hub import RequestError
 from realtime_communication._core.hub.relay import Later
 from realtime_communication.auth.identity import ADMIN, MAX_USER_ID_BYTES, READ, Identity
 from realtime_communication.errors import RequestRefused

@@ -221,6 +221,12 @@ class Peer:
         (answer,) = self.messages()
         return answer
 
+    def refused(self, code: str, envelope: Envelope) -> str:
+        """Send an envelope that is refused with `code`; the message for people."""
+        answer = self.request({"id": 9, **envelope})
+        assert (answer["type"], answer["id"], answer["code"]) == ("Error", 9, code), answer
+        return str(answer["message"])
+
     def subscribe(self, topic: str, **fields: Any) -> Envelope:
         """Subscribe, and what was answered."""
         answer = self.request({"type": "Subscribe", "id": 1, "topic": topic, **fields})
@@ -290,6 +296,18 @@ class Server:
             (connected,) = peer.messages()
             assert connected["type"] == "Connected", connected
         return peer
+
+    def publish(self, who: types.SimpleNamespace, **fields: Any) -> dict[str, Any]:
+        """Publish over HTTP; the answer."""
+        answer: dict[str, Any] = self.hub.publish_request(json.dumps(fields).encode(), who)
+        self.flush()
+        return answer
+
+    def send(self, who: types.SimpleNamespace, **fields: Any) -> dict[str, Any]:
+        """Send a direct message over HTTP; the answer."""
+        answer: dict[str, Any] = self.hub.send_request(json.dumps(fields).encode(), who)
+        self.flush()
+        return answer
 
     def advance(self, milliseconds: int) -> None:
         """Let time pass; what is due is done."""

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from core.hub.sans_io import identity, make_hub, settings
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.outcome import RequestError
 
 
 class TestDisconnect:
