@@ -11,6 +11,7 @@ from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_appe
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
 from realtime_communication._core.hub.bus_user cimport BUS_NONSENSE
 from realtime_communication._core.hub.core cimport Position
+from realtime_communication._core.hub.history cimport history_answered, page_range
 from realtime_communication._core.hub.http_requests cimport given_answered
 from realtime_communication._core.hub.message cimport (
     Message,
@@ -95,17 +96,11 @@ from realtime_communication._core.hub.relay cimport (
     tell_upstream_of_user,
     user_here,
 )
-from realtime_communication._core.hub.requests cimport (
-    history_answered,
-    is_covered,
-    next_body,
-    page_range,
-    subscribe_answered,
-    subscribed_from,
-)
 from realtime_communication._core.hub.scatter cimport group_answered
 from realtime_communication._core.hub.session cimport FLAG_ASKED, SESSION_OPEN, Inbound, Session
 from realtime_communication._core.hub.settings cimport CACHE_BYTES
+from realtime_communication._core.hub.stored_messages cimport next_body
+from realtime_communication._core.hub.subscriptions cimport is_covered, subscribe_answered, subscribed_from
 from realtime_communication._core.hub.throttle cimport (
     throttle_moved,
     throttle_peer_joined,

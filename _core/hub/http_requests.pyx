@@ -10,12 +10,12 @@ from realtime_communication._core.hub.outcome cimport start
 from realtime_communication._core.hub.peers cimport AUTHORITY_ARRIVING, AUTHORITY_HERE
 from realtime_communication._core.hub.permissions cimport is_reserved
 from realtime_communication._core.hub.relay cimport ask_given
-from realtime_communication._core.hub.requests cimport enter_topic, subscribe, unsubscribe
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,
     SESSION_OPEN,
     Session,
 )
+from realtime_communication._core.hub.subscriptions cimport enter_topic, subscribe, unsubscribe
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_PLAIN,

@@ -40,8 +40,8 @@ from realtime_communication._core.hub.peers cimport (
     waiting_id,
     waiting_topic,
 )
+from realtime_communication._core.hub.questions cimport Questions
 from realtime_communication._core.hub.relay cimport ask_sync, relay_subscribe
-from realtime_communication._core.hub.requests cimport next_body
 from realtime_communication._core.hub.session cimport (
     FLAG_ASKED,
     FLAG_COUNTED,
@@ -57,6 +57,7 @@ from realtime_communication._core.hub.session cimport (
     session_id,
 )
 from realtime_communication._core.hub.settings cimport MAX_CUSTOM_LIMITS
+from realtime_communication._core.hub.stored_messages cimport next_body
 from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_init
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
@@ -75,7 +76,6 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
     topic_release,
 )
-from realtime_communication._core.hub.questions cimport Questions
 from realtime_communication._core.hub.users cimport User, user_attach, user_detach, user_find, user_id, user_open
 from realtime_communication._core.hub.variants cimport message_envelope, variant_encoding
 from realtime_communication._core.wire.frames cimport frame_parser_init

@@ -37,3 +37,5 @@ cdef inline Buffer* start(Core core) noexcept nogil:
 
 # The Error of a request for which there is no memory.
 cdef void no_memory(Core core, Session* session, const Request* request) noexcept
+# Sends what was written, if the request asked for a reply by an id; `in_order`: behind the messages that wait.
+cdef void reply(Core core, Session* session, const Request* request, bint in_order) noexcept

@@ -1,6 +1,7 @@
 """What a request comes to; `outcome.pxd` is the contract."""
 
 from realtime_communication._core.hub.core cimport Core
+from realtime_communication._core.hub.outbox cimport outbox_reply
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, Request
 
@@ -18,3 +19,9 @@ class RequestError(Exception):
 
 cdef void no_memory(Core core, Session* session, const Request* request) noexcept:
     core.error(session, request, ERROR_UNAVAILABLE, b"out of memory; try again later", BACKPRESSURE_RETRY_MS, NULL)
+
+
+cdef void reply(Core core, Session* session, const Request* request, bint in_order) noexcept:
+    """Send what was written, if the request asked for a reply by an id."""
+    if request.id_kind:
+        outbox_reply(&core.outbox, session, in_order)

@@ -9,6 +9,7 @@ from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_appe
 from realtime_communication._core.hub.attendance cimport Attendance
 from realtime_communication._core.hub.attendees cimport Attendee, attendee_info
 from realtime_communication._core.hub.exchange cimport CODE_MOVED
+from realtime_communication._core.hub.history cimport page_range
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic
 from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, OUTCOME_DONE, OUTCOME_PARKED, no_memory
@@ -37,16 +38,11 @@ from realtime_communication._core.hub.peers cimport (
     waiting_topic,
 )
 from realtime_communication._core.hub.permissions cimport is_reserved
+from realtime_communication._core.hub.presence cimport Present, next_present, presence_answered
 from realtime_communication._core.hub.relay cimport Later, epoch_number, relay_history
-from realtime_communication._core.hub.requests cimport (
-    Present,
-    next_body,
-    next_present,
-    page_range,
-    presence_answered,
-)
 from realtime_communication._core.hub.session cimport Session, session_id, session_info
 from realtime_communication._core.hub.settings cimport INFO_BYTES, REPLY_BYTES
+from realtime_communication._core.hub.stored_messages cimport next_body
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_PLAIN,

@@ -155,6 +155,11 @@ def inflate(payload: bytes, window_bits: int = 15) -> bytes:
     return zlib.decompressobj(wbits=-window_bits).decompress(payload + b"\x00\x00\xff\xff")
 
 
+def offsets(answer: Envelope) -> list[int]:
+    """Those of the messages in an answer."""
+    return [message["offset"] for message in answer["messages"]]
+
+
 class Peer:
     """A client of a server in memory. Made by `Server.connect`; the upgrade has been answered by then."""
 
@@ -308,6 +313,12 @@ class Server:
         answer: dict[str, Any] = self.hub.send_request(json.dumps(fields).encode(), who)
         self.flush()
         return answer
+
+    def fill(self, topic: str, count: int, size: int = 0) -> None:
+        """Publish `count` messages, as nobody: their numbers from 0, or strings of `size` bytes."""
+        for number in range(count):
+            self.hub.publish_system(topic, b'"%b"' % (b"x" * size) if size else b"%d" % number)
+        self.flush()
 
     def advance(self, milliseconds: int) -> None:
         """Let time pass; what is due is done."""

@@ -58,3 +58,22 @@ class TestSend:
         assert bob.request({**message, "to": ["alice"]})["type"] == "Ack"
         bob.refused("forbidden", {**message, "to": ["alice", "zoe"], "id": 9})
         assert server.stats()["publications"] == 1
+
+
+class TestSubscribeAndRead:
+    def test_the_topics_of_the_token(self) -> None:
+        server = make_hub()
+        alice = server.connect("alice", subscribe_patterns=("room:*",))
+        assert alice.request({"type": "Subscribe", "id": 1, "topic": "room:1"})["type"] == "Subscribed"
+        for kind in ("Subscribe", "Presence", "History"):
+            assert alice.request({"type": kind, "id": 1, "topic": "hall"})["code"] == "forbidden"
+
+    @pytest.mark.parametrize("topic", ["@alice", "@bob", "$system"])
+    def test_names_of_the_server(self, topic: str) -> None:
+        alice = make_hub().connect("alice", permissions=ADMIN)
+        assert alice.request({"type": "Subscribe", "id": 1, "topic": topic})["code"] == "forbidden"
+        assert alice.request({"type": "Unsubscribe", "id": 1, "topic": topic})["code"] == "forbidden"
+
+    def test_inboxes_of_others_are_private(self) -> None:
+        alice = make_hub().connect("alice")
+        assert alice.request({"type": "Presence", "id": 1, "topic": "@bob"})["code"] == "forbidden"
