@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset, strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
-from realtime_communication._core.hub.attendance cimport Attendance
+from realtime_communication._core.hub.handover cimport Handover
 from realtime_communication._core.hub.attendees cimport Attendee, attendee_info
 from realtime_communication._core.hub.exchange cimport CODE_MOVED
 from realtime_communication._core.hub.history cimport page_range
@@ -155,7 +155,7 @@ cdef object too_busy(const char* message):
     return RequestError("unavailable", message.decode(), RETRY_MS)
 
 
-cdef class Questions(Attendance):
+cdef class Questions(Handover):
 
     cdef int list_present(self, Topic* topic, Buffer* out) noexcept:
         cdef Attendee* attendee
@@ -236,7 +236,7 @@ cdef class Questions(Attendance):
             if waiting != NULL and waiting.authority == AUTHORITY_WORKER + slot and waiting.kind == WAIT_PRESENCE:
                 self.present_settled(waiting, slice_of(frame.rest, frame.rest_size))
         else:
-            Attendance.take_frame(self, slot, frame)
+            Handover.take_frame(self, slot, frame)
 
     cdef void asked_for_presence(self, int slot, Frame* frame) noexcept:
         cdef int authority = peers_authority(&self.peers, frame.topic)
@@ -296,7 +296,7 @@ cdef class Questions(Attendance):
                                        self.settings.transcoding), None)
             except Exception:
                 later.settle(None, too_busy(TOO_MANY))
-        Attendance.history_settled(self, waiting, epoch, offset, first, bodies)
+        Handover.history_settled(self, waiting, epoch, offset, first, bodies)
 
     def presence_state(self, uint64_t token, members):
         """The upstream's answer to a `presence`: (user, session id, joined_at, info) of each session on any node."""
