@@ -12,11 +12,11 @@ import pytest
 
 from serving.asking import admin, ask, bearer, until
 from serving.peer import Peer, unique, unique_user
-from serving.processes import ServerProcess, StartServer, free_port, merged
+from serving.processes import ServerProcess, StartServer, assert_clean, free_port, merged
 from serving.redis import RedisServer
 from serving.scrapes import scrape, scrape_until
 
-from .conftest import assert_clean, running
+from .conftest import running
 
 WORKERS = 2
 ASKED = 12  # connections of their own: that all of them go to one worker happens once in 2,000 times

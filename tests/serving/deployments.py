@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.asking import ask
 from serving.processes import ServerProcess, assert_clean, free_port, merged
 from serving.redis import RedisServer
 from serving.redis_cluster import cluster
@@ -106,6 +107,14 @@ def started(count: int, settings: dict[str, Any]) -> Iterator[list[ServerProcess
         yield servers
         for server in servers:
             assert_clean(server)
+
+
+@contextmanager
+def listening(settings: dict[str, Any]) -> Iterator[ServerProcess]:
+    """One server, whose handlers of signals are there."""
+    with started(1, settings) as (server,):
+        assert ask(server.port, "GET", "/health").status == 200
+        yield server
 
 
 def worker_pids(server: ServerProcess) -> list[int]:
