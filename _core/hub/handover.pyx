@@ -15,6 +15,7 @@ from realtime_communication._core.hub.topics cimport (
     WATCH_ON,
     Subscription,
     Topic,
+    TopicStore,
     topic_release,
 )
 from realtime_communication._core.hub.users cimport Member, User, member_remove, user_id
@@ -22,6 +23,15 @@ from realtime_communication._core.hub.watchers cimport is_home, is_watched, is_w
 
 cdef enum:
     SETTLE_MS = 5000             # after which nobody is believed to be present whom the topic's new home has not named
+
+
+cdef Topic* next_at_home(TopicStore* store, TableCursor* cursor) noexcept nogil:
+    """The next plain topic that has its home here; NULL behind the last one."""
+    cdef Topic* topic
+    while True:
+        topic = <Topic*> table_next(&store.topics, cursor)
+        if topic == NULL or topic.kind == TOPIC_PLAIN and is_home(topic):
+            return topic
 
 
 cdef class Handover(Attendance):
@@ -161,13 +171,11 @@ cdef class Handover(Attendance):
         cdef Topic* topic
         Attendance.upstream_lost(self)
         table_start(&cursor)
-        while was:
-            topic = <Topic*> table_next(&self.store.topics, &cursor)
-            if topic == NULL:
-                break
-            if topic.kind == TOPIC_PLAIN and is_home(topic):
-                self.localize_attendance(topic)
-                topic_release(&self.store, topic)
+        topic = next_at_home(&self.store, &cursor) if was else NULL
+        while topic != NULL:
+            self.localize_attendance(topic)
+            topic_release(&self.store, topic)
+            topic = next_at_home(&self.store, &cursor)
         self.home.wake()
 
     cdef void localize_attendance(self, Topic* topic) noexcept:
@@ -197,13 +205,11 @@ cdef class Handover(Attendance):
         cdef Topic* topic
         Attendance.upstream_back(self)
         table_start(&cursor)
-        while True:
-            topic = <Topic*> table_next(&self.store.topics, &cursor)
-            if topic == NULL:
-                break
-            if topic.kind == TOPIC_PLAIN and is_home(topic):
-                self.globalize_attendance(topic)
-                topic_release(&self.store, topic)
+        topic = next_at_home(&self.store, &cursor)
+        while topic != NULL:
+            self.globalize_attendance(topic)
+            topic_release(&self.store, topic)
+            topic = next_at_home(&self.store, &cursor)
         self.home.wake()
 
     cdef void globalize_attendance(self, Topic* topic) noexcept:

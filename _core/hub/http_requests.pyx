@@ -72,18 +72,29 @@ cdef User* live_user(Core core, bytes name) noexcept:
 
 
 cdef int subscribe_user(Core core, str user_id, str topic) except -1:
+    return change_live(core, user_id, topic, REQUEST_SUBSCRIBE)
+
+
+cdef int unsubscribe_user(Core core, str user_id, str topic) except -1:
+    return change_live(core, user_id, topic, REQUEST_UNSUBSCRIBE)
+
+
+cdef int change_live(Core core, str user_id, str topic, int type) except -1:
+    """Does it to each live session of the user; how many are subscribed now, or were before."""
     cdef bytes name = checked_name(topic, False)
     cdef User* user = live_user(core, user_id.encode())
     cdef Session* session = user.sessions if user != NULL else NULL
     cdef Session* following
     cdef Request request
     cdef int count = 0
-    describe(&request, REQUEST_SUBSCRIBE, name)
+    describe(&request, type, name)
     while session != NULL:
         following = session.next_of_user
         if session.state == SESSION_OPEN and is_subscribed(core, session, request.topic):
             count += 1
-        elif session.state == SESSION_OPEN:
+            if type == REQUEST_UNSUBSCRIBE:
+                take_away(core, session, &request)
+        elif session.state == SESSION_OPEN and type == REQUEST_SUBSCRIBE:
             # What an administrator wants needs no permission of the session's own.
             count += give(core, session, &request)
         session = following
@@ -141,20 +152,7 @@ cdef bint tell_subscribed(Core core, Session* session, const Request* request) n
     return True
 
 
-cdef int unsubscribe_user(Core core, str user_id, str topic) except -1:
-    cdef bytes name = checked_name(topic, False)
-    cdef User* user = live_user(core, user_id.encode())
-    cdef Session* session = user.sessions if user != NULL else NULL
-    cdef Session* following
-    cdef Request request
-    cdef int count = 0
-    describe(&request, REQUEST_UNSUBSCRIBE, name)
-    while session != NULL:
-        following = session.next_of_user
-        if session.state == SESSION_OPEN and is_subscribed(core, session, request.topic):
-            unsubscribe(core, session, &request)
-            if write_unsubscribed(start(core), variant_encoding(session.variant), &request, request.topic) == 0:
-                outbox_reply(&core.outbox, session, True)
-            count += 1
-        session = following
-    return count
+cdef void take_away(Core core, Session* session, const Request* request) noexcept:
+    unsubscribe(core, session, request)
+    if write_unsubscribed(start(core), variant_encoding(session.variant), request, request.topic) == 0:
+        outbox_reply(&core.outbox, session, True)
