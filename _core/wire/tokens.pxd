@@ -1,9 +1,9 @@
 # JSON Web Tokens signed with HS256 in compact form (RFC 7515, RFC 7519), accepted in one go.
 #
-# Rules: says yes and nothing else. What it accepts, the rules of the control plane (`auth/token_rules`, `auth/identity`)
-# accept with the same identity; of everything else it only says that it is not sure, and the rules find the answer and
-# its reason. So it may be narrower than they are, in rare forms, and never wider. No clock, no log, nothing of a token
-# is kept. The hash is OpenSSL's through `hashlib`, the JSON decoder is the rules' own.
+# Rules: says yes and nothing else. What it accepts, the rules of the control plane (`auth/token_rules`,
+# `auth/identity`) accept with the same identity; of everything else it only says that it is not sure, and the rules
+# find the answer and its reason. So it may be narrower than they are, in rare forms, and never wider. No clock, no log,
+# nothing of a token is kept. The hash is OpenSSL's through `hashlib`, the JSON decoder is the rules' own.
 #
 # Of a secret only the two states of SHA-256 behind the padded key are kept (RFC 2104, section 4), which the hash clears
 # when they are dropped.
@@ -39,4 +39,5 @@ cdef class Hs256Tokens:
     cdef object read(self, str token, double now)
     cdef bint header_fits(self, dict header) except -1
     cdef bint is_signed(self, bytes signed, bytes signature) except -1
+    cdef bint parties_fit(self, dict claims) except -1
     cdef object identity_of(self, dict claims, double now)

@@ -171,9 +171,15 @@ cdef class Hs256Tokens:
                 found = True
         return found
 
+    cdef bint parties_fit(self, dict claims) except -1:
+        """Whether `iss` and `aud` are exactly what they should be."""
+        return (self.issuer is None or claims.get("iss") == self.issuer) and (
+            self.audience is None or claims.get("aud") == self.audience)
+
     cdef object identity_of(self, dict claims, double now):
-        cdef object issued_at = None, expires_at = None, refresh_at, user_id, login, topics
+        cdef object issued_at = None, expires_at = None, refresh_at, login, topics
         cdef object subscribe = None, publish = None
+        cdef object user_id = user_of(claims)
         cdef int permissions
         if "iat" in claims:
             if not is_time(claims["iat"], now + TOKEN_LEEWAY_SECS):
@@ -185,18 +191,9 @@ cdef class Hs256Tokens:
             expires_at = claims.get("exp")
             if not is_whole_time(expires_at) or expires_at <= now:
                 return None
-        if (self.issuer is not None and claims.get("iss") != self.issuer) or (
-                self.audience is not None and claims.get("aud") != self.audience):
-            return None
-        user_id = claims.get("sub")
-        if ("sub" in claims or "user_id" not in claims) and not is_name(user_id, TOKEN_NAME_MOST):
-            return None
-        if "user_id" in claims:
-            user_id = claims["user_id"]
-            if not is_name(user_id, TOKEN_NAME_MOST):
-                return None
         login = claims.get("session_id")
-        if login is not None and not is_name(login, TOKEN_NAME_MOST):
+        if user_id is None or not self.parties_fit(claims) or (
+                login is not None and not is_name(login, TOKEN_NAME_MOST)):
             return None
         permissions = permissions_of(claims.get("roles"), claims.get("permissions"))
         if permissions < 0:
@@ -218,6 +215,17 @@ cdef class Hs256Tokens:
         return self.identity(
             user_id=user_id, login=login, permissions=permissions, expires_at=expires_at, refresh_at=refresh_at,
             subscribe_patterns=subscribe, publish_patterns=publish, issued_at=issued_at, claims=claims)
+
+
+cdef object user_of(dict claims):
+    """`user_id`, or `sub` where there is none; None when neither is there or one is no name."""
+    cdef object user_id = claims.get("user_id")
+    cdef object subject = claims.get("sub")
+    if "user_id" in claims and not is_name(user_id, TOKEN_NAME_MOST):
+        return None
+    if "sub" in claims and not is_name(subject, TOKEN_NAME_MOST):
+        return None
+    return subject if user_id is None else user_id
 
 
 cdef bint is_key_id(object value) except -1:

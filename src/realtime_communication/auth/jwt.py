@@ -1,8 +1,8 @@
 """JSON Web Tokens signed with a shared secret, verified strictly (RFC 8725).
 
 PyJWT supplies the signature algorithms. The token's structure, header and claims are checked by `token_rules`, because
-each `validate_*` switch must turn off exactly its own check. Good tokens of HS256, nearly all there are, are accepted by
-compiled code that says yes to nothing which these rules would refuse; whatever it is not sure of comes here.
+each `validate_*` switch must turn off exactly its own check. Good tokens of HS256, nearly all there are, are accepted
+by compiled code that says yes to nothing which these rules would refuse; whatever it is not sure of comes here.
 
 Order: size and shape, header, signature, claims. Nothing of the payload is looked at before the signature holds.
 """

@@ -410,7 +410,8 @@ JUNK = st.recursive(
 )
 TIMES = st.integers(NOW - 70, NOW + 70) | st.floats(NOW - 70, NOW + 70) | JUNK
 NAMES = st.text(max_size=140) | JUNK
-LISTS = st.lists(st.sampled_from(["read", "write", "subscribe", "admin", "user", "x*", "a*b"]) | JUNK, max_size=4) | JUNK
+WORDS = st.sampled_from(["read", "write", "subscribe", "admin", "user", "x*", "a*b"])
+LISTS = st.lists(WORDS | JUNK, max_size=4) | JUNK
 CLAIMS = {
     "sub": NAMES,
     "user_id": NAMES,
