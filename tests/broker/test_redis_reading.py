@@ -270,12 +270,27 @@ async def test_unsubscribed_and_subscribed_again(redis_server, engine_node, topi
 async def test_messages_too_old_are_neither_read_nor_recovered(redis_server, engine_node, topic):
     node = engine_node(url=redis_server.url, bounds=StreamBounds(1000, 300.0))
     async with joined(node):
-        for n in range(1, 41):
-            token = node.hub.publish(topic, str(n), ts=NOW_MS if n > 17 else 1)
-        _, epoch, _, _ = await node.answer(token)
+        _, epoch, _, _ = await node.published(topic, *(str(n) for n in range(1, 41)))
+        stream = node.engine._keys.stream(topic)
+        entries = redis_server.client.xrange(stream)
+        redis_server.client.delete(stream)
+        for number, (entry, fields) in enumerate(entries, 1):
+            redis_server.client.xadd(stream, fields if number > 17 else fields | {b"t": 1}, id=entry)
         assert await node.subscribed(topic, (epoch, 16)) == ("subscribed", epoch, 40, False, 41, [])
         recovered = await node.subscribed(topic, (epoch, 17))
         assert recovered == ("subscribed", epoch, 40, True, 18, [str(n) for n in range(18, 41)])
+
+
+@pytest.mark.parametrize("ts", [1, NOW_MS])
+@scenario
+async def test_the_age_of_a_message_is_reckoned_by_the_clock_of_redis(redis_server, engine_node, topic, ts):
+    """And not by that of the node it came from, which may be wrong."""
+    node = engine_node(url=redis_server.url, bounds=StreamBounds(1000, 300.0))
+    async with joined(node):
+        _, epoch, _, _ = await node.answer(node.hub.publish(topic, "odd", ts=ts))
+        assert await node.subscribed(topic, (epoch, 0)) == ("subscribed", epoch, 1, True, 1, ["odd"])
+        ((_, fields),) = redis_server.client.xrange(node.engine._keys.stream(topic))
+        assert abs(int(fields[b"t"]) / 1000 - redis_server.client.time()[0]) < 60
 
 
 @scenario
