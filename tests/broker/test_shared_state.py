@@ -126,6 +126,20 @@ async def test_a_set_has_a_bound_and_its_key_expires(redis_server, link_to, monk
 
 
 @scenario
+async def test_a_node_whose_clock_is_ahead_takes_nothing_from_the_others(redis_server, link_to):
+    redis_server.client.flushall()
+    link = link_to(url=redis_server.url)
+    async with running(link):
+        await link.joined()
+        now = time.time()
+        right, ahead = RedisState(link), RedisState(link, now=lambda: now + 3600)
+        await right.add_members("set", [(b"soon", now + 600)])
+        await ahead.add_members("set", [(b"late", now + 7200)])
+        assert {member for member, _ in await right.members("set")} == {b"soon", b"late"}
+        assert {member for member, _ in await ahead.members("set")} == {b"late"}
+
+
+@scenario
 async def test_a_rotation_whose_answer_was_lost_is_no_reuse(redis_server, link_to):
     redis_server.client.flushall()
     async with Proxy(redis_server.port) as proxy:

@@ -79,9 +79,10 @@ return 'rotated'
 
 _ADD: Final = Script(
     """
-local now, most = ARGV[1], tonumber(ARGV[2])
-for i = 3, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'GT', ARGV[i], ARGV[i + 1]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local most = tonumber(ARGV[1])
+for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'GT', ARGV[i], ARGV[i + 1]) end
+-- By the clock of Redis: a node whose own is ahead must not take from the others what holds for them.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', redis.call('TIME')[1])
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -most - 1)
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
 if last[2] then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.ceil(tonumber(last[2]) * 1000))) end
@@ -122,7 +123,7 @@ class RedisState:
 
     async def add_members(self, name: str, members: Sequence[tuple[bytes, float]]) -> None:
         for first in range(0, len(members), MAX_BATCH):
-            arguments: list[object] = [self._now(), MAX_MEMBERS]
+            arguments: list[object] = [MAX_MEMBERS]
             for member, expires_at in members[first : first + MAX_BATCH]:
                 arguments += [expires_at, member]
             await self._link.run_script(_ADD, [self._set(name)], arguments, idempotent=True)
