@@ -15,7 +15,7 @@ import pytest
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess, free_port, merged, settings_for, toml
 from serving.tokens import SECRET
-from serving.workers import all_ready, is_alive, on_each, ready, until, worker_of
+from serving.workers import IMPATIENT, all_ready, is_alive, on_each, ready, until, worker_of
 
 RTC = [str(Path(sys.executable).with_name("rtc")), "serve"]
 
@@ -253,19 +253,6 @@ def test_what_only_a_worker_finds_out_ends_the_start_as_with_one_worker(tmp_path
     assert "error: message_routing.transforms[0].callable" in done.stderr
     assert "nothing was started" in done.stderr and "Traceback" not in done.stderr
 
-
-IMPATIENT = """
-import sys
-
-from realtime_communication.cli.main import main
-from realtime_communication.server import worker_handle
-
-worker_handle.PING_SECS = 0.2
-worker_handle.ANSWER_SECS = 0.5
-worker_handle.LAST_CHANCE_SECS = 0.2
-worker_handle.DUMP_SECS = 0.3
-main()
-"""
 
 SPINNING = """
 import time

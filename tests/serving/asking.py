@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from serving.processes import ServerProcess
 from serving.raw import Answer
 from serving.tokens import token
 
@@ -42,6 +43,11 @@ def health(port: int) -> Any:
     answer = ask(port, "GET", "/health")
     assert answer.status == 200, answer
     return answer.json
+
+
+def redis_of(server: ServerProcess) -> Any:
+    """What a server's health tells of Redis."""
+    return health(server.port)["dependencies"]["redis"]
 
 
 def until(reached: Callable[[], Any], told: Callable[[], object] | None = None, seconds: float = WAIT_SECS) -> Any:

@@ -93,13 +93,13 @@ def with_redis(settings: dict[str, Any], **redis: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def started(count: int, settings: dict[str, Any]) -> Iterator[list[ServerProcess]]:
-    """So many servers with the same settings, but for the port of their metrics."""
+def started(count: int, settings: dict[str, Any], **options: Any) -> Iterator[list[ServerProcess]]:
+    """So many servers with the same settings, but for the port of their metrics; `options` as for ServerProcess."""
     with ExitStack() as stack:
         servers = []
         for _ in range(count):
             metrics = {"metrics": {"port": free_port()}} if settings.get("metrics", {}).get("enabled") else {}
-            server = ServerProcess("product", free_port(), merged(settings, metrics), None)
+            server = ServerProcess("product", free_port(), merged(settings, metrics), None, **options)
             stack.callback(server.dispose)
             servers.append(server)
         with ThreadPoolExecutor(count) as starting:

@@ -3,12 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from serving import continuity
-from serving.asking import health, until
+from serving.asking import health, redis_of, until
 from serving.checker import Checker
 from serving.continuity import acknowledged, standing
 from serving.deployments import (
@@ -32,11 +31,6 @@ from serving.troubles import demote, fill_up, kill
 
 QUICK = {"redis": {"retry_delay_ms": 10, "response_timeout_ms": 500}}
 SHORTLY_SECS = 0.4
-
-
-def redis_of(server: ServerProcess) -> Any:
-    """What its health tells of Redis."""
-    return health(server.port)["dependencies"]["redis"]
 
 
 def engine_of(server: ServerProcess) -> str:
