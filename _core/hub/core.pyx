@@ -198,12 +198,13 @@ cdef class Core(BusUser):
 
     cdef void reset(self, Topic* topic, uint64_t epoch, uint64_t offset) noexcept:
         cdef uint64_t left = topic.interest
+        cdef uint64_t missed = offset - topic.offset if epoch == topic.epoch and offset > topic.offset else 0
         cdef Buffer* out
         cdef Py_ssize_t start
         cdef int slot
         outbox_flush_topic(&self.outbox, topic)
         topic_reset(&self.store, topic, epoch, offset)
-        outbox_tell_reset(&self.outbox, topic)
+        outbox_tell_reset(&self.outbox, topic, missed)
         for slot in range(MAX_WORKERS):
             if left & 1:
                 out = &self.peers.workers[slot].out

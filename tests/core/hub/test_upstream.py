@@ -226,3 +226,42 @@ class TestUpstream:
         for peer in peers:
             lagged, message = peer.messages()
             assert (lagged["type"], lagged["offset"], message["offset"]) == ("Lagged", 0, 1)
+
+    def test_what_is_lost_within_an_epoch_is_counted(self) -> None:
+        upstream, nodes = self.nodes(1, 2)
+        peers = [worker.connect("p") for worker in nodes[0].workers.values()]
+        for peer in peers:
+            peer.send({"type": "Subscribe", "id": 1, "topic": "t"})
+        carry(upstream, *nodes)
+        peers[0].send({"type": "Broadcast", "topic": "t", "payload": 1})
+        carry(upstream, *nodes)
+        for peer in peers:
+            peer.messages()
+        for hub in upstream.hubs:
+            hub.reset_topic(b"t", upstream.stream(b"t")[0], 4)
+        carry(upstream, *nodes)
+        for peer in peers:
+            (lagged,) = peer.messages()
+            assert (lagged["missed"], lagged["offset"], lagged["recovered"]) == (3, 4, False)
+
+    @pytest.mark.parametrize("strategy", ["backpressure", "drop_oldest", "drop_newest", "block"])
+    def test_and_what_a_slow_consumer_missed_with_it(self, strategy: str) -> None:
+        upstream, node = Upstream(), make_node(1, overflow_strategy=strategy, mailbox_capacity=3)
+        (worker,) = node.workers.values()
+        upstream.join(worker.hub)
+        reader, writer = worker.connect("r"), worker.connect("w")
+        reader.send({"type": "Subscribe", "id": 1, "topic": "t"})
+        carry(upstream, node)
+        reader.messages()
+        reader.stall()
+        for number in range(1, 7):
+            writer.send({"type": "Broadcast", "topic": "t", "payload": number})
+            carry(upstream, node)
+        worker.hub.reset_topic(b"t", upstream.stream(b"t")[0], 20)
+        reader.resume()
+        carry(upstream, node)
+        offset = 0
+        for each in reader.messages():
+            assert each["offset"] == offset + (each["missed"] if each["type"] == "Lagged" else 1), each
+            offset = each["offset"]
+        assert offset == 20
