@@ -8,7 +8,7 @@ from serving.asking import until
 from serving.checker import Checker
 from serving.continuity import acknowledged
 from serving.deployments import started, two_nodes
-from serving.notices import assert_clean
+from serving.notices import assert_clean, total
 from serving.peer import unique
 from serving.processes import ServerProcess, free_port
 from serving.proxy import scenario
@@ -19,8 +19,8 @@ from serving.workers import ImpatientServer, all_ready, ready, stopped
 THREE = {"server": {"workers": 3}, "performance": {"actors": {"use_work_stealing": False}}}
 FEED_BYTES = 64 * 1024
 """That Redis keeps for a node which does not read what is published."""
-LARGE = 15_000
-"""Bytes of a message of which some hundred are more than that and the kernel's buffers."""
+HUGE, LARGE = 500_000, 15_000
+"""Bytes of messages of which some hundred are more than the bus keeps for a worker, or Redis for a node."""
 
 
 @contextlib.contextmanager
@@ -79,6 +79,31 @@ async def test_a_worker_that_does_not_go_on_is_replaced() -> None:
         (report,) = server.events("a worker crashed")
         assert (report["worker"], report["pid"]) == (1, stuck)
         assert report["cause"] == "it did not answer for 0.7 s"
+    assert checker.refusals.keys() <= {"unavailable"}, checker.refusals
+
+
+@scenario
+async def test_more_waits_for_a_stopped_worker_than_the_bus_keeps() -> None:
+    """The link is cut and made anew; what could not be kept is made up for, or told."""
+    checker, topics = Checker(ordered=False), [unique() for _ in range(3)]
+    settings = {
+        **THREE,
+        "metrics": {"enabled": True, "port": free_port()},
+        "websocket": {"max_frame_size": 1 << 20},
+        "message_routing": {"max_cache_entries": 100},
+    }
+    with started(1, settings) as (server,):
+        pids = await asyncio.to_thread(all_ready, server, 3)
+        async with Swarm([server.url], checker) as swarm:
+            await swarm.subscribe(6, topics)
+            await swarm.publish(6, topics, 60, padding_bytes=HUGE)
+            await acknowledged(swarm, 20)
+            with stopped(pids[1]):
+                await asyncio.to_thread(until, lambda: total(server, "bus_overflows_total") > 0)
+                await swarm.stop_publishing()
+            await swarm.publish(2, topics, 200)
+            await acknowledged(swarm, 100)
+            await swarm.settle()
     assert checker.refusals.keys() <= {"unavailable"}, checker.refusals
 
 
