@@ -95,8 +95,8 @@ _OPEN: Final = (
     _POSITION
     + """
 -- KEYS: stream
--- ARGV: publish command, channel, fresh epoch, ms of the stream, ms after which a message is forgotten, an epoch that has
---       to end, the last position known, ...
+-- ARGV: publish command, channel, fresh epoch, ms of the stream, ms after which a message is forgotten, an epoch that
+--       has to end, the last position known, ...
 -- The topic's position, its oldest offset; a stream is made where there is none, and made anew where it has lost what
 -- it had.
 local stream = KEYS[1]
