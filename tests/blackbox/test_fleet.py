@@ -219,6 +219,8 @@ class TestEnds:
             scrape_until(port, lambda found: found.value("worker_restarts_total", worker="0") == 1)
             found = scrape_until(port, lambda found: found.value("worker_up", worker="0") == 1)
             assert found.value("sockets_accepted_total") >= before, "no sum falls when a worker dies"
+            rows = get(server, "/admin/stats")["per_worker"]
+            assert {slot: row["draining"] for slot, row in rows.items()} == {"0": True, "1": False}
 
             kept = [peer for peer in spread.peers if peer not in told]
             answer = post(server, "/admin/drain", {})

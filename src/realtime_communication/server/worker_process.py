@@ -119,7 +119,9 @@ class SupervisedWorker(Worker):
         self._neighbours = Neighbours(place, self.parts.hub, reactor, self.channel)
         self.parts.neighbours = self._neighbours
         self.parts.draining.begun = functools.partial(self.channel.notify, "draining")
-        await self._neighbours.join()
+        if place.drained:
+            self.parts.draining.begin(place.workers)  # before it takes connections: it refuses those that come
+        await self._neighbours.join(home=not place.drained)
 
     async def _shut_down(self, reactor: Reactor, supervising: asyncio.Task[None]) -> None:
         rebalancing = self.parts.rebalancing
