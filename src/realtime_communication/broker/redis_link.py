@@ -9,8 +9,9 @@ out by the feed (`redis_feed.py`), which has `rebuild` called when it does not. 
 
 Redis being away never ends `run` and never holds anybody up. Commands do not wait for the link: each is tried over the
 topology of the moment, through the circuit breaker, and repeated where that is safe (see `redis_errors.py`). The
-link's own attempts count for the breaker too, but are made while it is open as well: how long Redis is left alone is a
-promise to it about commands, and the link comes back when Redis does.
+link's own attempts count for the breaker too, but are made while it is open as well, so the link comes back when Redis
+does. The breaker is half-open from then on, and probes follow each other quickly until their successes have closed it;
+a failure opens it for its whole time, unless the link is made anew once more.
 
 The state changes are logged, each once. No URL is: it may hold a password.
 """
@@ -37,10 +38,11 @@ from realtime_communication.config.services import Redis
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.spans import NO_TRACER, Tracer, Value
-from realtime_communication.resilience.breaker import CircuitBreaker
+from realtime_communication.resilience.breaker import BreakerState, CircuitBreaker
 from realtime_communication.resilience.retry import RetryPolicy, retry
 
 PROBE_SECS: Final = 1.0
+TRIAL_SECS: Final = 0.05  # between probes while they are trials of the breaker
 RECONNECT_MAX_SECS: Final = 2.0
 RECONNECT_MIN_SECS: Final = 0.05
 SAME_ERROR_LOG_SECS: Final = 60.0
@@ -268,6 +270,7 @@ class RedisLink:
         topology = self._topology
         await self._attempt(functools.partial(self._join, topology))
         honour_cancellation()
+        self._breaker.half_open("the link is up")
         self._went_up(topology)
         await first_to_fail(self._probe(topology), self._watch())
 
@@ -281,7 +284,8 @@ class RedisLink:
     async def _probe(self, topology: Topology) -> None:
         while True:
             honour_cancellation()
-            await asyncio.sleep(self._probe_secs)
+            is_trial = self._breaker.state is BreakerState.HALF_OPEN
+            await asyncio.sleep(min(self._probe_secs, TRIAL_SECS) if is_trial else self._probe_secs)
             await self._attempt(functools.partial(self._probe_once, topology))
 
     async def _probe_once(self, topology: Topology) -> None:
