@@ -1,13 +1,18 @@
 """Subscribing and history over a real Redis: positions, gaps, lost history, many at once."""
 
+import asyncio
 import contextlib
 
 import pytest
 
-from broker.hubs import NOW_MS
+from broker.hubs import NOW_MS, RecordingHub, body_of
 from broker.links import running, until
 from realtime_communication.broker import redis_reading
-from realtime_communication.broker.redis_calls import StreamBounds
+from realtime_communication.broker.redis_calls import Calls, StreamBounds
+from realtime_communication.broker.redis_errors import RedisFailed
+from realtime_communication.broker.redis_frames import Publications, framed, mark_of
+from realtime_communication.broker.redis_keys import TopicKeys
+from realtime_communication.broker.redis_reading import RedisReading
 from serving.proxy import Proxy, scenario
 from serving.redis import RedisServer
 
@@ -147,6 +152,57 @@ async def test_a_message_that_pubsub_lost_is_read_from_the_stream(redis_server, 
         await until(lambda: len(node.hub.feeds[topic]) == 4)
         assert node.hub.feeds[topic] == [(epoch, 1, "1"), (epoch, 2, "1"), (epoch, 3, "1"), (epoch, 4, "4")]
         assert node.hub.resets == []
+
+
+class Scripts:
+    """A link that answers scripts with what it was given, one after the other."""
+
+    def __init__(self, *replies):
+        self.replies = list(replies)
+
+    async def run_scripts(self, calls):
+        return [self.replies.pop(0) for _ in calls]
+
+
+class FedChannels:
+    """Channels that are fed at once."""
+
+    def subscribe(self, channel):
+        fed = asyncio.get_running_loop().create_future()
+        fed.set_result(None)
+        return fed
+
+    def unsubscribe(self, channel):
+        """Nothing to do."""
+
+
+def frame_of(epoch, first, *texts):
+    bodies = [framed(body_of(text)) for text in texts]
+    return Publications(epoch, first, len(bodies), b"".join(bodies), mark_of(bodies[-1]))
+
+
+@scenario
+async def test_a_read_that_was_refused_is_made_again(topic, monkeypatch):
+    monkeypatch.setattr(redis_reading, "REREAD_SECS", 0.01)
+    bodies = [framed(body_of(text)) for text in names(1, 3)]
+    link = Scripts(
+        [b"7", b"0", b"1"],
+        RedisFailed("ERR"),  # it says nothing of Redis: the engine does not pause for it
+        [b"7", b"3", b"1", *bodies],
+    )
+    hub, failures = RecordingHub(), []
+    calls = Calls(TopicKeys("x:"), StreamBounds(100, 300.0), sharded=False)
+    reading = RedisReading(hub, link, calls, FedChannels(), failures.append)
+    async with running(reading):
+        reading.come_back()
+        reading.subscribe(topic, 1, None, 0)
+        assert await until(lambda: hub.answers.get(1)) == ("subscribed", 7, 0, False, 1, [])
+        reading.receive(topic, frame_of(7, 2, "2"))
+        await until(lambda: failures)
+        reading.receive(topic, frame_of(7, 3, "3"))
+        await until(lambda: len(hub.delivered(topic)) == 3)
+    assert hub.delivered(topic) == names(1, 3)
+    assert not hub.resets
 
 
 @scenario

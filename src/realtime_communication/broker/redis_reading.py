@@ -21,7 +21,7 @@ from realtime_communication.broker.redis_calls import Calls
 from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_frames import Publications
 from realtime_communication.broker.redis_link import RedisLink, ScriptCall, honour_cancellation
-from realtime_communication.broker.redis_topics import Known, Page, Position, TopicFeed
+from realtime_communication.broker.redis_topics import FeedState, Known, Page, Position, TopicFeed
 from realtime_communication.broker.upstream import UpstreamHub
 
 PAGE_MESSAGES: Final = 256  # most messages in one answer of Redis
@@ -32,6 +32,7 @@ ANSWERED: Final = 1000  # subscribers answered from one read
 REFRESH_SECS: Final = 30.0  # the streams of topics that are subscribed to are kept, and looked after, this often
 CONFIRM_SECS: Final = 5.0  # for a channel's subscription to be confirmed
 RETRY_MS: Final = 1000
+REREAD_SECS: Final = 1.0  # until a stream is read again that was refused for a reason of its own
 
 AWAY: Final = ("unavailable", "Redis cannot be reached; try again later", RETRY_MS)
 
@@ -304,9 +305,11 @@ class RedisReading:
             feed.fail_read()
             self._fail(reply)
             if self._paused and self._topics.get(feed.topic) is subscription:
-                subscription.waiting[:0] = reading.wanted
+                subscription.waiting[:0] = reading.wanted  # `go_on` has everything read again
             else:
                 self._refuse_all(reading.wanted)
+                if feed.state is not FeedState.LIVE:  # nothing else would ever wake it: what comes is only kept
+                    asyncio.get_running_loop().call_later(REREAD_SECS, self._want, subscription)
             return False
         if reading.take(reply):
             return True
