@@ -12,5 +12,5 @@ cdef int check_credential(Core core, Session* session, const Request* request) n
 # Goes on with one whose credential has been answered for: an identity, or (code, message). Of `request` only the id is
 # looked at. Returns an Outcome.
 cdef int take_credential(Core core, Session* session, const Request* request, object answer) noexcept
-# Sends Connected, in reply to `request` or, when it is NULL, unasked.
+# Sends Connected, in reply to `request` or, when it is NULL, unasked; it leaves once the session's inbox is fed.
 cdef void welcome(Core core, Session* session, const Request* request) noexcept

@@ -14,6 +14,7 @@ from realtime_communication._core.hub.outcome cimport (
     start,
 )
 from realtime_communication._core.hub.pending cimport Pending, pending_bind
+from realtime_communication._core.hub.relay cimport ask_welcome
 from realtime_communication._core.hub.session cimport SESSION_ANONYMOUS, Session, session_id
 from realtime_communication._core.hub.users cimport User, user_id
 from realtime_communication._core.hub.variants cimport variant_encoding
@@ -88,6 +89,9 @@ cdef void welcome(Core core, Session* session, const Request* request) noexcept:
                        user_id(<User*> session.user), node, core.settings.heartbeat_ms / 1000.0, session.expires_at,
                        session.refresh_at) == 0:
         outbox_reply(&core.outbox, session, False)
+    # Whoever has seen Connected may send to this user, and the session gets it live.
+    if core.peers.spread and ask_welcome(core, session):
+        core.withhold(session)
 
 
 cdef void refresh(Core core, Session* session, const Request* request, object identity) noexcept:

@@ -106,7 +106,8 @@ cdef class Core(BusUser):
     cdef void described(self, Session* session) noexcept
     # A Presence where there are other workers, or an upstream; an Outcome.
     cdef int ask_presence(self, Session* session, const Request* request) noexcept
-    # Gives an open session its user. Raises MemoryError, and ValueError for a name or an info nobody can have.
+    # Gives an open session its user, of whom others hear by `ask_welcome`. Raises MemoryError, and ValueError for a
+    # name or an info nobody can have.
     cdef int attach(self, Session* session, object identity) except -1
     # Takes over what a token says, with nothing changed when it fails. Raises MemoryError, ValueError.
     cdef int grant(self, Session* session, object identity) except -1
@@ -139,6 +140,8 @@ cdef class Core(BusUser):
     cdef void settled(self, Session* session, object pending, object answer) noexcept
     # The session's deadlines have changed.
     cdef void renew(self, Session* session) noexcept
+    # Nothing is written to the session until `let_out` is called, or for WELCOME_MS.
+    cdef void withhold(self, Session* session) noexcept
     # A user's first session here was opened, or the last one has gone.
     cdef void user_seen(self, Slice user, bint here) noexcept
     # The last subscriber of a topic that is fed from elsewhere has gone.

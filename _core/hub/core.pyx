@@ -42,6 +42,7 @@ from realtime_communication._core.hub.session cimport (
     FLAG_COUNTED,
     FLAG_FULL,
     FLAG_OVERRUN,
+    FLAG_WITHHELD,
     SESSION_OPEN,
     Info,
     Patterns,
@@ -373,8 +374,6 @@ cdef class Core(BusUser):
         topic = topic_find(&self.store, slice_of(b"*", 1))
         if topic != NULL:
             self.join(session, topic)
-        if self.peers.spread and user.session_count == 1:
-            self.user_seen(key, True)
         return 0
 
     cdef int grant(self, Session* session, object identity) except -1:
@@ -413,7 +412,7 @@ cdef class Core(BusUser):
         cdef User* user = <User*> session.user
         backlog_discard(&self.outbox, session)
         waiting_forget_session(session)
-        session.flags &= ~<uint32_t> FLAG_ASKED
+        session.flags &= ~<uint32_t> (FLAG_ASKED | FLAG_WITHHELD)
         while session.subscriptions != NULL:
             self.part(<Subscription*> session.subscriptions, True)
         if user != NULL:
@@ -601,6 +600,9 @@ cdef class Core(BusUser):
         pass
 
     cdef void renew(self, Session* session) noexcept:
+        pass
+
+    cdef void withhold(self, Session* session) noexcept:
         pass
 
     cdef void user_seen(self, Slice user, bint here) noexcept:

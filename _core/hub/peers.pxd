@@ -46,7 +46,7 @@ cdef enum PeerFrame:
     FRAME_HISTORY = 8            # u8 has position, u64 epoch, u64 offset, i64 limit, u8 reverse  -> PAGE or REFUSE
     FRAME_PAGE = 9               # as SUBSCRIBED
     FRAME_RESET = 10             # u64 epoch, u64 offset: the topic's history was lost
-    FRAME_INTEREST = 11          # deliver this inbox here, without an answer
+    FRAME_INTEREST = 11          # deliver this inbox here                       -> ACK or REFUSE, if there is a token
     FRAME_HANDOVER = 12          # as SUBSCRIBED: the topic is yours now, with its history; the token has who mirrors it
     FRAME_REMEMBER = 13          # u64 epoch, u64 offset, u64 milliseconds left, idempotency key
     FRAME_SETTLED = 14           # u64 version of the members: all that was to be handed over has been
@@ -75,6 +75,7 @@ cdef enum WaitingKind:
     WAIT_GIVEN = 7               # a subscription that the session did not ask for
     WAIT_PRESENCE = 8            # the session's parked Presence
     WAIT_ROSTER = 9              # nobody's: who is present upstream
+    WAIT_WELCOME = 10            # the session's Connected, until its inbox is fed
     WAIT_MOVED = 16              # a place of a session that came from another worker, in place of a request's id
 
 

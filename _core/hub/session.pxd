@@ -47,6 +47,7 @@ cdef enum SessionFlag:
     FLAG_TARDY = 16384           # some of its subscriptions wait to be told of a gap or to be caught up
     FLAG_PENDING = 65536         # not read until somebody says whether its credential is good, see pending.pxd
     FLAG_ASKED = 131072          # not read until the topic's authority has answered its parked request, see relay.pxd
+    FLAG_WITHHELD = 524288       # nothing is written, Connected first, until its inbox is fed, see `withhold`
 
 
 cdef enum Permission:

@@ -350,6 +350,7 @@ cdef class Reactor(SocketDriver):
             self.hub.receive(session, self.buffer, <size_t> size)
         elif size == 0:
             # A peer may end its stream right behind its last request, and still read.
+            self.hub.let_out(session)
             if not session.flags & FLAG_WRITE_ARMED:
                 self.hub.flush(session)
             self.hub.finish(session)

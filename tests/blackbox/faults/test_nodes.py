@@ -145,12 +145,6 @@ def connect(pair: Deployment) -> Iterator[Callable[..., Peer]]:
         peer.close()
 
 
-def reached(peer: Peer) -> Peer:
-    """The peer, once its inbox is fed: that takes a moment after it has connected, in which messages only lie there."""
-    until(lambda: peer.ok("DirectMessage", to=peer.user, payload="to myself") and peer.settle())
-    return peer
-
-
 class TestOneServer:
     """Two nodes are as one."""
 
@@ -169,7 +163,7 @@ class TestOneServer:
 
     def test_direct_messages_reach_their_users_on_both(self, connect: Callable[..., Peer]) -> None:
         sender, users = connect(0), [unique_user() for _ in range(3)]
-        here, there = (reached(connect(node, users[node])) for node in (0, 1))
+        here, there = (connect(node, users[node]) for node in (0, 1))
         told = until(
             lambda: (reply := sender.ok("DirectMessage", to=users, payload=1))["delivered"] == users[:2] and reply
         )
@@ -181,7 +175,7 @@ class TestOneServer:
 
     def test_a_direct_message_is_repeated_by_nobody(self, connect: Callable[..., Peer]) -> None:
         user, target = unique_user(), unique_user()
-        there = reached(connect(1, target))
+        there = connect(1, target)  # its inbox is fed by now
         for node in (0, 1):
             connect(node, user).ok("DirectMessage", to=target, payload=node, idempotency_key="k")
         assert [each["payload"] for each in there.settle()] == [0]

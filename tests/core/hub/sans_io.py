@@ -9,6 +9,7 @@ import json
 import struct
 import types
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import lz4.frame
@@ -161,15 +162,21 @@ def offsets(answer: Envelope) -> list[int]:
 
 
 class Peer:
-    """A client of a server in memory. Made by `Server.connect`; the upgrade has been answered by then."""
+    """A client of a server in memory. Made by `Server.connect`; the upgrade has been answered by then.
 
-    def __init__(self, connection: Connection, head: bytes, protocol: str | None) -> None:
+    `carry` is called between the request and the look at its answer.
+    """
+
+    def __init__(
+        self, connection: Connection, head: bytes, protocol: str | None, carry: Callable[[], None] = lambda: None
+    ) -> None:
         self.connection = connection
         self.msgpack = protocol is not None and "msgpack" in protocol
         self.close: tuple[int, str] | None = None  # code and reason of the server's close frame
         self.pings: list[bytes] = []
         self.pongs: list[bytes] = []
         self.connection.feed(head)
+        carry()
         answer, found, self.rest = self.connection.drain().partition(b"\r\n\r\n")
         self.response = answer + found
         self.status = int(answer.split(b" ")[1]) if found else None
@@ -262,6 +269,7 @@ class Server:
         self.driver.set_time(NOW_MS, WALL_MS)
         self.identities: dict[str, types.SimpleNamespace] = {}
         self.keys = itertools.count()
+        self.carry: Callable[[], None] = lambda: None  # what others have to do before `Connected` comes
 
     def authenticate_upgrade(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str, secure: bool) -> Any:
         return self.identities[query.decode()] if query else None
@@ -296,7 +304,8 @@ class Server:
             head += b"Sec-WebSocket-Protocol: %b\r\n" % protocol.encode()
         if extensions is not None:
             head += b"Sec-WebSocket-Extensions: %b\r\n" % extensions.encode()
-        peer = Peer(self.driver.connect(), head + headers + b"\r\n", protocol)
+        carry = self.carry if welcome else lambda: None
+        peer = Peer(self.driver.connect(), head + headers + b"\r\n", protocol, carry)
         if user is not None and welcome and peer.status == 101 and path == "/ws":
             (connected,) = peer.messages()
             assert connected["type"] == "Connected", connected
@@ -319,6 +328,14 @@ class Server:
         for number in range(count):
             self.hub.publish_system(topic, b'"%b"' % (b"x" * size) if size else b"%d" % number)
         self.flush()
+
+    def authenticating(self, user: str, *envelopes: Envelope) -> Peer:
+        """A peer that has sent Authenticate and more behind it; what comes of that has not been looked at."""
+        peer = self.connect(None)
+        token = f"token {next(self.keys)}"
+        self.identities[token] = identity(user)
+        peer.send({"type": "Authenticate", "id": 0, "token": token}, *envelopes)
+        return peer
 
     def advance(self, milliseconds: int) -> None:
         """Let time pass; what is due is done."""
