@@ -14,7 +14,6 @@ from realtime_communication._core.base.table cimport TableCursor, table_next, ta
 from realtime_communication._core.hub.core cimport Position
 from realtime_communication._core.hub.dispatch cimport Dispatch
 from realtime_communication._core.hub.http_publications cimport publish_body, send_body
-from realtime_communication._core.hub.http_requests cimport subscribe_user, unsubscribe_user
 from realtime_communication._core.hub.mailbox cimport mailbox_messages
 from realtime_communication._core.hub.outbox cimport outbox_reply
 from realtime_communication._core.hub.peers cimport AUTHORITY_HERE, peers_authority
@@ -64,22 +63,25 @@ cdef class Control(Dispatch):
         finally:
             self.home.wake()
 
-    def subscribe_user(self, str user_id not None, str topic not None):  # no-cython-lint
+    def subscribe_user(self, str user_id not None, str topic not None, uint64_t order=0):  # no-cython-lint
         """Subscribe the live sessions of a user, whatever their tokens allow; how many are now. Each is told so.
 
-        Raises RequestError for a topic nobody can subscribe to.
+        `order` names what is wanted, if all workers of the node are told: those on their way from one to another obey
+        it once, where they arrive. Raises RequestError for a topic nobody can subscribe to.
         """
+        cdef bytes name = user_id.encode()
         self.home.refresh()
         try:
-            return subscribe_user(self, user_id, topic)
+            return self.order_user(name, topic, True, order) + self.count_moving(name)
         finally:
             self.home.wake()
 
-    def unsubscribe_user(self, str user_id not None, str topic not None):  # no-cython-lint
-        """End the subscriptions of a user's live sessions; how many there were. Each is told. Raises RequestError."""
+    def unsubscribe_user(self, str user_id not None, str topic not None, uint64_t order=0):  # no-cython-lint
+        """End the subscriptions of a user's live sessions; how many there were, but for sessions on their way to
+        another worker. Each is told. `order` and errors as in `subscribe_user`."""
         self.home.refresh()
         try:
-            return unsubscribe_user(self, user_id, topic)
+            return self.order_user(user_id.encode(), topic, False, order)
         finally:
             self.home.wake()
 

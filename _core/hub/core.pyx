@@ -151,8 +151,7 @@ cdef class Core(BusUser):
         message.stored_ms = self.now_ms
         message.excluded = excluded.serial if excluded != NULL else 0
         topic.members += 1       # keeps the topic while its own message may be the one the cache forgets
-        topic_append(&self.store, topic, message, self.settings.cache_entries if self.settings.caching else 0,
-                     CACHE_BYTES)
+        topic_append(&self.store, topic, message, kept_entries(self), CACHE_BYTES)
         out.offset = topic.offset
         topic_epoch(topic, out.epoch)
         result = outbox_publish(&self.outbox, topic, message)
@@ -329,27 +328,26 @@ cdef class Core(BusUser):
         self.forget_user(user)
 
     cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Slice info) noexcept:
+        cdef uint32_t i
+        for i in range(topic.watcher_count):
+            self.tell_watcher(topic.watchers[i].session, topic, member, leave, info)
+
+    cdef void tell_watcher(self, Session* session, Topic* topic, const Member* member, bint leave, Slice info) noexcept:
         cdef Session source
         cdef uint8_t digits[32]
-        cdef uint32_t i
-        cdef Session* session
-        if topic.watcher_count == 0:
+        if not leave and session.id_high == member.id_high and session.id_low == member.id_low:
             return
         source.id_high = member.id_high
         source.id_low = member.id_low
         session_id(&source, digits)
-        for i in range(topic.watcher_count):
-            session = topic.watchers[i].session
-            if not leave and session.id_high == member.id_high and session.id_low == member.id_low:
-                continue
-            self.outbox.text.size = 0
-            if write_join(&self.outbox.text, variant_encoding(session.variant), leave, topic_name(topic),
-                          user_id(member.user), slice_of(digits, 32), info) == 0:
-                outbox_reply(&self.outbox, session, False)
-                if session.flags & FLAG_BLOCKED and (
-                        session.mailbox.priority_messages + session.mailbox.queue_replies
-                        > self.settings.priority_capacity):
-                    session.flags |= FLAG_OVERRUN
+        self.outbox.text.size = 0
+        if write_join(&self.outbox.text, variant_encoding(session.variant), leave, topic_name(topic),
+                      user_id(member.user), slice_of(digits, 32), info) == 0:
+            outbox_reply(&self.outbox, session, False)
+            if session.flags & FLAG_BLOCKED and (
+                    session.mailbox.priority_messages + session.mailbox.queue_replies
+                    > self.settings.priority_capacity):
+                session.flags |= FLAG_OVERRUN
 
     cdef int attach(self, Session* session, object identity) except -1:
         cdef bytes name = (<str> identity.user_id).encode()

@@ -51,6 +51,7 @@ cdef class Dispatch(Migration):
 
     cdef void receive(self, Session* session, uint8_t* data, size_t size) noexcept:
         session.received_ms = self.now_ms
+        session.work += 1
         session.flags &= ~<uint32_t> FLAG_PINGED
         self.counters.bytes_received += size
         if session.state == SESSION_HEAD:

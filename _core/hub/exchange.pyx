@@ -10,7 +10,7 @@ from libc.string cimport memset, strlen
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, slice_of
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
 from realtime_communication._core.hub.bus_user cimport BUS_NONSENSE
-from realtime_communication._core.hub.core cimport Position
+from realtime_communication._core.hub.core cimport Position, kept_entries
 from realtime_communication._core.hub.history cimport history_answered, page_range
 from realtime_communication._core.hub.http_requests cimport given_answered
 from realtime_communication._core.hub.message cimport (
@@ -347,8 +347,7 @@ cdef class Exchange(Gate):
         message.ts = body.ts
         message.stored_ms = self.now_ms
         topic.members += 1
-        topic_append(&self.store, topic, message, self.settings.cache_entries if self.settings.caching else 0,
-                     CACHE_BYTES)
+        topic_append(&self.store, topic, message, kept_entries(self), CACHE_BYTES)
         topic.members -= 1
         message_drop(&self.store.messages, message)
 
@@ -862,8 +861,7 @@ cdef class Exchange(Gate):
         message.stored_ms = self.now_ms
         message.excluded = body.excluded if body.instance == self.peers.instance else 0
         topic.members += 1
-        topic_append(&self.store, topic, message, self.settings.cache_entries if self.settings.caching else 0,
-                     CACHE_BYTES)
+        topic_append(&self.store, topic, message, kept_entries(self), CACHE_BYTES)
         outbox_publish(&self.outbox, topic, message)
         if topic.interest:
             self.feed(topic, message, body.instance, body.excluded)

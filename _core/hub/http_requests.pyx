@@ -25,7 +25,6 @@ from realtime_communication._core.hub.topics cimport (
     topic_find,
     topic_release,
 )
-from realtime_communication._core.hub.users cimport User, user_find
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport (
     JSON_TEXT,
@@ -67,38 +66,26 @@ cdef void describe(Request* request, int type, bytes topic) noexcept:
     request.topic = slice_of(<const uint8_t*> topic, len(topic))
 
 
-cdef User* live_user(Core core, bytes name) noexcept:
-    return user_find(&core.users, slice_of(<const uint8_t*> name, len(name)))
+cdef bytes checked_topic(str topic):
+    return checked_name(topic, False)
 
 
-cdef int subscribe_user(Core core, str user_id, str topic) except -1:
-    return change_live(core, user_id, topic, REQUEST_SUBSCRIBE)
-
-
-cdef int unsubscribe_user(Core core, str user_id, str topic) except -1:
-    return change_live(core, user_id, topic, REQUEST_UNSUBSCRIBE)
-
-
-cdef int change_live(Core core, str user_id, str topic, int type) except -1:
-    """Does it to each live session of the user; how many are subscribed now, or were before."""
-    cdef bytes name = checked_name(topic, False)
-    cdef User* user = live_user(core, user_id.encode())
-    cdef Session* session = user.sessions if user != NULL else NULL
-    cdef Session* following
+cdef bint subscribe_session(Core core, Session* session, bytes topic) noexcept:
     cdef Request request
-    cdef int count = 0
-    describe(&request, type, name)
-    while session != NULL:
-        following = session.next_of_user
-        if session.state == SESSION_OPEN and is_subscribed(core, session, request.topic):
-            count += 1
-            if type == REQUEST_UNSUBSCRIBE:
-                take_away(core, session, &request)
-        elif session.state == SESSION_OPEN and type == REQUEST_SUBSCRIBE:
-            # What an administrator wants needs no permission of the session's own.
-            count += give(core, session, &request)
-        session = following
-    return count
+    describe(&request, REQUEST_SUBSCRIBE, topic)
+    # What an administrator wants needs no permission of the session's own.
+    return is_subscribed(core, session, request.topic) or give(core, session, &request)
+
+
+cdef bint unsubscribe_session(Core core, Session* session, bytes topic) noexcept:
+    cdef Request request
+    describe(&request, REQUEST_UNSUBSCRIBE, topic)
+    if not is_subscribed(core, session, request.topic):
+        return False
+    unsubscribe(core, session, &request)
+    if write_unsubscribed(start(core), variant_encoding(session.variant), &request, request.topic) == 0:
+        outbox_reply(&core.outbox, session, True)
+    return True
 
 
 cdef bint give(Core core, Session* session, const Request* request) noexcept:
@@ -150,9 +137,3 @@ cdef bint tell_subscribed(Core core, Session* session, const Request* request) n
             and write_list_tail(out, encoding) == 0:
         outbox_reply(&core.outbox, session, True)
     return True
-
-
-cdef void take_away(Core core, Session* session, const Request* request) noexcept:
-    unsubscribe(core, session, request)
-    if write_unsubscribed(start(core), variant_encoding(session.variant), request, request.topic) == 0:
-        outbox_reply(&core.outbox, session, True)

@@ -20,6 +20,7 @@ from realtime_communication._core.base.timer_wheel cimport (
     wheel_set,
 )
 from realtime_communication._core.hub.control cimport Control
+from realtime_communication._core.hub.core cimport KEEP_MS, kept_entries
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.idempotency cimport forget_answers
 from realtime_communication._core.hub.outbox cimport outbox_flush_topics, outbox_free, outbox_init
@@ -80,6 +81,7 @@ cdef class Hub(Control):
         self.wall_ns = 0
         self.forgotten_ms = 0
         self.draining = False
+        self.keep_until_ms = 0
         self.configured = False
         self.home = Driver()
         self.shared = NULL
@@ -148,7 +150,7 @@ cdef class Hub(Control):
         else:
             self.move_custom_buckets(&before)
             self.follow(&before)
-        cache_limit(&self.store, self.settings.cache_entries if self.settings.caching else 0, CACHE_BYTES)
+        cache_limit(&self.store, kept_entries(self), CACHE_BYTES)
 
     cdef void follow(self, const Settings* before) noexcept:
         cdef TableCursor cursor
@@ -262,6 +264,7 @@ cdef class Hub(Control):
 
     cdef void tick(self) noexcept:
         cdef Timer* timer
+        cdef uint64_t kept_ms
         while True:
             timer = wheel_expired(&self.wheel, self.now_ms)
             if timer == NULL:
@@ -276,7 +279,8 @@ cdef class Hub(Control):
             self.expire_asked()
         if self.now_ms - self.forgotten_ms >= FORGET_EACH_MS:
             self.forgotten_ms = self.now_ms
-            if self.now_ms > self.settings.cache_ttl_ms:
-                cache_forget(&self.store, self.now_ms - self.settings.cache_ttl_ms, FORGET_MOST)
+            kept_ms = self.settings.cache_ttl_ms if self.settings.caching else <uint64_t> KEEP_MS
+            if self.now_ms > kept_ms:
+                cache_forget(&self.store, self.now_ms - kept_ms, FORGET_MOST)
             forget_answers(self)
             arena_pool_trim(&self.outbox.arenas, max(<size_t> KEPT_WHEN_IDLE, self.outbox.arenas.kept // 2))

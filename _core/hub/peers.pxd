@@ -62,6 +62,8 @@ cdef enum PeerFrame:
     FRAME_PRESENT = 23           # sessions as ENTER has them
     # From 32 on: connections that move, see migration.pxd.
     FRAME_MIGRATE = 32           # with a descriptor; in place of a topic the user       -> MIGRATED
+    FRAME_KEEP = 34              # cache all that you publish for a while                     -> KEPT
+    FRAME_KEPT = 35
     FRAME_MIGRATED = 33          # in place of a token whether the user is there, once the session has found its places
 
 

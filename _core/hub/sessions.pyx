@@ -138,6 +138,7 @@ cdef class Sessions(Core):
     cdef void flush(self, Session* session) noexcept:
         if session.state == SESSION_DEAD or session.flags & FLAG_WITHHELD:
             return
+        session.work += 1
         if (<Driver> session.driver).write(session) < 0:
             self.finish(session)
             return

@@ -6,6 +6,7 @@ which they start; `Parts.live` tells every part of a configuration that changes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -89,8 +90,9 @@ class Parts:
         if place.shared_memory >= 0:
             shared = Shared(place.shared_memory)
             self.hub.use_shared(shared, place.seat)
-            if config.performance.actors.use_work_stealing:
-                self.rebalancing = Rebalancing(self.hub, place.seat, shared.connections_of)
+            if config.performance.actors.use_work_stealing and channel is not None:
+                tell = functools.partial(_tell_load, channel, place.seat)
+                self.rebalancing = Rebalancing(self.hub, place.seat, shared.connections_of, tell)
         self.breakers = Breakers(config.circuit_breaker)
         events = config.circuit_breaker.events
         secret = secret_of(events, config.auth.jwt_secret)
@@ -328,3 +330,7 @@ def _tell_fault(peer: str, code: int, reason: str, untold: int) -> None:
 async def _check_log() -> Check:
     dropped = logs.dropped_lines()
     return Check(ok=dropped == 0, detail={"dropped_lines": dropped})
+
+
+def _tell_load(channel: ControlChannel, seat: int, cpu: float) -> None:
+    channel.notify("load", {"seat": seat, "cpu": cpu})

@@ -41,7 +41,7 @@ from realtime_communication.server.worker import Worker, loop_factory
 SUPERVISORS_SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGUSR2)
 """A terminal sends some of them to the whole group; the supervisor acts on them for all."""
 
-LED: Final = ("prepare", "commit", "abort", "note_reload", "tell_members", "stop")
+LED: Final = ("prepare", "commit", "abort", "note_reload", "tell_members", "load", "stop")
 """Methods of SupervisedWorker that the supervisor calls."""
 
 HELLO_SECS: Final = 60.0
@@ -110,6 +110,11 @@ class SupervisedWorker(Worker):
             self.parts.rebalancing.follow(params)
         if self._neighbours is not None:
             self._neighbours.follow(params)
+
+    def load(self, params: dict[str, Any]) -> None:
+        """Note how busy another worker is."""
+        if self.parts.rebalancing is not None:
+            self.parts.rebalancing.take_load(params["seat"], params["cpu"])
 
     # What a worker alone does otherwise
 

@@ -104,11 +104,11 @@ class Node:
                 worker.flush()
         assert not self.left, "half a frame is left over"
 
-    def move(self, giver: int, taker: int, most: int = 1000, *, lose: bool = False) -> int:
+    def move(self, giver: int, taker: int, most: int = 1000, *, share: float | None = None, lose: bool = False) -> int:
         """Sessions go from one worker to another, in their place between the frames; how many. The frames behind the
         last one are still to be pumped. With `lose` the connections do not make it."""
         hub, taking = self.workers[giver].hub, self.workers[taker]
-        count: int = hub.give_sessions(taker, most)
+        count: int = hub.give_sessions(taker, most, share)
         passed = self.workers[giver].driver.take_passed()
         left = self.left.pop((giver, taker), b"")
         data, at = left + hub.take_for_peer(taker), 0
