@@ -35,6 +35,7 @@ class RecordingHub:
 
     def __init__(self):
         self.asked = []
+        self.orders = []  # by which changes of subscriptions are known to all workers
         self.refusal = None
         self.limit = None
         self.rows = [{"session_id": str(number), "user_id": f"user-{number % 2}"} for number in range(3)]
@@ -56,10 +57,12 @@ class RecordingHub:
     def send_request(self, body, identity):
         return self._ask("send", body, identity, {"delivered": ["bob"], "offline": []})
 
-    def subscribe_user(self, user_id, topic):
+    def subscribe_user(self, user_id, topic, order=0):
+        self.orders.append(order)
         return self._ask("subscribe", topic, Identity(user_id=user_id), 2)
 
-    def unsubscribe_user(self, user_id, topic):
+    def unsubscribe_user(self, user_id, topic, order=0):
+        self.orders.append(order)
         return self._ask("unsubscribe", topic, Identity(user_id=user_id), 1)
 
     def presence_request(self, topic):
