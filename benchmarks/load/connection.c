@@ -89,13 +89,18 @@ static void lose(struct load *load, struct connection *connection, const char *w
 {
     if (connection->state == STATE_CLOSED)
         return;
+    struct loss loss = {why, detail, length, connection->state};
     if (connection->state == STATE_READY)
         load->ready--;
     connection->state = STATE_CLOSED;
     close(connection->fd);
     connection->fd = -1;
+    connection->rest.length = connection->out.length = 0;
     load->closed++;
-    note_error(&load->problems, why, detail, length);
+    if (load->on_lost != NULL)
+        load->on_lost(load, connection, &loss);
+    else
+        note_error(&load->problems, why, detail, length);
 }
 
 static const char *path_of(const struct load *load, const struct connection *connection)
@@ -131,6 +136,19 @@ static bool start_connecting(struct load *load, struct connection *connection)
     return true;
 }
 
+bool load_connect(struct load *load, struct connection *connection)
+{
+    if (start_connecting(load, connection))
+        return true;
+    int problem = errno;
+    if (connection->fd >= 0)
+        close(connection->fd);
+    connection->fd = -1;
+    connection->state = STATE_CLOSED;
+    errno = problem;
+    return false;
+}
+
 static void send_request(struct load *load, struct connection *connection)
 {
     const struct options *options = load->options;
@@ -158,16 +176,21 @@ static void subscribe(struct load *load, struct connection *connection)
 {
     const struct options *options = load->options;
     char text[512];
-    int length = options->topics > 1
-        ? snprintf(text, sizeof text, "{\"type\":\"Subscribe\",\"id\":1,\"topic\":\"%s-%zu\"}", options->topic,
-                   connection->index % options->topics)
-        : snprintf(text, sizeof text, "{\"type\":\"Subscribe\",\"id\":1,\"topic\":\"%s\"}", options->topic);
+    size_t length;
+    if (load->write_subscribe != NULL)
+        length = load->write_subscribe(load, connection, text, sizeof text);
+    else if (options->topics > 1)
+        length = (size_t)snprintf(text, sizeof text, "{\"type\":\"Subscribe\",\"id\":1,\"topic\":\"%s-%zu\"}",
+                                  options->topic, connection->index % options->topics);
+    else
+        length = (size_t)snprintf(text, sizeof text, "{\"type\":\"Subscribe\",\"id\":1,\"topic\":\"%s\"}",
+                                  options->topic);
     connection->state = STATE_SUBSCRIBING;
-    connection_append(connection, text, (size_t)length);
+    connection_append(connection, text, length);
     connection_flush(load, connection);
 }
 
-static bool has_type(const struct frame *frame, const char *name)
+bool has_type(const struct frame *frame, const char *name)
 {
     char wanted[64];
     int length = snprintf(wanted, sizeof wanted, "{\"type\":\"%s\"", name);
@@ -216,6 +239,8 @@ static void take_frame(struct load *load, struct connection *connection, const s
         } else {
             connection->base = number_after(frame, "\"offset\":", 9);
             become_ready(load, connection);
+            if (load->on_subscribed != NULL)
+                load->on_subscribed(load, connection, frame);
         }
         break;
     default:
