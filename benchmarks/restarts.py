@@ -22,6 +22,7 @@ from .servers import Candidate, Running, free_port, run_time_ns, running
 SUBSCRIBERS_PER_TOPIC = 100
 PUBLISHERS = 2
 PUBLICATIONS_PER_SEC = 200
+SETTLE_SECS = 10.0
 JITTER_MS = 250
 RETRY_MS = 100
 BEFORE_SECS = 2.0
@@ -114,7 +115,7 @@ def clients_of(driver: Driver, port: int, clients: int) -> Iterator[Held]:
     """The clients, all subscribed, and publishing. Raises GeneratorError."""
     topics = max(1, clients // SUBSCRIBERS_PER_TOPIC)
     arguments = ["--mode=reconnect", f"--port={port}", f"--connections={clients}", f"--topics={topics}"]
-    arguments += [f"--rate={PUBLICATIONS_PER_SEC}", f"--publishers={PUBLISHERS}"]
+    arguments += [f"--rate={PUBLICATIONS_PER_SEC}", f"--publishers={PUBLISHERS}", f"--seconds={SETTLE_SECS}"]
     arguments += [f"--jitter-ms={JITTER_MS}", f"--retry-ms={RETRY_MS}"]
     with driver.started(*arguments) as held:
         if not held.wait_for("ready"):

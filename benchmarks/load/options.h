@@ -27,7 +27,7 @@ struct options {
     size_t connections;     /* subscribers, echo connections, users (two make a pair), idle connections */
     size_t in_flight;       /* fanout: publications under way at any time */
     size_t message_bytes;   /* text: of the message; rtc: of the payload value */
-    double seconds;         /* measured, after `warmup` */
+    double seconds;         /* measured, after `warmup`; reconnect: the longest wait for what is missing at the end */
     double warmup;
     double rate;            /* latency, reconnect: publications a second */
     unsigned publishers;    /* reconnect: so many of the connections publish in turn */

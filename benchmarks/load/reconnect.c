@@ -9,7 +9,6 @@
 
 enum { TURN_MS = 1, NUMBER_DIGITS = 12, STARTS_PER_TURN = 256 };
 static const uint64_t MS_NS = 1000000u;
-static const uint64_t SETTLE_NS = 10000000000u;
 static const uint64_t REPEAT_NS = 100000000u; /* after a refusal */
 static const double SECOND_NS = 1e9;
 
@@ -19,6 +18,7 @@ struct client {
     uint64_t offset;         /* of the last message it saw */
     bool away;
     uint64_t due_ns;         /* away, not connecting: when it tries */
+    uint64_t told_ns;        /* `Closing` told it when to come back; 0: it did not */
     uint64_t connected_ns;   /* `Connected` came, after the last loss; 0: none */
     uint64_t subscribed_ns;  /* `Subscribed` came, likewise */
 };
@@ -228,7 +228,10 @@ static void take_message(struct load *load, struct connection *connection, const
         take_lagged(load, connection, frame);
     } else if (has_type(frame, "Error")) {
         take_refusal(load, frame);
-    } else if (!has_type(frame, "Closing")) { /* its advice is not taken: when to come back is an option */
+    } else if (has_type(frame, "Closing")) {
+        uint64_t after_ms = number_after(frame, "\"after_ms\":", 11);
+        client_of(load, connection)->told_ns = after_ms == UINT64_MAX ? 0 : reconnect->turn_ns + after_ms * MS_NS;
+    } else {
         note_error(&load->problems, "unexpected: ", frame->payload, frame->length);
     }
 }
@@ -250,7 +253,8 @@ static void take_loss(struct load *load, struct connection *connection, const st
     }
     client->away = true;
     client->connected_ns = client->subscribed_ns = 0;
-    client->due_ns = now + any_of(reconnect, load->options->jitter_ms * MS_NS);
+    client->due_ns = client->told_ns ? client->told_ns : now + any_of(reconnect, load->options->jitter_ms * MS_NS);
+    client->told_ns = 0;
     reconnect->away++;
     comeback->lost++;
     comeback->lost_last_ns = now;
@@ -349,7 +353,8 @@ static uint64_t missing(const struct reconnect *reconnect, size_t count)
 static void settle(struct load *load)
 {
     struct reconnect *reconnect = load->state;
-    for (uint64_t until = now_ns() + SETTLE_NS; now_ns() < until; turn(load, true))
+    uint64_t until = now_ns() + (uint64_t)(load->options->seconds * SECOND_NS);
+    for (; now_ns() < until; turn(load, true))
         if (reconnect->away == 0 && reconnect->ledger.acknowledged == reconnect->ledger.published
             && missing(reconnect, load->count) == 0)
             return;
