@@ -1,7 +1,10 @@
 """Listening sockets from `server.host` and `server.port`.
 
 Rules: a socket is bound before anything else of the server exists, so that a port in use is told at once and nothing
-has to be undone. Workers get sockets of their own on one port (SO_REUSEPORT, socket(7)), among which the kernel spreads
+has to be undone. A server of one process listens once it takes connections, not before: while it starts, clients that
+come back in thousands would overflow the backlog, and the kernel lets those whose SYN it drops wait for a second, while
+a refused client knows at once. Workers get sockets of their own on one port (SO_REUSEPORT, socket(7)), which listen from
+the beginning, since only then another server is kept from sharing the port too. Among them the kernel spreads
 the connections; the process that opens them keeps them, so that connections wait while a worker is replaced.
 """
 
@@ -19,7 +22,7 @@ import msgspec
 
 from realtime_communication.errors import EnvironmentFault
 
-BACKLOG: Final = 4096  # the kernel lowers it to net.core.somaxconn
+BACKLOG: Final = 65_535  # the kernel lowers it to net.core.somaxconn
 UNIX_PREFIX: Final = "unix:"
 UNIX_MODE: Final = 0o660
 _PORT_ATTEMPTS: Final = 20  # for a free port that is free on every address of a host name
@@ -29,7 +32,7 @@ T = TypeVar("T")
 
 
 class Listener(msgspec.Struct):
-    """A bound, listening, non-blocking socket.
+    """A bound, non-blocking socket; it may listen already.
 
     `path` and `inode` tell a Unix socket's file, `secure` whether its connections speak TLS.
     """
@@ -53,6 +56,13 @@ class Listener(msgspec.Struct):
         scheme = "https" if self.secure else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
+    def listen(self) -> None:
+        """Let connections come; again does nothing. Raises EnvironmentFault."""
+        try:
+            self.sock.listen(BACKLOG)
+        except OSError as error:
+            raise EnvironmentFault(_reason(self.url, error)) from None
+
     def close(self) -> None:
         """Close the socket, and remove the file of a Unix socket when it is still this one's."""
         self.sock.close()
@@ -63,7 +73,7 @@ class Listener(msgspec.Struct):
 
 
 def open_listeners(host: str, port: int) -> list[Listener]:
-    """Listen on every address of `host`; with port 0 on one free port for all of them.
+    """Sockets on every address of `host`; with port 0 on one free port for all of them.
 
     Raises EnvironmentFault that names the address and the reason.
     """
@@ -83,7 +93,7 @@ def open_shared_listeners(host: str, port: int, workers: int) -> list[list[Liste
 
     def open_for_all(addresses: list[_Address], port: int) -> list[list[Listener]]:
         # Another server's sockets that share their port would let these in: one that does not share finds out.
-        probes = _open_all(addresses, port, probe=True)
+        probes = _open_all(addresses, port)
         port = probes[0].port or port
         for probe in probes:
             probe.close()
@@ -125,7 +135,7 @@ def _addresses_of(host: str, port: int) -> list[_Address]:
     return list(dict.fromkeys((family, (str(address[0]), port)) for family, *_, address in found))
 
 
-def _open_all(addresses: list[_Address], port: int, *, shared: bool = False, probe: bool = False) -> list[Listener]:
+def _open_all(addresses: list[_Address], port: int, *, shared: bool = False) -> list[Listener]:
     listeners: list[Listener] = []
     missing: OSError | None = None
     try:
@@ -133,7 +143,7 @@ def _open_all(addresses: list[_Address], port: int, *, shared: bool = False, pro
             try:
                 sock = _bound(family, address, port, alone=len(addresses) == 1, shared=shared)
                 listeners.append(Listener(sock))
-                if not probe:
+                if shared:
                     sock.listen(BACKLOG)
             except OSError as error:
                 # A host name may have an IPv6 address on a machine that has no IPv6.

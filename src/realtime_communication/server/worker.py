@@ -110,6 +110,7 @@ class Worker:
         try:
             await self._join(reactor)
             for listener in self._listeners:
+                listener.listen()
                 reactor.listen(listener.sock, parts.tls_context)
             self._announce()
             await self._stopping.wait()
@@ -164,6 +165,7 @@ class Worker:
             close_secs=production.shutdown_timeout_secs,
             at_once=self._at_once,
             farewell=self._farewell,
+            tls=self.parts.tls_context is not None,
         )
         await self.parts.leave()
         supervising.cancel()
