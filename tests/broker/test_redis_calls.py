@@ -54,6 +54,14 @@ def test_publish():
     assert (inbox.arguments[0], inbox.arguments[7:9]) == (b"SPUBLISH", [1, ""])
 
 
+def test_opening_many_topics():
+    call = calls().open([b"@alice", b"a{b}c"])
+    assert call.keys == [b"rtc:{@alice}:s", b"rtc:{a%7Bb%7Dc}:s"]
+    epoch, stream_ms = call.arguments
+    assert 0 < epoch < 1 << EPOCH_BITS
+    assert stream_ms == 420_000
+
+
 def test_what_is_too_old_is_for_redis_to_say():
     """By its own clock: a node only says how old."""
     assert calls().history(b"t", (5, 6), 7, True).arguments[4:] == [300_000, "", "", 0, 7, 1, 5, 6]

@@ -373,3 +373,23 @@ async def test_other_messages_under_known_offsets_are_noticed_after_redis_was_aw
             assert answer[1] != epoch
             assert answer[2:4] == (0, False)
             assert await node.subscribed(topic, (answer[1], 0)) == ("subscribed", answer[1], 0, True, 1, [])
+
+
+@scenario
+async def test_many_topics_begin_with_few_calls(redis_server, engine_node, topic):
+    def calls():
+        return redis_server.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    one, two = engine_node("one", url=redis_server.url), engine_node("two", url=redis_server.url)
+    topics = [b"%b-%d" % (topic, number) for number in range(300)]
+    async with joined(one, two):
+        _, epoch, _, _ = await one.published(topics[0], "before")
+        before = calls()
+        tokens = [two.hub.subscribe(each) for each in topics]
+        answers = [await two.answer(token) for token in tokens]
+        assert calls() - before < len(topics) / 10
+        assert answers[0] == ("subscribed", epoch, 1, False, 2, [])
+        assert all(answer[2:] == (0, False, 1, []) for answer in answers[1:])
+        for each in topics:
+            one.hub.publish(each, "after")
+        await until(lambda: all(two.hub.delivered(each) == ["after"] for each in topics))

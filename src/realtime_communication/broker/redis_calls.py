@@ -16,6 +16,7 @@ from realtime_communication.broker.redis_scripts import (
     HISTORY,
     KEEP,
     MEMBERS,
+    OPEN,
     PRESENCE,
     PUBLISH,
     READ,
@@ -90,6 +91,10 @@ class Calls:
         for position in positions:
             arguments += position
         return ScriptCall(READ, [self.keys.stream(topic)], arguments)
+
+    def open(self, topics: Sequence[bytes]) -> ScriptCall:
+        """Where topics are of which nothing was known; none of their messages. Not for a cluster."""
+        return ScriptCall(OPEN, [self.keys.stream(topic) for topic in topics], [fresh_epoch(), self._stream_ms()])
 
     def history(self, topic: bytes, position: Position | None, limit: int, reverse: bool) -> ScriptCall:
         """A page of at most `limit` messages after (or with `reverse` before) a position."""

@@ -158,6 +158,27 @@ return answer(after + 1, offset, ARGV[10])
 """
 )
 
+OPEN: Final = Script(
+    _POSITION
+    + """
+-- KEYS: streams
+-- ARGV: fresh epoch, ms of the streams
+-- The epoch and the offset of each; a stream is made where there is none. Empty for a key that is no stream.
+local found = {}
+for i, stream in ipairs(KEYS) do
+    local epoch, offset = position(stream)
+    if not epoch then
+        epoch, offset = ARGV[1], 0
+        if redis.pcall('XADD', stream, 'MAXLEN', 0, epoch .. '-0', 'b', '').err then epoch = nil end
+    end
+    if epoch then call('PEXPIRE', stream, ARGV[2]) end
+    found[2 * i - 1], found[2 * i] = epoch or '', text(offset)
+end
+return found
+"""
+)
+"""Of many topics at once; in a cluster of one."""
+
 HISTORY: Final = Script(
     _OPEN
     + """
