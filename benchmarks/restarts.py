@@ -87,7 +87,41 @@ def restarts(driver: Driver, cores: tuple[int, int], rounds: int, clients: int) 
                 rows += not_available([title], why)
             else:
                 rows += rows_of(title, outcomes)
-    return rows
+    return rows + rolling_restarts(driver, cores, rounds, clients)
+
+
+def rolling_restarts(driver: Driver, cores: tuple[int, int], rounds: int, clients: int) -> list[Row]:
+    """SIGUSR2 under two workers on both cores: their connections move to the new processes."""
+    title = f"SIGUSR2 under {clients:,} clients, two workers"
+    secs, reports = [], []
+    try:
+        for _ in range(rounds):
+            with deployments.workers(2, ",".join(map(str, cores))) as server:
+                with clients_of(driver, server.port, clients) as held:
+                    time.sleep(BEFORE_SECS)
+                    secs.append(roll(server))
+                    time.sleep(AFTER_SECS)
+                    reports.append(held.end())
+    except Unavailable as why:
+        return not_available([title], why)
+    lost = [each.comeback.lost for each in reports if each.comeback is not None]
+    return [
+        Row(f"{title}: all workers are new, s", secs),
+        Row("… connections lost", list(map(float, lost)), 0),
+        Row("… violations of order, once or completeness", [float(violations_of(each)) for each in reports], 0),
+    ]
+
+
+def roll(server: Running) -> float:
+    """A rolling restart, to its end; how many seconds it took. Raises Unavailable."""
+    supervisor, *old = server.pids()
+    began = time.monotonic()
+    os.kill(supervisor, signal.SIGUSR2)
+    while set(old) & set(now := server.pids()) or len(now) != len(old) + 1:
+        if time.monotonic() - began > LONGEST_ROLLING_SECS:
+            raise Unavailable(f"the workers were not replaced within {LONGEST_ROLLING_SECS:.0f} s")
+        time.sleep(0.05)
+    return time.monotonic() - began
 
 
 def rows_of(title: str, outcomes: Sequence[Outcome]) -> list[Row]:
@@ -162,12 +196,16 @@ def outcome_of(report: Report, ended_ns: int, started_ns: int, cpu: float, usual
         never_back=comeback.never_back,
         recovered=comeback.recovered,
         reset=comeback.reset,
-        violations=report.gaps + report.duplicates + report.disorder + report.lost + report.errors,
+        violations=violations_of(report),
         unseen=comeback.unseen,
         cpu=cpu,
         usual_rss=usual_rss,
         peak_rss=peak_rss,
     )
+
+
+def violations_of(report: Report) -> int:
+    return report.gaps + report.duplicates + report.disorder + report.lost + report.errors
 
 
 def end(server: Running, how: signal.Signals) -> None:

@@ -1,17 +1,20 @@
 """Listening sockets from `server.host` and `server.port`.
 
 Rules: a socket is bound before anything else of the server exists, so that a port in use is told at once and nothing
-has to be undone. A server of one process listens once it takes connections, not before: while it starts, clients that
-come back in thousands would overflow the backlog, and the kernel lets those whose SYN it drops wait for a second, while
-a refused client knows at once. Workers get sockets of their own on one port (SO_REUSEPORT, socket(7)), which listen from
-the beginning, since only then another server is kept from sharing the port too. Among them the kernel spreads
-the connections; the process that opens them keeps them, so that connections wait while a worker is replaced.
+has to be undone. A server of one process listens when it is ready to take connections, not before: while it starts,
+clients that come back in thousands would overflow the backlog, and the kernel lets those whose SYN it drops wait for a
+second, while a refused client knows at once.
+
+Workers get sockets of their own on one port (SO_REUSEPORT, socket(7)), among which the kernel spreads the connections;
+the process that opens them keeps them, so that connections wait while a worker is replaced. They listen from the
+beginning: until then another server could share the port unnoticed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 import stat
@@ -72,14 +75,16 @@ class Listener(msgspec.Struct):
                     os.unlink(self.path)
 
 
-def open_listeners(host: str, port: int) -> list[Listener]:
-    """Sockets on every address of `host`; with port 0 on one free port for all of them.
+def open_listeners(host: str, port: int, *, listening: bool = True) -> list[Listener]:
+    """Listen on every address of `host`; with port 0 on one free port for all of them.
+
+    Without `listening` the caller does so later, by `Listener.listen`; a Unix socket listens all the same.
 
     Raises EnvironmentFault that names the address and the reason.
     """
     if host.startswith(UNIX_PREFIX):
         return [_open_unix(host.removeprefix(UNIX_PREFIX))]
-    return _open_on(host, port, _open_all)
+    return _open_on(host, port, functools.partial(_open_all, listening=listening))
 
 
 def open_shared_listeners(host: str, port: int, workers: int) -> list[list[Listener]]:
@@ -93,7 +98,7 @@ def open_shared_listeners(host: str, port: int, workers: int) -> list[list[Liste
 
     def open_for_all(addresses: list[_Address], port: int) -> list[list[Listener]]:
         # Another server's sockets that share their port would let these in: one that does not share finds out.
-        probes = _open_all(addresses, port)
+        probes = _open_all(addresses, port, listening=False)
         port = probes[0].port or port
         for probe in probes:
             probe.close()
@@ -135,7 +140,7 @@ def _addresses_of(host: str, port: int) -> list[_Address]:
     return list(dict.fromkeys((family, (str(address[0]), port)) for family, *_, address in found))
 
 
-def _open_all(addresses: list[_Address], port: int, *, shared: bool = False) -> list[Listener]:
+def _open_all(addresses: list[_Address], port: int, *, shared: bool = False, listening: bool = True) -> list[Listener]:
     listeners: list[Listener] = []
     missing: OSError | None = None
     try:
@@ -143,7 +148,7 @@ def _open_all(addresses: list[_Address], port: int, *, shared: bool = False) -> 
             try:
                 sock = _bound(family, address, port, alone=len(addresses) == 1, shared=shared)
                 listeners.append(Listener(sock))
-                if shared:
+                if listening:
                     sock.listen(BACKLOG)
             except OSError as error:
                 # A host name may have an IPv6 address on a machine that has no IPv6.

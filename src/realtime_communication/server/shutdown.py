@@ -58,7 +58,10 @@ async def shut_down(
     farewell: Farewell = GOING_AWAY,
     tls: bool = False,
 ) -> None:
-    """Bring every connection to its end. They speak TLS, or do not; `at_once` ends all waiting. Never raises but for cancellation."""
+    """Bring every connection to its end; `tls` says what they speak. `at_once` ends all waiting.
+
+    Never raises but for cancellation.
+    """
     stop_accepting()
     connections = hub.connection_count()
     _log.info("shutting down", connections=connections, queued=hub.queued(), drain_timeout_secs=drain_secs)

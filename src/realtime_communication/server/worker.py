@@ -38,7 +38,7 @@ def run(loaded: LoadedConfig) -> int:
     configured, such as the address, and RestartLimitReached when the server ended because its services kept crashing.
     """
     server = loaded.config.server
-    listeners = open_listeners(server.host, server.port)
+    listeners = open_listeners(server.host, server.port, listening=False)
     metrics_listeners: list[Listener] = []
     try:
         metrics_listeners = open_metrics_listeners(loaded)

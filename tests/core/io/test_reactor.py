@@ -431,6 +431,30 @@ class TestClosing:
         assert alice.message()["type"] == "Pong"
 
 
+class TestACrowd:
+    def test_who_waits_in_the_backlog_is_taken_before_requests_are_served(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accepted: list[int] = []
+
+        def authenticate(running: Running, headers: Any, query: bytes, peer: str, secure: bool) -> Any:
+            accepted.append(running.hub.stats()["accepted"])
+            return identity(query.decode())
+
+        monkeypatch.setattr(Running, "authenticate", authenticate)
+        running = Running()
+
+        def arrive() -> None:
+            for number in range(400):
+                peer = running.socket()
+                peer.sendall(UPGRADE % b"user%d" % number)
+
+        running.call(arrive)
+        running.until(lambda: len(accepted) == 400)
+        running.stop()
+        assert accepted == [400] * 400
+
+
 class TestSlowReaders:
     def test_partial_writes_lose_and_double_nothing(self, serve: Callable[..., Running]) -> None:
         running = serve(sndbuf=4096, overflow_strategy="block", mailbox_capacity=50, max_frame_size=1 << 20)
