@@ -21,7 +21,7 @@ from .servers import Candidate, Running, free_port, run_time_ns, running
 
 SUBSCRIBERS_PER_TOPIC = 100
 PUBLISHERS = 2
-PUBLICATIONS_PER_SEC = 200
+PUBLICATIONS_PER_SEC = 100
 SETTLE_SECS = 10.0
 JITTER_MS = 250
 RETRY_MS = 200

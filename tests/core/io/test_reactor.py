@@ -296,6 +296,7 @@ class TestHandOver:
         with socket.create_connection(address, 20) as peer:
             peer.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
             assert rest_of(peer) == b""
+        running.until(lambda: running.errors)  # the descriptor is closed before the error is told
         assert [str(error["exception"]) for error in running.errors] == ["no"]
         running.errors.clear()
         running.call(reactor.stop)
