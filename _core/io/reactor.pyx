@@ -73,7 +73,8 @@ cdef extern from "<sys/timerfd.h>" nogil:
 
 cdef enum:
     EVENTS = 512                 # taken from epoll at a time
-    ACCEPTS = 4096               # connections taken from a listener at a time: as many as wait in its backlog by default
+    ACCEPTS = 4096               # connections taken from a listener at a time: as many as wait in a backlog as a rule
+    TLS_ACCEPTS = 64             # of those that speak TLS, whose state takes time to make
     ACCEPT_AFTER = 64            # events, while connections come in a round: a full backlog costs clients a second
     SHARE_NS = 4000000           # after so long the event loop gets its share
     HANDSHAKES_NS = 4000000      # spent on TLS handshakes in a round, before those who are through have their turn
@@ -296,7 +297,7 @@ cdef class Reactor(SocketDriver):
         if listener >= len(self.listeners):
             return
         source = self.listeners[listener].fileno()
-        for _ in range(ACCEPTS):
+        for _ in range(ACCEPTS if self.contexts[listener] is None else TLS_ACCEPTS):
             fd = accept4(source, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
                 self.admit_socket(fd, self.contexts[listener])
