@@ -180,7 +180,7 @@ def restart(driver: Driver, candidate: Candidate, core: int, clients: int, how: 
 def outcome_of(report: Report, ended_ns: int, started_ns: int, cpu: float, usual_rss: int, peak_rss: int) -> Outcome:
     comeback = report.comeback
     assert comeback is not None
-    if not report.is_sound or comeback.turned_away:
+    if not report.is_sound:
         print(f"{report.problems}; turned away: {comeback.turned_away} {comeback.why}", file=sys.stderr)
 
     def since(time_ns: int) -> float:
