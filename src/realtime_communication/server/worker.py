@@ -23,7 +23,7 @@ from realtime_communication.server.metrics_server import open_metrics_listeners
 from realtime_communication.server.parts import Parts
 from realtime_communication.server.place import ALONE, Place
 from realtime_communication.server.shutdown import GOING_AWAY, shut_down
-from realtime_communication.server.startup import announce, raise_file_limit
+from realtime_communication.server.startup import announce, raise_file_limit, reserve_files
 
 HTTP_SHUTDOWN_SECS: Final = 1.0
 FORGET_SECRETS_SECS: Final = 60.0  # how often earlier signing secrets are looked through
@@ -67,6 +67,7 @@ class Worker:
         channel: ControlChannel | None = None,
     ) -> None:
         config = loaded.config
+        reserve_files(config.websocket.max_connections)
         self._listeners = listeners
         self._metrics_listeners = metrics_listeners
         self.parts = parts = Parts(loaded, listeners, metrics_listeners, self._states, place, channel)
