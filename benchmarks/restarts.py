@@ -102,6 +102,7 @@ def rolling_restarts(driver: Driver, cores: tuple[int, int], rounds: int, client
                     secs.append(roll(server))
                     time.sleep(AFTER_SECS)
                     reports.append(held.end())
+                    tell_problems(reports[-1])
     except Unavailable as why:
         return not_available([title], why)
     lost = [each.comeback.lost for each in reports if each.comeback is not None]
@@ -180,8 +181,7 @@ def restart(driver: Driver, candidate: Candidate, core: int, clients: int, how: 
 def outcome_of(report: Report, ended_ns: int, started_ns: int, cpu: float, usual_rss: int, peak_rss: int) -> Outcome:
     comeback = report.comeback
     assert comeback is not None
-    if not report.is_sound:
-        print(f"{report.problems}; turned away: {comeback.turned_away} {comeback.why}", file=sys.stderr)
+    tell_problems(report)
 
     def since(time_ns: int) -> float:
         return (time_ns - ended_ns) / 1e9
@@ -202,6 +202,12 @@ def outcome_of(report: Report, ended_ns: int, started_ns: int, cpu: float, usual
         usual_rss=usual_rss,
         peak_rss=peak_rss,
     )
+
+
+def tell_problems(report: Report) -> None:
+    """Say on standard error what was wrong, if anything was."""
+    if not report.is_sound:
+        print(f"{report.problems}; {report.comeback}", file=sys.stderr)
 
 
 def violations_of(report: Report) -> int:
