@@ -6,7 +6,7 @@ import pytest
 
 from broker.links import down, running, until
 from realtime_communication.broker.redis_errors import RedisFailed
-from realtime_communication.broker.redis_link import LinkState, Script, ScriptCall, honour_cancellation
+from realtime_communication.broker.redis_link import LinkState, Script, ScriptCall
 from realtime_communication.config.services import CircuitBreaker
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.spans import Span, Tracer
@@ -333,25 +333,6 @@ async def test_it_ends_whenever_it_is_told_to(redis_server, link_to):
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-
-
-@scenario
-async def test_a_cancellation_that_was_swallowed_is_honoured():
-    async def loop(turns):
-        while True:
-            honour_cancellation()
-            turns.append(1)
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError:
-                continue  # as asyncio.wait_for of Python 3.11 may
-
-    turns = []
-    task = asyncio.create_task(loop(turns))
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
-    assert (task.cancelled(), turns) == (True, [1])
 
 
 @scenario

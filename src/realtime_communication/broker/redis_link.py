@@ -32,7 +32,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from realtime_communication.broker.redis_errors import RedisFailed, Remedy, counts_against_redis, explain
+from realtime_communication.broker.redis_errors import RedisFailed, Remedy, counts_against_redis
+from realtime_communication.broker.redis_replies import explain
 from realtime_communication.broker.redis_topology import Topology, topology_of
 from realtime_communication.config.services import Redis
 from realtime_communication.errors import CircuitOpen
@@ -40,6 +41,7 @@ from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.spans import NO_TRACER, Tracer, Value
 from realtime_communication.resilience.breaker import BreakerState, CircuitBreaker
 from realtime_communication.resilience.retry import RetryPolicy, retry
+from realtime_communication.resilience.supervision import honour_cancellation
 
 PROBE_SECS: Final = 1.0
 TRIAL_SECS: Final = 0.05  # between probes while they are trials of the breaker
@@ -133,6 +135,11 @@ class RedisLink:
             finally:
                 self._waiters.discard(waiter)
         return self.generation
+
+    @property
+    def is_up(self) -> bool:
+        """Whether commands have somewhere to go."""
+        return self.state is LinkState.UP
 
     def health(self) -> tuple[bool, dict[str, object]]:
         """Whether the link is up, its feed included, and what `/health` shows of it."""
@@ -370,17 +377,6 @@ class RedisLink:
             await topology.close()
         except Exception as error:
             _log.debug("closing connections to Redis failed", reason=str(explain(error)))
-
-
-def honour_cancellation() -> None:
-    """Raise CancelledError in a task that was told to end and did not notice. For loops that only end by that.
-
-    Before Python 3.12 `asyncio.wait_for`, which redis-py sends with, forgets a cancellation that comes together with
-    its result.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 async def first_to_fail(*parts: Coroutine[Any, Any, None]) -> None:

@@ -22,9 +22,10 @@ import msgspec
 from realtime_communication.broker.redis_calls import Calls
 from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_frames import Publications
-from realtime_communication.broker.redis_link import RedisLink, ScriptCall, honour_cancellation
+from realtime_communication.broker.redis_link import RedisLink, ScriptCall
 from realtime_communication.broker.redis_topics import FeedState, Known, Page, Position, TopicFeed
 from realtime_communication.broker.upstream import UpstreamHub
+from realtime_communication.resilience.supervision import honour_cancellation
 
 PAGE_MESSAGES: Final = 256  # most messages in one answer of Redis
 READ_BYTES: Final = 32 << 20  # of messages gathered for one topic; what is before them counts as missing

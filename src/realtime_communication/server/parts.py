@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from realtime_communication import __version__
 from realtime_communication._core.base.shared import Shared
@@ -16,9 +16,7 @@ from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.hub.settings import describe
 from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.auth.authority import issuer_of
-from realtime_communication.broker.broker import broker_of
-from realtime_communication.broker.redis_calls import bounds_of
-from realtime_communication.broker.redis_engine import RedisEngine
+from realtime_communication.broker.broker import Broker, broker_of
 from realtime_communication.config import Config, LoadedConfig
 from realtime_communication.http.services import Check, Services
 from realtime_communication.http.worker_answers import answers_of
@@ -27,7 +25,7 @@ from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.process import resident_bytes
 from realtime_communication.observability.sources import RedisReading, ReloadReading, Sample, Sources
 from realtime_communication.observability.tracing import tracer_of
-from realtime_communication.resilience.breaker import Breakers, BreakerStatus
+from realtime_communication.resilience.breaker import Breakers, BreakerStatus, CircuitBreaker
 from realtime_communication.resilience.breaker_events import BreakerEvents
 from realtime_communication.resilience.supervision import Service, ServiceState
 from realtime_communication.resilience.webhooks import Webhooks, secret_of
@@ -48,6 +46,10 @@ from realtime_communication.server.place import ALONE, Place, made_node_id
 from realtime_communication.server.rebalancing import Rebalancing
 from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
+
+if TYPE_CHECKING:
+    from realtime_communication.broker.redis_calls import StreamBounds
+    from realtime_communication.broker.redis_engine import RedisEngine
 
 JOIN_SECS: Final = 3.0  # for Redis to be there, before connections are taken without it
 LEAVE_SECS: Final = 1.0  # for Redis to take what was said last
@@ -101,17 +103,8 @@ class Parts:
         self.broker = broker_of(config, self.node_id, self.breakers, server=place.run)
         if channel is not None:
             self.broker = between_workers(self.broker, channel)
-        self.engine = None
-        if self.broker.link is not None and self.broker.feed is not None:
-            self.engine = RedisEngine(
-                self.hub,
-                self.broker.link,
-                self.breakers["message_queue"],
-                self.broker.feed,
-                node_id=f"{self.node_id}:{place.seat}",
-                bounds=bounds_of(config.message_routing),
-                tells_own_presence=True,
-            )
+        name = f"{self.node_id}:{place.seat}"
+        self.engine = _engine_of(config, self.hub, self.broker, self.breakers["message_queue"], name)
         self.neighbours: Neighbours | None = None
         self.credentials = Credentials(
             config, self.hub, self.broker, self.breakers["auth_service"], mock_keys=place.mock_keys
@@ -211,11 +204,11 @@ class Parts:
     def _change_core(self, config: Config) -> Callable[[], None]:
         settings = core_settings(config)
         describe(settings)  # complains about what is out of range, and changes nothing
-        bounds = bounds_of(config.message_routing)
+        bounds = None if self.engine is None else _bounds_of(config)
 
         def put_into_force() -> None:
             self.hub.configure(settings)
-            if self.engine is not None:
+            if self.engine is not None and bounds is not None:
                 self.engine.configure(bounds)
 
         return put_into_force
@@ -316,6 +309,22 @@ class Parts:
             skipped_events={why.value: count for why, count in getattr(events, "skipped", {}).items()},
             skipped_messages=self.engine.skipped if self.engine is not None else {},
         )
+
+
+def _engine_of(config: Config, hub: Hub, broker: Broker, breaker: CircuitBreaker, name: str) -> RedisEngine | None:
+    """What joins this worker, of that name among all nodes' workers, to the others; None without Redis."""
+    if broker.link is None or broker.feed is None:
+        return None
+    from realtime_communication.broker.redis_engine import RedisEngine  # late for the reason told in broker_of
+
+    bounds = _bounds_of(config)
+    return RedisEngine(hub, broker.link, breaker, broker.feed, node_id=name, bounds=bounds, tells_own_presence=True)
+
+
+def _bounds_of(config: Config) -> StreamBounds:
+    from realtime_communication.broker.redis_calls import bounds_of
+
+    return bounds_of(config.message_routing)
 
 
 def _tell_fault(peer: str, code: int, reason: str, untold: int) -> None:
