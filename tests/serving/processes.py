@@ -24,8 +24,8 @@ from serving.certificates import shared_server
 from serving.tokens import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECS = 20.0
-STOP_SECS = 15.0
+START_SECS = 60.0
+STOP_SECS = 30.0
 FIRST_PORT = 16_000
 MAX_TRIES = 1000
 TARGETS = ("product", "workers", "tls", "baseline")
