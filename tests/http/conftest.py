@@ -163,7 +163,7 @@ class Server:
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
-        self._started.wait(10)
+        assert self._started.wait(30)
 
     async def _serve(self):
         self._loop = asyncio.get_running_loop()
@@ -197,12 +197,12 @@ class Server:
     def close(self):
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
+            self._thread.join(30)
             assert not self._thread.is_alive()
         self.listener.close()
 
     def request(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()

@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from serving.certificates import trusted
 from serving.tokens import token
 
-RECEIVE_SECS = 5.0
+RECEIVE_SECS = 20.0
 JSON = "rtc.v1.json"
 MSGPACK = "rtc.v1.msgpack"
 
