@@ -14,7 +14,7 @@ from serving.raw import Answer
 from serving.tokens import token
 
 JSON = {"Content-Type": "application/json"}
-WAIT_SECS = 20.0
+WAIT_SECS = 60.0
 
 
 def bearer(user: str = "alice", **claims: Any) -> dict[str, str]:

@@ -17,7 +17,7 @@ import redis
 
 from serving.processes import free_port
 
-START_SECS = 20.0
+START_SECS = 60.0
 STOP_SECS = 10.0
 
 

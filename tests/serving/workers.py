@@ -12,7 +12,7 @@ from typing import Any
 from serving.peer import Peer, unique_user
 from serving.processes import ServerProcess
 
-WAIT_SECS = 20.0
+WAIT_SECS = 60.0
 
 
 def until(reached: Callable[[], Any], what: str, seconds: float = WAIT_SECS) -> Any:
