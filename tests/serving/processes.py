@@ -25,7 +25,7 @@ from serving.tokens import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECS = 60.0
-STOP_SECS = 30.0
+STOP_SECS = 15.0
 FIRST_PORT = 16_000
 MAX_TRIES = 1000
 TARGETS = ("product", "workers", "tls", "baseline")
