@@ -182,8 +182,7 @@ class TestMessages:
 
     def test_with_an_upstream(self) -> None:
         node, upstream = make_node(3), Upstream()
-        for worker in node.workers.values():
-            upstream.join(worker.hub)
+        node.go_below(upstream)
 
         def settle() -> None:
             node.pump()
