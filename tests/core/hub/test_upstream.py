@@ -281,8 +281,8 @@ class TestUpstream:
     @pytest.mark.parametrize("strategy", ["backpressure", "drop_oldest", "drop_newest", "block"])
     def test_and_what_a_slow_consumer_missed_with_it(self, strategy: str) -> None:
         upstream, node = Upstream(), make_node(1, overflow_strategy=strategy, mailbox_capacity=3)
+        node.go_below(upstream)
         (worker,) = node.workers.values()
-        upstream.join(worker.hub)
         reader, writer = worker.connect("r"), worker.connect("w")
         reader.send({"type": "Subscribe", "id": 1, "topic": "t"})
         carry(upstream, node)
