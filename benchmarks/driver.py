@@ -6,9 +6,9 @@ from statistics import median
 
 import msgspec
 
+from .candidates import SECRET
 from .figures import PAYLOAD_BYTES
 from .generator import Generator, Report, write_tokens
-from .servers import SECRET
 
 WARMUP_SECS = 0.2
 

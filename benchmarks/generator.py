@@ -16,6 +16,13 @@ ISSUER = "ai-system-rust"
 AUDIENCE = "realtime-communication"
 
 
+KEPT_UP = 0.95
+"""The share of the publications that were due that a server must deliver to count as having kept up."""
+
+EDGE = 2
+"""Publications that may be on their way when the measured time ends."""
+
+
 class Report(msgspec.Struct):
     """The load generator's line of JSON. Times in seconds, latencies in microseconds."""
 
@@ -26,6 +33,8 @@ class Report(msgspec.Struct):
     deliveries: int
     publications: int
     bytes: int
+    received: int
+    offered: float
     server_user: float
     server_system: float
     server_cpu: float
@@ -47,6 +56,11 @@ class Report(msgspec.Struct):
     def is_sound(self) -> bool:
         """No loss, no duplicate, no disorder, no error: only such a run counts."""
         return not (self.gaps or self.duplicates or self.disorder or self.lost or self.errors or self.stalled)
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether what was published at a fixed rate arrived at it; what piles up makes latencies mean nothing."""
+        return self.publications + EDGE >= KEPT_UP * self.offered * self.seconds
 
     @property
     def problems(self) -> str:

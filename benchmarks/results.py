@@ -5,9 +5,10 @@ from statistics import median
 
 import msgspec
 
+from .candidates import Candidate
 from .figures import Figure
 from .generator import Report
-from .servers import Candidate
+from .setting import Setting
 
 
 class Idle(msgspec.Struct, frozen=True):
@@ -60,7 +61,11 @@ class Results:
     def __init__(self) -> None:
         self._reports: dict[tuple[str, str], dict[int, Report]] = {}
         self.idle: dict[str, Idle] = {}
+        self.memory: dict[str, list[Idle]] = {}
+        """Of the curve: by server, each with fewer connections first."""
         self.not_started: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+        """What a server lacks on this machine; it is not measured, and that is no failure."""
         self.foreign_share: float | None = None
 
     def add(self, figure: Figure, candidate: Candidate, number: int, report: Report) -> None:
@@ -79,7 +84,8 @@ class Results:
             for report in reports.values()
             if not report.is_sound
         ]
-        return found + [("idle", name, idle.report) for name, idle in self.idle.items() if not idle.report.is_sound]
+        held = [*self.idle.items(), *((name, idle) for name, curve in self.memory.items() for idle in curve)]
+        return found + [("idle", name, idle.report) for name, idle in held if not idle.report.is_sound]
 
     def runs(self) -> int:
         return sum(len(reports) for reports in self._reports.values()) + len(self.idle)
@@ -120,15 +126,22 @@ class Results:
         share = user / (user + system) if user + system else 0.0
         return CpuCost(total * share, total * (1 - share))
 
-    def as_json(self) -> bytes:
+    def kept_up(self, figure: Figure, name: str) -> bool:
+        """Whether the server delivered a fixed rate at that rate in every round."""
+        return all(report.kept_up for report in self.sound(figure, name).values())
+
+    def as_json(self, setting: Setting) -> bytes:
         document = {
+            "setting": setting,
             "runs": [
                 {"figure": key, "server": name, "round": number, "report": report}
                 for (key, name), reports in self._reports.items()
                 for number, report in reports.items()
             ],
             "idle": self.idle,
+            "memory": self.memory,
             "not_started": self.not_started,
+            "missing": self.missing,
             "foreign_share": self.foreign_share,
         }
         return msgspec.json.encode(document)

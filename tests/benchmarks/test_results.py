@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from benchmarks import figures, tables
+from benchmarks.candidates import CANDIDATES, LIMIT, PRODUCT, Candidate
 from benchmarks.generator import Report
 from benchmarks.results import Idle, Results
-from benchmarks.servers import CANDIDATES, LIMIT, PRODUCT, Candidate
 
 FIGURE = figures.fanout(1)
 SOUND = Report(
@@ -17,6 +17,8 @@ SOUND = Report(
     deliveries=1000,
     publications=1,
     bytes=195_000,
+    received=197_000,
+    offered=0.0,
     server_user=0.25,
     server_system=0.75,
     server_cpu=2.0,
