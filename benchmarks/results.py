@@ -69,7 +69,14 @@ class Results:
         self.foreign_share: float | None = None
 
     def add(self, figure: Figure, candidate: Candidate, number: int, report: Report) -> None:
-        self._reports.setdefault((figure.key, candidate.name), {})[number] = report
+        self.add_report(figure.key, candidate.name, number, report)
+
+    def add_report(self, key: str, name: str, number: int, report: Report) -> None:
+        self._reports.setdefault((key, name), {})[number] = report
+
+    def rounds(self) -> int:
+        """One more than the number of the last round."""
+        return max((number + 1 for reports in self._reports.values() for number in reports), default=0)
 
     def sound(self, figure: Figure, name: str) -> dict[int, Report]:
         """The sound reports by round."""
