@@ -33,8 +33,6 @@ class Report(msgspec.Struct):
     deliveries: int
     publications: int
     bytes: int
-    received: int
-    offered: float
     server_user: float
     server_system: float
     server_cpu: float
@@ -49,6 +47,10 @@ class Report(msgspec.Struct):
     p99_us: float | None = None
     p999_us: float | None = None
     max_us: float | None = None
+    received: int = 0
+    """Bytes of everything that arrived, frame headers and all; of fan-out, latency and echo runs."""
+    offered: float = 0.0
+    """Of latency runs: publications a second that were due."""
     server_cpus: list[float] = []
     """Of fan-out and latency runs: `server_cpu` of each process, in the order they were named."""
 
