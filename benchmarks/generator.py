@@ -62,6 +62,8 @@ class Report(msgspec.Struct):
     @property
     def kept_up(self) -> bool:
         """Whether what was published at a fixed rate arrived at it; what piles up makes latencies mean nothing."""
+        if self.offered and not self.deliveries:
+            return False
         return self.publications + EDGE >= KEPT_UP * self.offered * self.seconds
 
     @property

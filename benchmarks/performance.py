@@ -4,16 +4,16 @@ Every number comes out of the files that are given. The same files give the same
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import figures, measurements, prepare
 from .charts import QUANTILES, Chart, charts
 from .figures import Figure
 from .measurements import Measurements, UnusableError
-from .results import Spread
+from .results import Spread, spread_of
 from .setting import Server
-from .tables import cpu_cell, spread_cell, table
+from .tables import cpu_cell, rounded, spread_cell, table
 
 PAGE = "performance.md"
 FOLDER = "performance"
@@ -105,7 +105,7 @@ def servers(measured: Measurements) -> str:
             rows.append([server.title, f"not available: {measured.results.missing[server.name]}", NOT_MEASURED])
             continue
         sizes = [report.received / report.deliveries for report in measured.results.sound(one, server.name).values()]
-        size = f"{sorted(sizes)[len(sizes) // 2]:.0f}" if sizes else NOT_MEASURED
+        size = spread_or_not(spread_of(sizes), "{:.0f}".format)
         rows.append([server.title, server.version or "of this tree", size])
     text = (
         f"Bytes of a delivery with a payload of {figures.PAYLOAD_BYTES} bytes, frame header and all, as they arrived."
@@ -126,8 +126,8 @@ def per_server(measured: Measurements, head: Sequence[str], columns: Sequence[Fi
     return table(["server", *head], rows) if rows else ""
 
 
-def spread_or_not(spread: Spread | None) -> str:
-    return NOT_MEASURED if spread is None else spread_cell(spread)
+def spread_or_not(spread: Spread | None, form: Callable[[float], str] = rounded) -> str:
+    return NOT_MEASURED if spread is None else spread_cell(spread, form)
 
 
 def rates(measured: Measurements, columns: Sequence[Figure], head: Callable[[Figure], str]) -> str:
@@ -188,7 +188,7 @@ def latency(measured: Measurements) -> str:
             reports = measured.results.sound(figure, server.name).values()
             if not reports:
                 continue
-            offered = spread_cell(load_of([report.offered * report.connections for report in reports]))
+            offered = spread_cell(spread_of([report.offered * report.connections for report in reports]))
             if measured.results.kept_up(figure, server.name):
                 cells = [spread_cell(measured.results.spread(figure, server.name, value)) for _, value in QUANTILES]
             else:
@@ -202,11 +202,6 @@ def latency(measured: Measurements) -> str:
         "for more."
     )
     return text + "\n\n" + table(["load", "deliveries a second", "server", *(name for name, _ in QUANTILES)], rows)
-
-
-def load_of(values: Iterable[float]) -> Spread:
-    ordered = sorted(values)
-    return Spread(ordered[0], ordered[len(ordered) // 2], ordered[-1])
 
 
 def memory(measured: Measurements) -> str:

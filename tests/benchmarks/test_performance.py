@@ -168,7 +168,7 @@ class TestPage:
         assert "50,000" in row
 
     def test_bytes_of_a_delivery_are_what_arrived(self, measured: Measurements) -> None:
-        assert "| bare C loop | of this tree | 199 |" in section(performance.page(measured, []), "Servers")
+        assert "| bare C loop | of this tree | 199 (199 – 199) |" in section(performance.page(measured, []), "Servers")
 
     def test_rows_of_the_cluster(self, measured: Measurements) -> None:
         text = section(performance.page(measured, []), "Several workers, several nodes, outages")

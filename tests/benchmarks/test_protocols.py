@@ -91,6 +91,14 @@ class TestAgainstARelay:
         assert report.deliveries > 0
 
 
+class TestTheMeasuredTime:
+    def test_it_lasts_until_all_that_was_in_flight_has_landed(self, generator: Generator) -> None:
+        with relay("none", "text") as port:
+            report = fan_out(generator, "text", port, 500, "--seconds=0.001")
+        assert report.is_sound, report.problems
+        assert report.publications >= 500
+
+
 class TestWhatIsRefused:
     @pytest.mark.parametrize("protocol", PROTOCOLS)
     def test_a_payload_of_another_length(self, generator: Generator, protocol: str) -> None:
