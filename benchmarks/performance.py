@@ -13,7 +13,7 @@ from .figures import Figure
 from .measurements import Measurements, UnusableError
 from .results import Spread, spread_of
 from .setting import Server
-from .tables import cpu_cell, rounded, spread_cell, table
+from .tables import cpu_cell, idle_cells, memory_table, rounded, spread_cell, table
 
 PAGE = "performance.md"
 FOLDER = "performance"
@@ -205,18 +205,9 @@ def latency(measured: Measurements) -> str:
 
 
 def memory(measured: Measurements) -> str:
-    curves = measured.results.memory
-    counts = sorted({held.report.connections for curve in curves.values() for held in curve})
-    rows = []
-    for server in measured.servers:
-        sound = {held.report.connections: held for held in curves.get(server.name, []) if held.report.is_sound}
-        if sound:
-            cells = [f"{sound[count].rss_with / 2**20:.1f}" if count in sound else NOT_MEASURED for count in counts]
-            rows.append([server.title, *cells])
-    if not rows:
-        return ""
-    text = "MiB resident of a fresh process with so many connections that do nothing, each with a subscription."
-    return text + "\n\n" + table(["server", *(f"{count:,}" for count in counts)], rows)
+    text = memory_table(measured.servers, measured.results, NOT_MEASURED)
+    head = "MiB resident of a fresh process with so many connections that do nothing, each with a subscription.\n\n"
+    return head + text if text else ""
 
 
 def idle(measured: Measurements) -> str:
@@ -224,12 +215,9 @@ def idle(measured: Measurements) -> str:
     for server in measured.servers:
         held = measured.results.idle.get(server.name)
         if held is not None and held.report.is_sound:
-            report = held.report
-            spent = report.server_cpu * 1e6 / report.connections / report.seconds
-            sizes = f"{held.rss_before / 2**20:.1f} → {held.rss_with / 2**20:.1f}"
-            each = f"{held.bytes_per_connection / 1024:.2f}"
-            rows.append([server.title, f"{report.connections:,}", each, sizes, f"{spent:.2f}"])
-    head = ["server", "connections", "KiB for each", "MiB without → with them", "CPU for each, µs/s"]
+            cells = idle_cells(server, measured.results)
+            rows.append([server.title, f"{held.report.connections:,}", *cells])
+    head = ["server", "connections", "RSS for each", "MiB without → with them", "CPU for each, µs/s"]
     return table(head, rows) if rows else ""
 
 

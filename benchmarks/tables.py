@@ -1,7 +1,8 @@
 """The measured figures as Markdown. Every number comes out of the run."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -11,6 +12,16 @@ from .figures import Figure
 from .results import CpuCost, Results, Spread
 
 MISSING = "–"
+
+
+class Named(Protocol):
+    """A server, as a table needs it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
 
 
 class Goal(msgspec.Struct, frozen=True):
@@ -107,8 +118,8 @@ def rates_table(
     return table(head, rows)
 
 
-def idle_cells(candidate: Candidate, results: Results) -> list[str]:
-    found = results.idle.get(candidate.name)
+def idle_cells(server: Named, results: Results) -> list[str]:
+    found = results.idle.get(server.name)
     if found is None or not found.report.is_sound:
         return [MISSING] * 3
     cpu = found.report.server_cpu * 1e6 / found.report.connections / found.report.seconds
@@ -188,16 +199,17 @@ def latency_cells(figure: Figure, name: str, results: Results) -> list[str]:
     ]
 
 
-def memory_table(candidates: Sequence[Candidate], results: Results) -> str:
+def memory_table(servers: Iterable[Named], results: Results, absent: str = MISSING) -> str:
+    """MiB of the process over connections; nothing when there are no measurements."""
     counts = sorted({idle.report.connections for curve in results.memory.values() for idle in curve})
     rows = []
-    for candidate in candidates:
-        sound = {
-            idle.report.connections: idle for idle in results.memory.get(candidate.name, []) if idle.report.is_sound
-        }
-        cells = [f"{sound[count].rss_with / 2**20:.1f}" if count in sound else MISSING for count in counts]
-        rows.append([candidate.title, *cells])
-    return table(["server", *(f"{count:,} connections" for count in counts)], rows)
+    for server in servers:
+        curve = results.memory.get(server.name, [])
+        sound = {idle.report.connections: idle for idle in curve if idle.report.is_sound}
+        if sound:
+            cells = [f"{sound[count].rss_with / 2**20:.1f}" if count in sound else absent for count in counts]
+            rows.append([server.title, *cells])
+    return table(["server", *(f"{count:,} connections" for count in counts)], rows) if rows else ""
 
 
 def goals_table(measured: Sequence[Figure], idle: Figure | None, results: Results) -> str:
