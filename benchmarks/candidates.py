@@ -123,6 +123,7 @@ def centrifugo(name: str, title: str, history: bool) -> Candidate:
     configuration = {
         "http_server": {"address": "127.0.0.1", "port": "@PORT@"},
         "websocket": {"use_write_buffer_pool": True},
+        "client": {"ping_interval": "25s", "pong_timeout": "24s"},
         "channel": {"without_namespace": channel},
         "usage_stats": {"disabled": True},
         "log": {"level": "warn"},

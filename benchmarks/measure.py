@@ -24,6 +24,10 @@ from .servers import Running, StartError, running
 from .setting import setting
 
 WARM_UP_CONNECTIONS = 100
+LATENCY_PUBLICATIONS = 20
+LATENCY_MOST_SECS = 10.0
+"""A run at a fixed rate is long enough for so many publications, but not longer than that."""
+
 CURVE_HOLD_SECS = 2.0
 """For how long the connections of the memory curve are held: nothing is measured of them but memory."""
 
@@ -112,13 +116,19 @@ class Session:
             write_tokens(self._tokens, self._token_count, SECRET)  # none that the server has seen before
         server.settle()
         arguments = [
-            *figure.arguments(server.candidate, self._plan.seconds, rate),
+            *figure.arguments(server.candidate, self._seconds(figure, rate), rate),
             *self._arguments(server),
         ]
         report = self._generator.run(*arguments)
         if not report.is_sound:
             say(f"{server.candidate.name}, {figure.key}: {report.problems}")
         return report
+
+    def _seconds(self, figure: Figure, rate: float) -> float:
+        """How long a run lasts."""
+        if figure.kind != "latency":
+            return self._plan.seconds
+        return max(self._plan.seconds, min(LATENCY_PUBLICATIONS / rate, LATENCY_MOST_SECS))
 
     def _arguments(self, server: Running) -> list[str]:
         arguments = [f"--port={server.port}", *(f"--server-pid={pid}" for pid in server.pids())]
