@@ -9,6 +9,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -77,17 +78,17 @@ class Session:
                     self._results.memory.setdefault(candidate.name, []).append(held)
 
     def _round(self, number: int, servers: list[Running]) -> None:
-        overloaded: set[str] = set()
-        """Servers that did not keep up with a load: they are not asked for a higher one."""
+        too_much: Counter[str] = Counter()
+        """By server: the loads in a row that it did not keep up with. After two it is not asked for a higher one."""
         for figure in self._plan.figures:
             rate = self._rate_for_latency(figure) if figure.kind == "latency" else 1.0
             for server in servers:
                 name = server.candidate.name
-                if figure.kind in server.candidate.figures and not (figure.kind == "latency" and name in overloaded):
-                    report = self._measure(figure, server, rate)
-                    self._results.add(figure, server.candidate, number, report)
-                    if not report.kept_up:
-                        overloaded.add(name)
+                if figure.kind not in server.candidate.figures or (figure.kind == "latency" and too_much[name] == 2):
+                    continue
+                report = self._measure(figure, server, rate)
+                self._results.add(figure, server.candidate, number, report)
+                too_much[name] = 0 if report.kept_up else too_much[name] + 1
 
     def _start(self, stack: ExitStack) -> list[Running]:
         servers = []

@@ -198,8 +198,8 @@ def latency(measured: Measurements) -> str:
         return ""
     text = (
         "Microseconds from when a message was due to its arrival, 1,000 subscribers. The load is the same for all, in "
-        "percent of what uWebSockets took with one publication in flight. A server that did not keep up was not asked "
-        "for more."
+        "percent of what uWebSockets took with one publication in flight. A server that did not keep up with two "
+        "loads was not asked for more."
     )
     return text + "\n\n" + table(["load", "deliveries a second", "server", *(name for name, _ in QUANTILES)], rows)
 

@@ -134,8 +134,9 @@ class Results:
         return CpuCost(total * share, total * (1 - share))
 
     def kept_up(self, figure: Figure, name: str) -> bool:
-        """Whether the server delivered a fixed rate at that rate in every round."""
-        return all(report.kept_up for report in self.sound(figure, name).values())
+        """Whether the server delivered a fixed rate at that rate, in most rounds."""
+        kept = [report.kept_up for report in self.sound(figure, name).values()]
+        return 2 * sum(kept) > len(kept) or not kept
 
     def as_json(self, setting: Setting) -> bytes:
         document = {

@@ -120,3 +120,11 @@ def test_memory_over_connections_is_that_of_the_process() -> None:
     held = msgspec.structs.replace(SOUND, mode="idle")
     results.memory[PRODUCT] = [Idle(held, 2**20, 3 * 2**20)]
     assert "| **this build** | 3.0 |" in tables.memory_table([candidate(PRODUCT)], results)
+
+
+def test_a_rate_counts_as_kept_up_with_when_most_rounds_did() -> None:
+    results = Results()
+    for number, publications in enumerate((200, 10, 200)):
+        report = msgspec.structs.replace(SOUND, offered=100.0, publications=publications)
+        results.add(figures.LATENCY, candidate(PRODUCT), number, report)
+        assert results.kept_up(figures.LATENCY, PRODUCT) is (number != 1)
