@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from . import costs, crossing, outages
+from . import costs, crossing, outages, restarts
 from .driver import Driver, Row, Unsound
 from .generator import Generator, GeneratorError
 from .machine import Watch, processor
@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace, driver: Driver, cores: tuple[int, int])
             case "redis":
                 rows += crossing.through_redis(driver, both, options.rounds, options.subscribers)
             case "restart":
-                rows += outages.restarts(server_core, load_core, options.outage_rounds, options.restart_clients)
+                rows += restarts.restarts(driver, cores, options.outage_rounds, options.restart_clients)
             case "cuts":
                 rows += outages.cuts(
                     server_core, load_core, options.outage_rounds, options.cut_clients, options.cut_seconds
@@ -95,6 +95,8 @@ def main() -> None:
     outages.allow_many_files()
     watch = Watch(cores)
     connections = max(options.subscribers, options.idle_connections if options.costs else 0, costs.SUBSCRIBERS)
+    if "restart" in options.only:
+        connections = max(connections, options.restart_clients)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         driver = Driver(Path(folder), Generator(core=cores[1]), connections, options.seconds)
         try:

@@ -65,8 +65,6 @@ def workers(count: int, cores: str) -> Iterator[Running]:
 @contextmanager
 def nodes(count: int, cores: str) -> Iterator[Nodes]:
     """So many servers with one Redis. Whether publications pass between them is the caller's to find out."""
-    if shutil.which("redis-server") is None:
-        raise Unavailable("there is no redis-server on this machine")
     with ExitStack() as stack:
         pid, port = stack.enter_context(redis(cores))
         candidate = product(
@@ -80,6 +78,8 @@ def nodes(count: int, cores: str) -> Iterator[Nodes]:
 @contextmanager
 def redis(cores: str) -> Iterator[tuple[int, int]]:
     """A Redis that keeps nothing on the disk: its process and its port. Raises Unavailable."""
+    if shutil.which("redis-server") is None:
+        raise Unavailable("there is no redis-server on this machine")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]

@@ -1,6 +1,7 @@
 """Runs of the load generator against any port of any server, and rows of what came out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -8,7 +9,7 @@ import msgspec
 
 from .candidates import SECRET
 from .figures import PAYLOAD_BYTES
-from .generator import Generator, Report, write_tokens
+from .generator import Generator, Held, Report, write_tokens
 
 WARMUP_SECS = 0.2
 
@@ -53,6 +54,12 @@ class Driver:
     def new_tokens(self) -> None:
         """None that a server has seen before."""
         write_tokens(self._tokens, self._connections + 1, SECRET)
+
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator[Held]:
+        """A run of a mode that goes on until it is ended, with the tokens."""
+        with self._generator.started(*arguments, f"--tokens={self._tokens}") as held:
+            yield held
 
     def run(  # every one is an option of the generator
         self,

@@ -1,9 +1,11 @@
 """Runs of the compiled load generator: its command line, its tokens, and what it reports."""
 
 import secrets
+import select
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jwt
@@ -21,6 +23,36 @@ KEPT_UP = 0.95
 
 EDGE = 2
 """Publications that may be on their way when the measured time ends."""
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """When connections that were lost had come so far: monotonic nanoseconds, all 0 when none did."""
+
+    first_ns: int
+    half_ns: int
+    p99_ns: int
+    last_ns: int
+
+
+class Comeback(msgspec.Struct, frozen=True):
+    """How connections that were lost came back (see `struct comeback` in load/report.h)."""
+
+    why: str
+    connected: Stage
+    subscribed: Stage
+    lost: int
+    lost_first_ns: int
+    lost_last_ns: int
+    refused: int
+    turned_away: int
+    never_back: int
+    recovered: int
+    recovered_messages: int
+    reset: int
+    unseen: int
+    lagged: int
+    refusals: int
+    acknowledged: int
 
 
 class Report(msgspec.Struct):
@@ -53,6 +85,8 @@ class Report(msgspec.Struct):
     """Of latency runs: publications a second that were due."""
     server_cpus: list[float] = []
     """Of fan-out and latency runs: `server_cpu` of each process, in the order they were named."""
+    comeback: Comeback | None = None
+    """Of mode reconnect."""
 
     @property
     def is_sound(self) -> bool:
@@ -108,6 +142,43 @@ def write_tokens(path: Path, count: int, secret: str) -> None:
             file.write(jwt.encode(claims, secret, "HS256") + "\n")
 
 
+class Held:
+    """A run that goes on until it is ended."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._report = b""
+
+    def wait_for(self, word: str, limit_secs: float | None = None) -> bool:
+        """Wait until the generator says `word`. False when it has not within the limit, or reports instead.
+
+        Raises GeneratorError when it ends without a report.
+        """
+        line = self._next_line(limit_secs)
+        if line.startswith(b"{"):
+            self._report = line
+        return line == word.encode() + b"\n"
+
+    def end(self) -> Report:
+        """Let the run come to its end. Raises GeneratorError."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        while not self._report.startswith(b"{"):
+            self._report = self._next_line(None)
+        return msgspec.json.decode(self._report, type=Report)
+
+    def _next_line(self, limit_secs: float | None) -> bytes:
+        """What it says next; nothing when the limit is over. Raises GeneratorError when it says nothing any more."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        if limit_secs is not None and not select.select([self._process.stdout], [], [], limit_secs)[0]:
+            return b""
+        line = self._process.stdout.readline()
+        if not line:
+            raise GeneratorError(self._process.stderr.read().decode(errors="replace"))
+        return line
+
+
 class Generator:
     """The compiled load generator, pinned to one core (None: wherever the kernel puts it)."""
 
@@ -116,33 +187,28 @@ class Generator:
         self._core = core
 
     def run(self, *arguments: str, hold: Callable[[], None] | None = None) -> Report:
-        """One run to its end. With mode idle, `hold` is called while the connections are open.
+        """One run to its end. `hold`, for mode idle, is called while the connections are open.
 
         Raises GeneratorError when it reports nothing.
         """
+        with self.started(*arguments) as held:
+            if hold is not None and held.wait_for("ready"):
+                hold()
+            return held.end()
+
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator[Held]:
+        """A run of mode idle or reconnect, or one that ends by itself."""
         pinned = [] if self._core is None else ["taskset", "-c", str(self._core)]
         process = subprocess.Popen(
             [*pinned, str(self._binary), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # what was said is not hidden from select in a buffer
         )
         with process:
             try:
-                return self._report(process, hold)
+                yield Held(process)
             finally:
                 process.kill()
-
-    def _report(self, process: subprocess.Popen[bytes], hold: Callable[[], None] | None) -> Report:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = process.stdout.readline()
-        if line == b"ready\n":
-            if hold is not None:
-                hold()
-            process.stdin.close()
-            line = process.stdout.readline()
-        if not line:
-            raise GeneratorError(process.stderr.read().decode(errors="replace"))
-        return msgspec.json.decode(line, type=Report)

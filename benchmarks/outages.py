@@ -1,4 +1,4 @@
-"""A server that starts again under thousands of clients, and clients whose connection is cut over and over.
+"""Clients whose connection is cut over and over.
 
 The clients are the tests' swarm, in this process; its checker proves order, once, and completeness of every delivery.
 Times include the swarm's own work, which shares one core among all clients.
@@ -8,14 +8,11 @@ import array
 import asyncio
 import os
 import resource
-import signal
 import sys
-import time
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from typing import TypeVar
 
-import msgspec
 import uvloop
 
 from serving.checker import Checker
@@ -23,32 +20,16 @@ from serving.member import Client
 from serving.swarm import Swarm
 from serving.tokens import token
 
-from .deployments import peak_rss_bytes, product
+from .candidates import SECRET
+from .deployments import product
 from .driver import Row
-from .servers import SECRET, Running, free_port, running
+from .servers import running
 
 T = TypeVar("T")
 SUBSCRIBERS_PER_TOPIC = 100
-RESTART_PUBLICATIONS_PER_SEC = 20
-BEFORE_SECS = 2.0
-AFTER_SECS = 3.0
-BACK_WITHIN_SECS = 120.0
 CUT_EVERY_SECS = 15.0
 CUT_FOR_SECS = 2.0
 CUT_PUBLICATIONS_PER_SEC = 50
-MIB = 1024 * 1024
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """Of a restart. Times in seconds since the old server was told to end, memory in bytes."""
-
-    listening: float
-    back: float
-    recovered: int
-    reset: int
-    violations: int
-    unseen: int
-    peak_rss: int
 
 
 def sign(user: str) -> str:
@@ -65,60 +46,6 @@ def on_core(core: int, work: Coroutine[object, object, T]) -> T:
             return runner.run(work)
     finally:
         os.sched_setaffinity(0, before)
-
-
-def restarts(server_core: int, load_core: int, rounds: int, clients: int) -> list[Row]:
-    """SIGTERM and SIGKILL under `clients` that each have a subscription, while some publish."""
-    rows = []
-    for name, how in (("SIGTERM", signal.SIGTERM), ("SIGKILL", signal.SIGKILL)):
-        outcomes = [on_core(load_core, restart(server_core, clients, how)) for _ in range(rounds)]
-        title = f"{name} under {clients:,} clients"
-        rows += [
-            Row(f"{title}: the server listens again, s", [each.listening for each in outcomes]),
-            Row("… all are back and subscribed, s", [each.back for each in outcomes]),
-            Row("… recovered without a gap, subscriptions", [each.recovered for each in outcomes], 0),
-            Row("… told that the epoch is another, subscriptions", [each.reset for each in outcomes], 0),
-            Row("… violations of order, once or completeness", [each.violations for each in outcomes], 0),
-            Row("… acknowledged messages that went with the old epoch", [each.unseen for each in outcomes], 0),
-            Row("… RSS peak of the new server, MiB", [each.peak_rss / MIB for each in outcomes], 1),
-        ]
-    return rows
-
-
-async def restart(core: int, clients: int, how: signal.Signals) -> Outcome:
-    """One server ends and starts again on its port."""
-    checker, port = Checker(), free_port()
-    topics = [f"restart:{number}" for number in range(max(1, clients // SUBSCRIBERS_PER_TOPIC))]
-    with ExitStack() as stack:
-        server = await asyncio.to_thread(stack.enter_context, running(product(), core, port))
-        async with Swarm([f"ws://127.0.0.1:{port}/ws"], checker, reconnect_secs=(0.0, 0.5), sign=sign) as swarm:
-            for index, topic in enumerate(topics):
-                await swarm.subscribe(clients // len(topics) + (index < clients % len(topics)), [topic])
-            await swarm.publish(2, topics, RESTART_PUBLICATIONS_PER_SEC)
-            await asyncio.sleep(BEFORE_SECS)
-            started = time.monotonic()
-            await asyncio.to_thread(end, server, how)
-            new = await asyncio.to_thread(stack.enter_context, running(product(), core, port))
-            listening = time.monotonic() - started
-            await swarm.ready(BACK_WITHIN_SECS)
-            back = time.monotonic() - started
-            await asyncio.sleep(AFTER_SECS)
-            with suppress(AssertionError):  # counted below
-                await swarm.settle()
-            away = sum(not client.is_ready for client in swarm.clients)
-            peak = sum(peak_rss_bytes(pid) for pid in new.pids())
-        totals = checker.totals
-        violations = checker.violation_count + away
-        if violations:
-            print(checker.report(), file=sys.stderr)
-        return Outcome(listening, back, totals.recoveries, totals.resets, violations, checker.unseen(), peak)
-
-
-def end(server: Running, how: signal.Signals) -> None:
-    """Signal the server and wait until its process is gone."""
-    pid = server.pids()[0]
-    os.kill(pid, how)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def cuts(server_core: int, load_core: int, rounds: int, clients: int, seconds: float) -> list[Row]:

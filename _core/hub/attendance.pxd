@@ -4,10 +4,8 @@
 # counts them by user; watchers.pyx tells those who asked for it. With an upstream the home enters its node's sessions
 # there, and does not decide itself who was the first or the last one.
 #
-# Theory: where a topic moves, everybody tells the new home anew. What the watchers believe is doubtful then; it is told
-# to be over when nobody has confirmed it for SETTLE_MS, or when the upstream's roster lacks it. Sessions that are told
-# to a worker that is not the home (yet) are kept, and counted when it is; their worker takes them back when it finds a
-# home elsewhere (FORGET).
+# Theory: sessions that are told to a worker that is not the home (yet) are kept, and counted when it is; their worker
+# takes them back when it finds a home elsewhere (FORGET). What happens when a home moves is in handover.pyx.
 
 from libc.stdint cimport uint64_t
 
@@ -20,20 +18,12 @@ from realtime_communication._core.hub.watchers cimport Watchers
 
 
 cdef class Attendance(Watchers):
-    # The topic's truth comes here, goes to another worker, or from one worker to another.
-    cdef void move_attendance(self, Topic* topic, int before) noexcept
-    cdef void take_home(self, Topic* topic) noexcept
-    cdef void yield_home(self, Topic* topic) noexcept
-    # Tells the topic's home all there is to tell.
-    cdef void retell(self, Topic* topic) noexcept
-    cdef void count_all(self, Topic* topic) noexcept
-    cdef void doubt(self, Topic* topic) noexcept
-    # Everything is entered upstream; its roster is asked for when there are watchers.
-    cdef void globalize_attendance(self, Topic* topic) noexcept
-    cdef void enter_all(self, Topic* topic) noexcept
-    cdef void localize_attendance(self, Topic* topic) noexcept
     # A session of another worker is not there any more. The topic is not released.
     cdef void drop_attendee(self, Attendee* attendee, bint graceful) noexcept
+    cdef void entered_there(self, int slot, Frame* frame) noexcept
+    cdef void left_there(self, int slot, Frame* frame) noexcept
+    cdef void forget_there(self, int slot, Topic* topic) noexcept
+    cdef void send_enter(self, int slot, Topic* topic, const Session* session, uint64_t joined_at) noexcept
 
     cdef bint tells_upstream(self) noexcept nogil
     cdef void enter_upstream(self, Topic* topic, uint64_t id_high, uint64_t id_low, Slice user, uint64_t joined_at,
@@ -42,7 +32,3 @@ cdef class Attendance(Watchers):
     # Another worker of this node keeps a session up there from now on.
     cdef void moved_upstream(self, Topic* topic, uint64_t id_high, uint64_t id_low) noexcept
     cdef void hand_upstream_over(self, Attendee* attendee) noexcept
-    cdef void send_enter(self, int slot, Topic* topic, const Session* session, uint64_t joined_at) noexcept
-    cdef void entered_there(self, int slot, Frame* frame) noexcept
-    cdef void left_there(self, int slot, Frame* frame) noexcept
-    cdef void forget_there(self, int slot, Topic* topic) noexcept

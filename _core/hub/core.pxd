@@ -58,6 +58,7 @@ cdef class Core(BusUser):
     cdef list transforms         # of (pattern as bytes, function); None when there are none
     cdef Samples samples
     cdef Peers peers
+    cdef uint64_t keep_until_ms  # until then messages are cached without `enable_caching` too, see migration.pxd
     cdef bint keeps_upstream     # the upstream is away: publications are kept for it
     cdef uint64_t origin_instance    # of the publication being published for another worker
     cdef uint64_t origin_serial  # of its publisher, when it is left out; else 0
@@ -100,13 +101,16 @@ cdef class Core(BusUser):
     cdef void count_out(self, Member* member, uint64_t id_high, uint64_t id_low, bint graceful) noexcept
     # Join or Leave of a member, by the session that is noted there; a session is not told of its own Join.
     cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Slice info) noexcept
+    # The same to one session.
+    cdef void tell_watcher(self, Session* session, Topic* topic, const Member* member, bint leave, Slice info) noexcept
     # Somebody may have begun or ceased to watch the topic.
     cdef void watched(self, Topic* topic) noexcept
     # What is shown of the session has changed.
     cdef void described(self, Session* session) noexcept
     # A Presence where there are other workers, or an upstream; an Outcome.
     cdef int ask_presence(self, Session* session, const Request* request) noexcept
-    # Gives an open session its user. Raises MemoryError, and ValueError for a name or an info nobody can have.
+    # Gives an open session its user, of whom others hear by `ask_welcome`. Raises MemoryError, and ValueError for a
+    # name or an info nobody can have.
     cdef int attach(self, Session* session, object identity) except -1
     # Takes over what a token says, with nothing changed when it fails. Raises MemoryError, ValueError.
     cdef int grant(self, Session* session, object identity) except -1
@@ -139,7 +143,18 @@ cdef class Core(BusUser):
     cdef void settled(self, Session* session, object pending, object answer) noexcept
     # The session's deadlines have changed.
     cdef void renew(self, Session* session) noexcept
+    # Nothing is written to the session until `let_out` is called, or for WELCOME_MS.
+    cdef void withhold(self, Session* session) noexcept
     # A user's first session here was opened, or the last one has gone.
     cdef void user_seen(self, Slice user, bint here) noexcept
     # The last subscriber of a topic that is fed from elsewhere has gone.
     cdef void unused(self, Topic* topic) noexcept
+
+
+cdef enum:
+    KEEP_MS = 20000              # for which a worker caches messages when another one asks it to
+
+
+# How many messages are cached.
+cdef inline size_t kept_entries(Core core) noexcept:
+    return core.settings.cache_entries if core.settings.caching or core.keep_until_ms > core.now_ms else 0

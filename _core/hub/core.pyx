@@ -42,6 +42,7 @@ from realtime_communication._core.hub.session cimport (
     FLAG_COUNTED,
     FLAG_FULL,
     FLAG_OVERRUN,
+    FLAG_WITHHELD,
     SESSION_OPEN,
     Info,
     Patterns,
@@ -150,8 +151,7 @@ cdef class Core(BusUser):
         message.stored_ms = self.now_ms
         message.excluded = excluded.serial if excluded != NULL else 0
         topic.members += 1       # keeps the topic while its own message may be the one the cache forgets
-        topic_append(&self.store, topic, message, self.settings.cache_entries if self.settings.caching else 0,
-                     CACHE_BYTES)
+        topic_append(&self.store, topic, message, kept_entries(self), CACHE_BYTES)
         out.offset = topic.offset
         topic_epoch(topic, out.epoch)
         result = outbox_publish(&self.outbox, topic, message)
@@ -198,12 +198,13 @@ cdef class Core(BusUser):
 
     cdef void reset(self, Topic* topic, uint64_t epoch, uint64_t offset) noexcept:
         cdef uint64_t left = topic.interest
+        cdef uint64_t missed = offset - topic.offset if epoch == topic.epoch and offset > topic.offset else 0
         cdef Buffer* out
         cdef Py_ssize_t start
         cdef int slot
         outbox_flush_topic(&self.outbox, topic)
         topic_reset(&self.store, topic, epoch, offset)
-        outbox_tell_reset(&self.outbox, topic)
+        outbox_tell_reset(&self.outbox, topic, missed)
         for slot in range(MAX_WORKERS):
             if left & 1:
                 out = &self.peers.workers[slot].out
@@ -327,27 +328,26 @@ cdef class Core(BusUser):
         self.forget_user(user)
 
     cdef void tell_watchers(self, Topic* topic, const Member* member, bint leave, Slice info) noexcept:
+        cdef uint32_t i
+        for i in range(topic.watcher_count):
+            self.tell_watcher(topic.watchers[i].session, topic, member, leave, info)
+
+    cdef void tell_watcher(self, Session* session, Topic* topic, const Member* member, bint leave, Slice info) noexcept:
         cdef Session source
         cdef uint8_t digits[32]
-        cdef uint32_t i
-        cdef Session* session
-        if topic.watcher_count == 0:
+        if not leave and session.id_high == member.id_high and session.id_low == member.id_low:
             return
         source.id_high = member.id_high
         source.id_low = member.id_low
         session_id(&source, digits)
-        for i in range(topic.watcher_count):
-            session = topic.watchers[i].session
-            if not leave and session.id_high == member.id_high and session.id_low == member.id_low:
-                continue
-            self.outbox.text.size = 0
-            if write_join(&self.outbox.text, variant_encoding(session.variant), leave, topic_name(topic),
-                          user_id(member.user), slice_of(digits, 32), info) == 0:
-                outbox_reply(&self.outbox, session, False)
-                if session.flags & FLAG_BLOCKED and (
-                        session.mailbox.priority_messages + session.mailbox.queue_replies
-                        > self.settings.priority_capacity):
-                    session.flags |= FLAG_OVERRUN
+        self.outbox.text.size = 0
+        if write_join(&self.outbox.text, variant_encoding(session.variant), leave, topic_name(topic),
+                      user_id(member.user), slice_of(digits, 32), info) == 0:
+            outbox_reply(&self.outbox, session, False)
+            if session.flags & FLAG_BLOCKED and (
+                    session.mailbox.priority_messages + session.mailbox.queue_replies
+                    > self.settings.priority_capacity):
+                session.flags |= FLAG_OVERRUN
 
     cdef int attach(self, Session* session, object identity) except -1:
         cdef bytes name = (<str> identity.user_id).encode()
@@ -372,8 +372,6 @@ cdef class Core(BusUser):
         topic = topic_find(&self.store, slice_of(b"*", 1))
         if topic != NULL:
             self.join(session, topic)
-        if self.peers.spread and user.session_count == 1:
-            self.user_seen(key, True)
         return 0
 
     cdef int grant(self, Session* session, object identity) except -1:
@@ -412,7 +410,7 @@ cdef class Core(BusUser):
         cdef User* user = <User*> session.user
         backlog_discard(&self.outbox, session)
         waiting_forget_session(session)
-        session.flags &= ~<uint32_t> FLAG_ASKED
+        session.flags &= ~<uint32_t> (FLAG_ASKED | FLAG_WITHHELD)
         while session.subscriptions != NULL:
             self.part(<Subscription*> session.subscriptions, True)
         if user != NULL:
@@ -600,6 +598,9 @@ cdef class Core(BusUser):
         pass
 
     cdef void renew(self, Session* session) noexcept:
+        pass
+
+    cdef void withhold(self, Session* session) noexcept:
         pass
 
     cdef void user_seen(self, Slice user, bint here) noexcept:

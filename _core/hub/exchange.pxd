@@ -8,6 +8,7 @@
 # topic stands is therefore preceded by every message up to there, so a mirror that is `synced` never misses one; and a
 # message that is not the next one is either known already or the sign of a history that was lost.
 
+from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from realtime_communication._core.base.memory cimport Slice
@@ -26,6 +27,7 @@ cdef class Exchange(Gate):
     cdef uint64_t hold_until_ms  # when topics that should arrive are given up
     cdef list next_members       # (me, members, version) that come into force when nothing is held any more
     cdef list held_frames        # (slot, bytes) of requests that came for topics that may still arrive, or too early
+    cdef size_t held_bytes       # of those frames
     cdef bint unsynced           # some topics are to be asked about again
 
     # Requests that nobody has answered in time are refused.
@@ -37,6 +39,7 @@ cdef class Exchange(Gate):
     cdef void asked_to_publish(self, int slot, Frame* frame) noexcept
     cdef void asked_to_subscribe(self, int slot, Frame* frame) noexcept
     cdef void asked_for_history(self, int slot, Frame* frame) noexcept
+    cdef void asked_for_inbox(self, int slot, Frame* frame) noexcept
     cdef void lose_interest(self, int slot, Topic* topic) noexcept
     cdef void gain_interest(self, int slot, Topic* topic) noexcept
     cdef void answer_ack(self, int slot, uint64_t token, uint64_t epoch, uint64_t offset, bint reached) noexcept
@@ -61,6 +64,9 @@ cdef class Exchange(Gate):
                              uint64_t first) noexcept
     cdef bint place_refused(self, Waiting* waiting) noexcept
     cdef void end_place(self, Waiting* waiting) noexcept
+    # Nobody has said that a session's inbox is fed: it hears Connected now, or its inbox has another home to ask.
+    cdef void welcome_refused(self, Waiting* waiting, int code) noexcept
+    cdef void ask_welcomes_again(self) noexcept
     # Reads the parked request of a session whose answer is here. False: it has gone, or is closing.
     cdef bint resume_parked(self, Session* session) noexcept
     cdef void drop_waiting(self, Waiting* waiting) noexcept

@@ -10,7 +10,8 @@ from libc.string cimport memset, strlen
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, slice_of
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
 from realtime_communication._core.hub.bus_user cimport BUS_NONSENSE
-from realtime_communication._core.hub.core cimport Position
+from realtime_communication._core.hub.core cimport Position, kept_entries
+from realtime_communication._core.hub.history cimport history_answered, page_range
 from realtime_communication._core.hub.http_requests cimport given_answered
 from realtime_communication._core.hub.message cimport (
     Message,
@@ -20,9 +21,12 @@ from realtime_communication._core.hub.message cimport (
     message_sender,
 )
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply
+from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, no_memory
+from realtime_communication._core.hub.outcome cimport start as reply_buffer
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
     AUTHORITY_HERE,
+    AUTHORITY_NOBODY,
     AUTHORITY_UPSTREAM,
     AUTHORITY_WORKER,
     FRAME_ACK,
@@ -51,6 +55,7 @@ from realtime_communication._core.hub.peers cimport (
     WAIT_SUBSCRIBED,
     WAIT_SYNC,
     WAIT_TARGET,
+    WAIT_WELCOME,
     Body,
     Frame,
     Group,
@@ -78,19 +83,12 @@ from realtime_communication._core.hub.peers cimport (
     waiting_remove,
     waiting_topic,
 )
-from realtime_communication._core.hub.publications cimport (
-    OUTCOME_ASKED,
-    group_answered,
-    no_memory,
-    publish_inbox,
-    publish_keyed,
-)
-from realtime_communication._core.hub.publications cimport start as reply_buffer
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.publications cimport publish_inbox, publish_keyed
 from realtime_communication._core.hub.relay cimport (
     Later,
     ask_subscribe,
     ask_sync,
+    ask_welcome,
     end_feed,
     epoch_number,
     is_used,
@@ -101,16 +99,11 @@ from realtime_communication._core.hub.relay cimport (
     tell_upstream_of_user,
     user_here,
 )
-from realtime_communication._core.hub.requests cimport (
-    history_answered,
-    is_covered,
-    next_body,
-    page_range,
-    subscribe_answered,
-    subscribed_from,
-)
-from realtime_communication._core.hub.session cimport FLAG_ASKED, SESSION_OPEN, Inbound, Session
+from realtime_communication._core.hub.scatter cimport group_answered
+from realtime_communication._core.hub.session cimport FLAG_ASKED, FLAG_WITHHELD, SESSION_OPEN, Inbound, Session
 from realtime_communication._core.hub.settings cimport CACHE_BYTES
+from realtime_communication._core.hub.stored_messages cimport next_body
+from realtime_communication._core.hub.subscriptions cimport is_covered, subscribe_answered, subscribed_from
 from realtime_communication._core.hub.throttle cimport (
     throttle_moved,
     throttle_peer_joined,
@@ -137,11 +130,13 @@ from realtime_communication._core.hub.users cimport User, user_id
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, Request, envelope_parse, error_name
 from realtime_communication._core.wire.outbound cimport write_ack
+from realtime_communication._core.hub.outcome import RequestError
 
 cdef enum:
     HOLD_MS = 3000               # after which topics are no longer waited for that should arrive
     HANDOVER_BYTES = 16777216    # of one topic's history
     HELD_FRAMES = 100000         # of other workers that wait for topics to arrive
+    HELD_BYTES = 67108864        # of them; histories that come too early may have as much as the cache
     ASK_TIMEOUT_MS = 10000       # after which a request that nobody answered is refused
     RETRY_MS = 200               # told to clients whose topic is about to have another home
 
@@ -164,6 +159,7 @@ cdef class Exchange(Gate):
         self.peers.instance = int.from_bytes(os.urandom(8), "big") | 1
         self.upward = []
         self.held_frames = []
+        self.held_bytes = 0
         self.next_members = []
         self.inbound = Inbound()
 
@@ -351,8 +347,7 @@ cdef class Exchange(Gate):
         message.ts = body.ts
         message.stored_ms = self.now_ms
         topic.members += 1
-        topic_append(&self.store, topic, message, self.settings.cache_entries if self.settings.caching else 0,
-                     CACHE_BYTES)
+        topic_append(&self.store, topic, message, kept_entries(self), CACHE_BYTES)
         topic.members -= 1
         message_drop(&self.store.messages, message)
 
@@ -383,6 +378,7 @@ cdef class Exchange(Gate):
         """Take the frames that were held back; some may have to be held back again."""
         cdef list frames = self.held_frames
         self.held_frames = []
+        self.held_bytes = 0
         for slot, data in frames:
             self.receive_peer(slot, <const uint8_t*> <const char*> (<bytes> data), len(<bytes> data))
 
@@ -534,9 +530,7 @@ cdef class Exchange(Gate):
                 self.lose_interest(slot, topic)
                 topic_release(&self.store, topic)
         elif type == FRAME_INTEREST:
-            topic = self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1)) if frame.topic.size > 1 else NULL
-            if topic != NULL and topic.authority < AUTHORITY_WORKER:
-                self.gain_interest(slot, topic)
+            self.asked_for_inbox(slot, frame)
         elif type == FRAME_FULL:
             throttle_take(self, slot, frame)
         elif type == FRAME_HANDOVER:
@@ -581,12 +575,18 @@ cdef class Exchange(Gate):
     cdef void hold(self, int slot, const Frame* frame) noexcept:
         """Keep a frame until all topics have arrived."""
         cdef const uint8_t* start = frame.topic.data - FRAME_HEAD
-        if len(self.held_frames) >= HELD_FRAMES:
-            return               # it is refused when its time is over
-        try:
-            self.held_frames.append((slot, (<const char*> start)[:frame.rest + frame.rest_size - start]))
-        except MemoryError:
-            pass                 # it is refused when its time is over
+        cdef size_t size = <size_t> (frame.rest + frame.rest_size - start)
+        cdef bint is_history = frame.type == FRAME_HANDOVER
+        if len(self.held_frames) < HELD_FRAMES and self.held_bytes + size <= <size_t> (
+                CACHE_BYTES if is_history else HELD_BYTES):
+            try:
+                self.held_frames.append((slot, (<const char*> start)[:size]))
+                self.held_bytes += size
+                return
+            except MemoryError:
+                pass
+        if frame.type in (FRAME_PUBLISH, FRAME_SUBSCRIBE, FRAME_HISTORY, FRAME_INTEREST):
+            self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, MOVING, RETRY_MS)
 
     cdef void take_answer(self, Frame* frame) noexcept:
         cdef bint ok = True
@@ -698,6 +698,27 @@ cdef class Exchange(Gate):
         self.gain_interest(slot, topic)
         first = subscribed_from(topic, has_position, epoch, offset, history, &recovered)
         self.answer_stored(slot, FRAME_SUBSCRIBED, frame.token, topic, recovered, first, topic.offset)
+
+    cdef void asked_for_inbox(self, int slot, Frame* frame) noexcept:
+        cdef Topic* topic = NULL
+        cdef Waiting* waiting
+        if frame.topic.size > 1:
+            topic = self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1))
+        if topic == NULL or topic.authority >= AUTHORITY_WORKER:
+            self.answer_refuse(slot, frame.token, CODE_MOVED, MOVING, RETRY_MS)
+            return
+        self.gain_interest(slot, topic)
+        if frame.token == 0:
+            return
+        if topic.authority == AUTHORITY_HERE or topic.synced:
+            self.answer_ack(slot, frame.token, topic.epoch, topic.offset, True)
+            return
+        waiting = self.relay_waiting(slot, frame, AUTHORITY_UPSTREAM)
+        if waiting != NULL and relay_subscribe(self, waiting, False, 0, 0, 0) == 0:
+            return
+        if waiting != NULL:
+            self.drop_waiting(waiting)
+        self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, LATE, RETRY_MS)
 
     cdef void asked_for_history(self, int slot, Frame* frame) noexcept:
         cdef bint ok = True
@@ -840,8 +861,7 @@ cdef class Exchange(Gate):
         message.stored_ms = self.now_ms
         message.excluded = body.excluded if body.instance == self.peers.instance else 0
         topic.members += 1
-        topic_append(&self.store, topic, message, self.settings.cache_entries if self.settings.caching else 0,
-                     CACHE_BYTES)
+        topic_append(&self.store, topic, message, kept_entries(self), CACHE_BYTES)
         outbox_publish(&self.outbox, topic, message)
         if topic.interest:
             self.feed(topic, message, body.instance, body.excluded)
@@ -878,6 +898,9 @@ cdef class Exchange(Gate):
         elif waiting.kind == WAIT_TARGET:
             group.reached[waiting.target] = reached
             group_answered(self, session, group, &request, later)
+        elif waiting.kind == WAIT_WELCOME:
+            if session != NULL:
+                self.let_out(session)
         elif waiting.kind == WAIT_ACK:
             epoch_text(epoch, text)
             if later is not None:
@@ -900,6 +923,9 @@ cdef class Exchange(Gate):
         cdef str why
         cdef Topic* topic
         if kind == WAIT_MOVED and self.place_refused(waiting):
+            return
+        if kind == WAIT_WELCOME:
+            self.welcome_refused(waiting, code)
             return
         request_of(waiting, &request)
         if code == CODE_MOVED and session != NULL and kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_PRESENCE):
@@ -936,6 +962,27 @@ cdef class Exchange(Gate):
                 self.go_on(session)
         self.drop_waiting(waiting)
 
+    cdef void welcome_refused(self, Waiting* waiting, int code) noexcept:
+        if code == CODE_MOVED and waiting.session != NULL and waiting.session.flags & FLAG_WITHHELD:
+            waiting.authority = AUTHORITY_NOBODY  # with the next tick this worker has heard of the new home too
+            self.unsynced = True
+            return
+        if waiting.session != NULL:
+            self.let_out(waiting.session)  # it is served all the same, as far as this worker can
+        self.drop_waiting(waiting)
+
+    cdef void ask_welcomes_again(self) noexcept:
+        cdef Waiting* waiting = self.peers.oldest
+        cdef Waiting* following
+        while waiting != NULL:
+            following = waiting.next
+            if waiting.kind == WAIT_WELCOME and waiting.authority == AUTHORITY_NOBODY:
+                if waiting.session != NULL and waiting.session.flags & FLAG_WITHHELD and not (
+                        ask_welcome(self, waiting.session)):
+                    self.let_out(waiting.session)
+                self.drop_waiting(waiting)
+            waiting = following
+
     cdef void place_answered(self, Waiting* waiting, Topic* topic, bint recovered, Frame* bodies,
                              uint64_t first) noexcept:
         pass
@@ -961,7 +1008,8 @@ cdef class Exchange(Gate):
         memset(&rest, 0, sizeof(Frame))
         rest.rest = bodies.data
         rest.rest_size = bodies.size
-        if topic == NULL or waiting.kind not in (WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY, WAIT_GIVEN, WAIT_MOVED):
+        if topic == NULL or waiting.kind not in (
+                WAIT_SUBSCRIBED, WAIT_SYNC, WAIT_RELAY, WAIT_GIVEN, WAIT_MOVED, WAIT_WELCOME):
             self.drop_waiting(waiting)
             return
         if waiting.authority != topic.authority and topic.authority != AUTHORITY_ARRIVING:
@@ -984,10 +1032,14 @@ cdef class Exchange(Gate):
             topic.foreign = True
         elif topic.epoch != epoch:
             self.reset(topic, epoch, offset)
-        if waiting.kind == WAIT_RELAY:
+        if waiting.kind == WAIT_RELAY and waiting.asked == FRAME_INTEREST:
+            self.answer_ack(waiting.peer, waiting.peer_token, epoch, offset, True)
+        elif waiting.kind == WAIT_RELAY:
             self.gain_interest(waiting.peer, topic)
             self.answer_bodies(waiting.peer, FRAME_SUBSCRIBED, waiting.peer_token, epoch, offset, recovered, first,
                                bodies)
+        elif waiting.kind == WAIT_WELCOME and session != NULL:
+            self.let_out(session)
         elif waiting.kind == WAIT_GIVEN and session != NULL:
             given_answered(self, session, topic_name(topic))
         elif waiting.kind == WAIT_SUBSCRIBED and session != NULL:
@@ -1049,6 +1101,7 @@ cdef class Exchange(Gate):
             return
         self.unsynced = False
         self.outbox.relieved = True
+        self.ask_welcomes_again()
         table_start(&cursor)
         while True:
             topic = <Topic*> table_next(&self.store.topics, &cursor)

@@ -6,11 +6,11 @@ from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_is
 from realtime_communication._core.base.shared cimport shared_connect, shared_connections, shared_disconnect
 from realtime_communication._core.base.timer_wheel cimport wheel_cancel
+from realtime_communication._core.hub.authentication cimport take_credential, welcome
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.outbox cimport outbox_touch
+from realtime_communication._core.hub.outcome cimport OUTCOME_UNAUTHORIZED
 from realtime_communication._core.hub.pending cimport Pending, pending_bind, pending_release
-from realtime_communication._core.hub.publications cimport OUTCOME_UNAUTHORIZED
-from realtime_communication._core.hub.requests cimport take_credential, welcome
 from realtime_communication._core.hub.session cimport (
     FLAG_COUNTED,
     FLAG_DEFLATE,

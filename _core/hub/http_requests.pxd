@@ -8,9 +8,11 @@ from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.session cimport Session
 
 
-# Subscribes the live sessions of a user, or ends that; each is told, by a reply without id. How many there were; one
-# that may have no more subscriptions is told so and not counted. Raises RequestError.
-cdef int subscribe_user(Core core, str user_id, str topic) except -1
-cdef int unsubscribe_user(Core core, str user_id, str topic) except -1
+# The name of a topic that an administrator may subscribe others to. Raises RequestError.
+cdef bytes checked_topic(str topic)
+# Subscribes an open session, or ends that; it is told by a reply without id. Whether it is subscribed, or was; one that
+# may have no more subscriptions is told so.
+cdef bint subscribe_session(Core core, Session* session, bytes topic) noexcept
+cdef bint unsubscribe_session(Core core, Session* session, bytes topic) noexcept
 # The topic's home has answered: the session is subscribed, if it is not.
 cdef void given_answered(Core core, Session* session, Slice name) noexcept

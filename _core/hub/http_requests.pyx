@@ -6,15 +6,16 @@ from libc.string cimport memset
 from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.outbox cimport outbox_reply
+from realtime_communication._core.hub.outcome cimport start
 from realtime_communication._core.hub.peers cimport AUTHORITY_ARRIVING, AUTHORITY_HERE
-from realtime_communication._core.hub.publications cimport is_reserved, start
+from realtime_communication._core.hub.permissions cimport is_reserved
 from realtime_communication._core.hub.relay cimport ask_given
-from realtime_communication._core.hub.requests cimport enter_topic, subscribe, unsubscribe
 from realtime_communication._core.hub.session cimport (
     PERMISSION_ADMIN,
     SESSION_OPEN,
     Session,
 )
+from realtime_communication._core.hub.subscriptions cimport enter_topic, subscribe, unsubscribe
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_PLAIN,
@@ -24,7 +25,6 @@ from realtime_communication._core.hub.topics cimport (
     topic_find,
     topic_release,
 )
-from realtime_communication._core.hub.users cimport User, user_find
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport (
     JSON_TEXT,
@@ -38,7 +38,7 @@ from realtime_communication._core.wire.outbound cimport (
     write_subscribed_head,
     write_unsubscribed,
 )
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.outcome import RequestError
 
 
 cdef bytes checked_name(str topic, bint reserved_too):
@@ -66,27 +66,26 @@ cdef void describe(Request* request, int type, bytes topic) noexcept:
     request.topic = slice_of(<const uint8_t*> topic, len(topic))
 
 
-cdef User* live_user(Core core, bytes name) noexcept:
-    return user_find(&core.users, slice_of(<const uint8_t*> name, len(name)))
+cdef bytes checked_topic(str topic):
+    return checked_name(topic, False)
 
 
-cdef int subscribe_user(Core core, str user_id, str topic) except -1:
-    cdef bytes name = checked_name(topic, False)
-    cdef User* user = live_user(core, user_id.encode())
-    cdef Session* session = user.sessions if user != NULL else NULL
-    cdef Session* following
+cdef bint subscribe_session(Core core, Session* session, bytes topic) noexcept:
     cdef Request request
-    cdef int count = 0
-    describe(&request, REQUEST_SUBSCRIBE, name)
-    while session != NULL:
-        following = session.next_of_user
-        if session.state == SESSION_OPEN and is_subscribed(core, session, request.topic):
-            count += 1
-        elif session.state == SESSION_OPEN:
-            # What an administrator wants needs no permission of the session's own.
-            count += give(core, session, &request)
-        session = following
-    return count
+    describe(&request, REQUEST_SUBSCRIBE, topic)
+    # What an administrator wants needs no permission of the session's own.
+    return is_subscribed(core, session, request.topic) or give(core, session, &request)
+
+
+cdef bint unsubscribe_session(Core core, Session* session, bytes topic) noexcept:
+    cdef Request request
+    describe(&request, REQUEST_UNSUBSCRIBE, topic)
+    if not is_subscribed(core, session, request.topic):
+        return False
+    unsubscribe(core, session, &request)
+    if write_unsubscribed(start(core), variant_encoding(session.variant), &request, request.topic) == 0:
+        outbox_reply(&core.outbox, session, True)
+    return True
 
 
 cdef bint give(Core core, Session* session, const Request* request) noexcept:
@@ -138,22 +137,3 @@ cdef bint tell_subscribed(Core core, Session* session, const Request* request) n
             and write_list_tail(out, encoding) == 0:
         outbox_reply(&core.outbox, session, True)
     return True
-
-
-cdef int unsubscribe_user(Core core, str user_id, str topic) except -1:
-    cdef bytes name = checked_name(topic, False)
-    cdef User* user = live_user(core, user_id.encode())
-    cdef Session* session = user.sessions if user != NULL else NULL
-    cdef Session* following
-    cdef Request request
-    cdef int count = 0
-    describe(&request, REQUEST_UNSUBSCRIBE, name)
-    while session != NULL:
-        following = session.next_of_user
-        if session.state == SESSION_OPEN and is_subscribed(core, session, request.topic):
-            unsubscribe(core, session, &request)
-            if write_unsubscribed(start(core), variant_encoding(session.variant), &request, request.topic) == 0:
-                outbox_reply(&core.outbox, session, True)
-            count += 1
-        session = following
-    return count

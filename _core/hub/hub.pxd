@@ -1,29 +1,23 @@
-# The hub of one worker: the life of its sessions, from the first byte to the last, and the door for the control plane.
+# The hub of one worker: its settings, its turns and its clock.
 #
 # Rules: a driver opens sessions, feeds them, says when they end, and calls `end_turn` after each batch of input and
 # `tick` when `next_deadline` has come. Sessions are freed only in `end_turn`, so pointers stay good within a turn. The
 # hub reads no clock: drivers set it with `set_time`.
 #
-# Theory: input makes requests (session), requests make publications and replies (requests, core, outbox), and all of it
-# waits in mailboxes until the end of the turn, when each session with something to say is written once.
+# Theory: input makes requests (dispatch), requests make publications and replies (requests, core, outbox), and all of
+# it waits in mailboxes until the end of the turn, when each session with something to say is written once.
 
-from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
-from realtime_communication._core.hub.migration cimport Migration
-from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.hub.control cimport Control
 from realtime_communication._core.hub.settings cimport Settings
 
 
-cdef class Hub(Migration):
+cdef class Hub(Control):
     cdef uint64_t forgotten_ms   # when the cache was last looked through
     cdef bint configured
 
     cdef void set_time(self, uint64_t now_ms, uint64_t wall_ms) noexcept nogil
-    # Input arrived. The bytes are changed in place.
-    cdef void receive(self, Session* session, uint8_t* data, size_t size) noexcept
-    # Goes on with input left over; whether there is still more.
-    cdef bint resume_some(self) noexcept
     # Hands out and writes everything, then frees what has died.
     cdef void end_turn(self) noexcept
     # Does what is due by the clock.
@@ -34,11 +28,3 @@ cdef class Hub(Migration):
     # What follows from other settings for the sessions and users there are.
     cdef void follow(self, const Settings* before) noexcept
     cdef void move_custom_buckets(self, const Settings* before) noexcept nogil
-    cdef size_t process(self, Session* session, uint8_t* data, size_t size) noexcept
-    cdef void request(self, Session* session) noexcept
-    cdef void invalid(self, Session* session) noexcept
-    cdef void limit_replies(self, Session* session) noexcept
-    cdef void overrun(self, Session* session) noexcept
-    # Handles the request that waited for a full consumer, or lets it wait on.
-    cdef void unpark(self, Session* session) noexcept
-    cdef Session* session_of(self, str session_id) noexcept

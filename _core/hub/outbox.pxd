@@ -10,6 +10,7 @@
 # walk.
 
 from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
 
 from realtime_communication._core.base.counters cimport Counters
 from realtime_communication._core.hub.backlog cimport Outbox
@@ -33,8 +34,9 @@ cdef int outbox_reply(Outbox* outbox, Session* session, bint in_order) noexcept
 # `message.excluded`. 0, or -1 without memory (nobody gets it; the offset stays used).
 cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
 cdef void outbox_flush_topic(Outbox* outbox, Topic* topic) noexcept
-# Every subscriber is told, behind what waits for it, that the topic goes on where it stands now.
-cdef void outbox_tell_reset(Outbox* outbox, Topic* topic) noexcept
+# Every subscriber is told, behind what waits for it, that the topic goes on where it stands now: in another epoch, or
+# (`missed` above 0) so many messages further on in the same one.
+cdef void outbox_tell_reset(Outbox* outbox, Topic* topic, uint64_t missed) noexcept
 cdef void outbox_flush_topics(Outbox* outbox) noexcept
 
 # A blocked session's bytes have all left: encodes more from its backlog. False when nothing is left, and the session is

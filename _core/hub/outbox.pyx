@@ -312,18 +312,32 @@ cdef void outbox_flush_topic(Outbox* outbox, Topic* topic) noexcept:
         message_drop(&outbox.store.messages, message)
 
 
-cdef void outbox_tell_reset(Outbox* outbox, Topic* topic) noexcept:
+cdef uint64_t missed_by(Subscription* subscription, uint64_t last, uint64_t missed) noexcept nogil:
+    """`missed` messages behind `last`, and the gap of the subscription that ends there: it is told with them."""
+    if subscription.lagging:
+        missed += last + 1 - subscription.gap_from
+    if subscription.dropped and subscription.dropped_last == last:
+        missed += subscription.dropped
+        subscription.dropped = 0
+    return missed
+
+
+cdef void outbox_tell_reset(Outbox* outbox, Topic* topic, uint64_t missed) noexcept:
     cdef uint8_t epoch[EPOCH_SIZE]
     cdef uint32_t i, j
+    cdef uint64_t skipped = 0
     cdef Recipient to
     topic_epoch(topic, epoch)
     for i in range(topic.group_count):
         for j in range(topic.groups[i].count):
             to = topic.groups[i].items[j]
+            if missed:
+                skipped = missed_by(to.subscription, topic.offset - missed, missed)
+            else:
+                to.subscription.dropped = 0
             to.subscription.lagging = False
-            to.subscription.dropped = 0
             outbox.text.size = 0
-            if write_lagged(&outbox.text, variant_encoding(to.session.variant), topic_name(topic), 0,
+            if write_lagged(&outbox.text, variant_encoding(to.session.variant), topic_name(topic), skipped,
                             slice_of(epoch, EPOCH_SIZE), topic.offset, False) == 0:
                 outbox_reply(outbox, to.session, True)
 

@@ -46,7 +46,7 @@ cdef enum PeerFrame:
     FRAME_HISTORY = 8            # u8 has position, u64 epoch, u64 offset, i64 limit, u8 reverse  -> PAGE or REFUSE
     FRAME_PAGE = 9               # as SUBSCRIBED
     FRAME_RESET = 10             # u64 epoch, u64 offset: the topic's history was lost
-    FRAME_INTEREST = 11          # deliver this inbox here, without an answer
+    FRAME_INTEREST = 11          # deliver this inbox here                       -> ACK or REFUSE, if there is a token
     FRAME_HANDOVER = 12          # as SUBSCRIBED: the topic is yours now, with its history; the token has who mirrors it
     FRAME_REMEMBER = 13          # u64 epoch, u64 offset, u64 milliseconds left, idempotency key
     FRAME_SETTLED = 14           # u64 version of the members: all that was to be handed over has been
@@ -62,6 +62,8 @@ cdef enum PeerFrame:
     FRAME_PRESENT = 23           # sessions as ENTER has them
     # From 32 on: connections that move, see migration.pxd.
     FRAME_MIGRATE = 32           # with a descriptor; in place of a topic the user       -> MIGRATED
+    FRAME_KEEP = 34              # cache all that you publish for a while                     -> KEPT
+    FRAME_KEPT = 35
     FRAME_MIGRATED = 33          # in place of a token whether the user is there, once the session has found its places
 
 
@@ -75,6 +77,7 @@ cdef enum WaitingKind:
     WAIT_GIVEN = 7               # a subscription that the session did not ask for
     WAIT_PRESENCE = 8            # the session's parked Presence
     WAIT_ROSTER = 9              # nobody's: who is present upstream
+    WAIT_WELCOME = 10            # the session's Connected, until its inbox is fed
     WAIT_MOVED = 16              # a place of a session that came from another worker, in place of a request's id
 
 

@@ -1,5 +1,1 @@
-class RequestError(Exception):
-    code: str
-    message: str
-    retry_after_ms: int | None
-    def __init__(self, code: str, message: str, retry_after_ms: int | None = None) -> None: ...
+"""Nothing of this module is visible from Python; `publications.pxd` is its contract."""

@@ -6,11 +6,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset, strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
-from realtime_communication._core.hub.attendance cimport Attendance
+from realtime_communication._core.hub.handover cimport Handover
 from realtime_communication._core.hub.attendees cimport Attendee, attendee_info
 from realtime_communication._core.hub.exchange cimport CODE_MOVED
+from realtime_communication._core.hub.history cimport page_range
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic
+from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, OUTCOME_DONE, OUTCOME_PARKED, no_memory
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
     AUTHORITY_UPSTREAM,
@@ -35,24 +37,12 @@ from realtime_communication._core.hub.peers cimport (
     waiting_remove,
     waiting_topic,
 )
-from realtime_communication._core.hub.publications cimport (
-    OUTCOME_ASKED,
-    OUTCOME_DONE,
-    OUTCOME_PARKED,
-    is_reserved,
-    no_memory,
-)
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.permissions cimport is_reserved
+from realtime_communication._core.hub.presence cimport Present, next_present, presence_answered
 from realtime_communication._core.hub.relay cimport Later, epoch_number, relay_history
-from realtime_communication._core.hub.requests cimport (
-    Present,
-    next_body,
-    next_present,
-    page_range,
-    presence_answered,
-)
 from realtime_communication._core.hub.session cimport Session, session_id, session_info
 from realtime_communication._core.hub.settings cimport INFO_BYTES, REPLY_BYTES
+from realtime_communication._core.hub.stored_messages cimport next_body
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_PLAIN,
@@ -68,6 +58,7 @@ from realtime_communication._core.hub.users cimport User, user_id
 from realtime_communication._core.hub.watchers cimport is_worker
 from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, JSON_TEXT, Request, topic_valid
 from realtime_communication._core.wire.outbound cimport write_presence_member, write_stored_message
+from realtime_communication._core.hub.outcome import RequestError
 
 cdef enum:
     RETRY_MS = 200               # told to whoever asked while a topic moves
@@ -164,7 +155,7 @@ cdef object too_busy(const char* message):
     return RequestError("unavailable", message.decode(), RETRY_MS)
 
 
-cdef class Questions(Attendance):
+cdef class Questions(Handover):
 
     cdef int list_present(self, Topic* topic, Buffer* out) noexcept:
         cdef Attendee* attendee
@@ -245,7 +236,7 @@ cdef class Questions(Attendance):
             if waiting != NULL and waiting.authority == AUTHORITY_WORKER + slot and waiting.kind == WAIT_PRESENCE:
                 self.present_settled(waiting, slice_of(frame.rest, frame.rest_size))
         else:
-            Attendance.take_frame(self, slot, frame)
+            Handover.take_frame(self, slot, frame)
 
     cdef void asked_for_presence(self, int slot, Frame* frame) noexcept:
         cdef int authority = peers_authority(&self.peers, frame.topic)
@@ -305,7 +296,7 @@ cdef class Questions(Attendance):
                                        self.settings.transcoding), None)
             except Exception:
                 later.settle(None, too_busy(TOO_MANY))
-        Attendance.history_settled(self, waiting, epoch, offset, first, bodies)
+        Handover.history_settled(self, waiting, epoch, offset, first, bodies)
 
     def presence_state(self, uint64_t token, members):
         """The upstream's answer to a `presence`: (user, session id, joined_at, info) of each session on any node."""

@@ -50,6 +50,9 @@ cdef int ask_sync(Core core, Topic* topic) noexcept
 cdef void end_feed(Core core, Topic* topic) noexcept
 # Whether anybody does.
 cdef bint is_used(Core core, const Topic* topic) noexcept nogil
+# Whoever feeds the inbox of a session that was attached hears of it, and is asked to say when it is fed. False: it is
+# already, or nobody can be asked.
+cdef bint ask_welcome(Core core, Session* session) noexcept
 # A user's first session here, or the last one gone.
 cdef void user_here(Core core, Slice user, bint here) noexcept
 # The users of an inbox at home here were or were not on this node, and are or are not now.

@@ -6,7 +6,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memset
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
-from realtime_communication._core.hub.core cimport Core
+from realtime_communication._core.hub.core cimport Core, inbox_name
+from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, OUTCOME_DONE
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
     AUTHORITY_UPSTREAM,
@@ -21,6 +22,7 @@ from realtime_communication._core.hub.peers cimport (
     WAIT_PAGE,
     WAIT_SUBSCRIBED,
     WAIT_SYNC,
+    WAIT_WELCOME,
     Frame,
     Waiting,
     add_body,
@@ -42,6 +44,7 @@ from realtime_communication._core.hub.topics cimport (
     TOPIC_INBOX,
     TOPIC_PLAIN,
     Topic,
+    topic_find,
     topic_name,
     topic_open,
     topic_release,
@@ -52,8 +55,6 @@ from realtime_communication._core.wire.envelope cimport Request
 cdef enum:
     PEER_BACKLOG = 16777216      # bytes that may wait for one worker before publications for it are refused
     UPSTREAM_BACKLOG = 100000    # items that may wait for the upstream likewise
-    OUTCOME_DONE = 0
-    OUTCOME_ASKED = 5
     OUTCOME_NO_MEMORY = -1
 
 
@@ -350,26 +351,53 @@ cdef void tell_upstream_of_user(Core core, Topic* inbox, bint here) noexcept:
         end_feed(core, inbox)
 
 
+cdef int say_of_inbox(Core core, int slot, int type, Slice name, uint64_t token) noexcept:
+    cdef Buffer* out = &core.peers.workers[slot].out
+    cdef Py_ssize_t start = frame_start(out, type, TOPIC_INBOX, name, token, 0)
+    if start < 0:
+        return -1
+    frame_end(out, start)
+    return 0
+
+
+cdef bint ask_welcome(Core core, Session* session) noexcept:
+    cdef uint8_t place[256]
+    cdef User* user = <User*> session.user
+    cdef Slice name = inbox_name(user_id(user), place)
+    cdef int authority = peers_authority(&core.peers, name)
+    cdef bint is_other = AUTHORITY_WORKER <= authority < AUTHORITY_ARRIVING
+    cdef bint can_ask = is_other and core.peers.workers[authority - AUTHORITY_WORKER].linked
+    cdef Topic* inbox
+    cdef Waiting* waiting
+    cdef int asked
+    if not can_ask and user.session_count == 1:
+        user_here(core, user_id(user), True)
+    if authority == AUTHORITY_UPSTREAM:
+        inbox = topic_find(&core.store, name)
+        can_ask = inbox != NULL and not inbox.synced
+    if not can_ask:
+        return False
+    waiting = waiting_add(&core.peers, WAIT_WELCOME, authority, session, 0, 0, slice_of(NULL, 0), name, TOPIC_INBOX,
+                          core.now_ms)
+    if is_other:
+        asked = say_of_inbox(core, authority - AUTHORITY_WORKER, FRAME_INTEREST, name,
+                             waiting.token if waiting != NULL else 0)
+    else:
+        asked = relay_subscribe(core, waiting, False, 0, 0, 0) if waiting != NULL else -1
+    if asked < 0 and waiting != NULL:
+        waiting_remove(&core.peers, waiting)
+    return asked == 0 and waiting != NULL
+
+
 cdef void user_here(Core core, Slice user, bint here) noexcept:
     cdef uint8_t place[256]
-    cdef Slice name
-    cdef int authority
+    cdef Slice name = inbox_name(user, place)
+    cdef int authority = peers_authority(&core.peers, name)
     cdef Topic* topic
-    cdef Buffer* out
-    cdef Py_ssize_t start
-    cdef size_t i
-    place[0] = b"@"
-    for i in range(user.size):
-        place[i + 1] = user.data[i]
-    name = slice_of(place, user.size + 1)
-    authority = peers_authority(&core.peers, name)
     if authority == AUTHORITY_ARRIVING:
         return                   # its home will be here, where the user is known
     if authority >= AUTHORITY_WORKER:
-        out = &core.peers.workers[authority - AUTHORITY_WORKER].out
-        start = frame_start(out, FRAME_INTEREST if here else FRAME_UNSUBSCRIBE, TOPIC_INBOX, name, 0, 0)
-        if start >= 0:
-            frame_end(out, start)
+        say_of_inbox(core, authority - AUTHORITY_WORKER, FRAME_INTEREST if here else FRAME_UNSUBSCRIBE, name, 0)
         if not here:
             topic = topic_open(&core.store, name, TOPIC_INBOX)
             if topic != NULL:

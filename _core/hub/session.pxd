@@ -46,7 +46,9 @@ cdef enum SessionFlag:
     FLAG_OVERRUN = 32768         # more is told to it than it reads: closed as a slow consumer at the end of the turn
     FLAG_TARDY = 16384           # some of its subscriptions wait to be told of a gap or to be caught up
     FLAG_PENDING = 65536         # not read until somebody says whether its credential is good, see pending.pxd
+    FLAG_ARRIVING = 262144       # came from another worker, and has not found its place in all topics, see places.pxd
     FLAG_ASKED = 131072          # not read until the topic's authority has answered its parked request, see relay.pxd
+    FLAG_WITHHELD = 524288       # nothing is written, Connected first, until its inbox is fed, see `withhold`
 
 
 cdef enum Permission:
@@ -96,6 +98,8 @@ cdef struct Session:
     uint64_t received_ms         # monotonic time of the last byte
     uint64_t since_ms            # when the state, or FLAG_FULL, began
     uint64_t opened_ms
+    uint64_t moved_ms            # when it came here from another worker, 0: never
+    uint32_t work                # times it was read or written of late, see choice.pxd
     TokenBucket bucket
     TokenBucket* custom          # one for each custom limit, made with the first request
     uint32_t strikes             # requests refused by a limit in this window

@@ -34,6 +34,8 @@ cdef class Sessions(Core):
     cdef void unpause(self, Session* session) noexcept
     # The session waits for the answer it is bound to (pending.pxd): it is not read.
     cdef void await_answer(self, Session* session) noexcept
+    # What was withheld from the session is written at the end of the turn.
+    cdef void let_out(self, Session* session) noexcept
     # It waits no longer: it is read again, unless something else forbids it.
     cdef void go_on(self, Session* session) noexcept
     # Nobody has answered for its credential in time.

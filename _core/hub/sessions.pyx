@@ -25,6 +25,7 @@ from realtime_communication._core.hub.session cimport (
     FLAG_PINGED,
     FLAG_RESUME,
     FLAG_WAITING,
+    FLAG_WITHHELD,
     SESSION_ANONYMOUS,
     SESSION_CLOSING,
     SESSION_DEAD,
@@ -45,6 +46,7 @@ from realtime_communication._core.wire.outbound cimport write_token_expiring
 cdef enum:
     HEAD_TIMEOUT_MS = 9500       # from accept to the end of the head, so that it is over within 10 s
     LEAST_INTERVAL_MS = 1000     # between looks at a session that was pinged, however short its heartbeats are
+    WELCOME_MS = 1000            # for which Connected waits for a session's inbox to be fed
     UNANSWERED_RETRY_MS = 5000   # told to a client whose credential could not be checked in time
     EXPIRY_NOTICE_SECS = 60      # TokenExpiring comes so long before the end when the token has no refresh_at
 
@@ -134,8 +136,9 @@ cdef class Sessions(Core):
         outbox_touch(&self.outbox, session)
 
     cdef void flush(self, Session* session) noexcept:
-        if session.state == SESSION_DEAD:
+        if session.state == SESSION_DEAD or session.flags & FLAG_WITHHELD:
             return
+        session.work += 1
         if (<Driver> session.driver).write(session) < 0:
             self.finish(session)
             return
@@ -157,6 +160,18 @@ cdef class Sessions(Core):
             session.next_resume = self.resume
             self.resume = session
             self.home.wake()
+
+    cdef void withhold(self, Session* session) noexcept:
+        # What is said to it meanwhile waits behind Connected, under the bounds of a slow consumer.
+        session.flags |= FLAG_WITHHELD | FLAG_BLOCKED
+        session.since_ms = self.now_ms
+        self.renew(session)
+
+    cdef void let_out(self, Session* session) noexcept:
+        if session.flags & FLAG_WITHHELD:
+            session.flags &= ~<uint32_t> FLAG_WITHHELD
+            self.renew(session)
+            outbox_touch(&self.outbox, session)
 
     cdef void await_answer(self, Session* session) noexcept:
         self.pause(session)
@@ -239,6 +254,8 @@ cdef class Sessions(Core):
         elif session.flags & FLAG_PINGED:
             # It may answer and fall silent again: that has to be found out within another interval.
             at = min(at, self.now_ms + max(self.settings.heartbeat_ms, <uint32_t> LEAST_INTERVAL_MS))
+        if session.flags & FLAG_WITHHELD and session.since_ms + WELCOME_MS < at:
+            at = session.since_ms + WELCOME_MS
         if self.holds_others(session) and session.since_ms + self.settings.client_timeout_ms < at:
             at = session.since_ms + self.settings.client_timeout_ms
         if session.expires_at >= 0:
@@ -294,6 +311,8 @@ cdef class Sessions(Core):
 
     cdef void open_session_expired(self, Session* session) noexcept:
         cdef int64_t wall = <int64_t> self.wall_ms
+        if session.flags & FLAG_WITHHELD and self.now_ms - session.since_ms >= WELCOME_MS:
+            self.let_out(session)
         if session.expires_at >= 0 and session.expires_at * 1000 <= wall:
             self.counters.expired += 1
             self.error(session, NULL, ERROR_TOKEN_EXPIRED, b"the token has expired", -1, NULL)

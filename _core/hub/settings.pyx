@@ -49,11 +49,7 @@ cdef uint32_t types_of(str pattern):
     return bits
 
 
-cdef int settings_read(Settings* out, object source) except -1:
-    cdef Settings made
-    cdef uint32_t interval = whole(source, "refill_interval_ms", 1, 3_600_000)
-    cdef double precision = source.token_precision
-    cdef bytes encoded
+cdef int connections_read(Settings* made, object source) except -1:
     made.heartbeat_ms = milliseconds(source, "heartbeat_interval_secs")
     made.client_timeout_ms = milliseconds(source, "client_timeout_secs")
     made.auth_timeout_ms = milliseconds(source, "auth_timeout_secs")
@@ -65,6 +61,10 @@ cdef int settings_read(Settings* out, object source) except -1:
     made.anonymous.max_frame = min(made.frames.max_frame, <unsigned long> ANONYMOUS_BYTES)
     made.anonymous.max_message = min(made.frames.max_message, <unsigned long> ANONYMOUS_BYTES)
     made.anonymous.max_fragments = FRAGMENTS_SPARE
+    return 0
+
+
+cdef int mailboxes_read(Settings* made, object source) except -1:
     made.mailbox_capacity = whole(source, "mailbox_capacity", 1, 0x7FFFFFFF)
     made.priority_capacity = whole(source, "priority_mailbox_size", 1, 0x7FFFFFFF)
     made.priority_lane = source.enable_priority_mailbox
@@ -77,12 +77,13 @@ cdef int settings_read(Settings* out, object source) except -1:
     made.window_ms = whole(source, "batch_window_ms", 0, 3_600_000)
     made.compression = source.compression_algorithm != "none"
     made.compression_threshold = whole(source, "compression_threshold_bytes", 0, 0x7FFFFFFF)
-    made.caching = source.enable_caching
-    made.cache_ttl_ms = milliseconds(source, "cache_ttl_secs")
-    made.cache_entries = whole(source, "max_cache_entries", 0, 0x7FFFFFFF)
-    made.max_targets = whole(source, "max_targets_per_message", 1, 0x7FFFFFFF)
-    made.transcoding = source.enable_message_transformation
-    made.drop_invalid = source.drop_invalid_messages
+    return 0
+
+
+cdef int limits_read(Settings* made, object source) except -1:
+    cdef uint32_t interval = whole(source, "refill_interval_ms", 1, 3_600_000)
+    cdef double precision = source.token_precision
+    cdef bytes encoded
     made.rate_limiting = source.rate_limiting_enabled
     burst = burst_of("connection_burst", source.connection_burst)
     bucket_rate_init(&made.connection_rate, source.connection_rps, burst, interval, precision)
@@ -104,6 +105,20 @@ cdef int settings_read(Settings* out, object source) except -1:
         bucket_rate_init(&made.custom_rates[made.custom_count], rate, burst_of("custom_limits", burst), interval,
                          precision)
         made.custom_count += 1
+    return 0
+
+
+cdef int settings_read(Settings* out, object source) except -1:
+    cdef Settings made
+    connections_read(&made, source)
+    mailboxes_read(&made, source)
+    made.caching = source.enable_caching
+    made.cache_ttl_ms = milliseconds(source, "cache_ttl_secs")
+    made.cache_entries = whole(source, "max_cache_entries", 0, 0x7FFFFFFF)
+    made.max_targets = whole(source, "max_targets_per_message", 1, 0x7FFFFFFF)
+    made.transcoding = source.enable_message_transformation
+    made.drop_invalid = source.drop_invalid_messages
+    limits_read(&made, source)
     made.deterministic_ids = source.deterministic_ids
     made.debug_echo = source.debug_echo
     made.origin_check = source.require_origin_match

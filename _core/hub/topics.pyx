@@ -308,6 +308,9 @@ cdef void topic_append(TopicStore* store, Topic* topic, Message* message, size_t
     message.offset = topic.offset
     message.topic = topic
     if entries == 0:
+        if topic.cached:
+            # Caching has ended: a recovery with what came before would be incomplete.
+            topic_reset(store, topic, topic.epoch, topic.offset)
         return
     if topic.cached == topic.ring_capacity and not ring_grow(topic):
         # A hole in the cache would make a recovery incomplete, so what came before is forgotten with it.

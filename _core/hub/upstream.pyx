@@ -23,7 +23,7 @@ from realtime_communication._core.hub.peers cimport (
     waiting_topic,
 )
 from realtime_communication._core.hub.relay cimport ask_sync, is_used, tell_upstream_of_user
-from realtime_communication._core.hub.requests cimport next_body
+from realtime_communication._core.hub.stored_messages cimport next_body
 from realtime_communication._core.hub.topics cimport (
     TOPIC_ALL,
     TOPIC_INBOX,

@@ -37,6 +37,7 @@ cdef class Reactor(SocketDriver):
     cdef void end_turn(self) noexcept
     cdef void round(self, int* ready) noexcept
     cdef void accept_from(self, int listener) noexcept
+    cdef void accept_from_all(self) noexcept
     cdef void admit_socket(self, int fd, object context) noexcept
     cdef void accept_failed(self) noexcept
     cdef void watch_listeners(self, bint on) noexcept

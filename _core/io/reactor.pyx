@@ -73,7 +73,9 @@ cdef extern from "<sys/timerfd.h>" nogil:
 
 cdef enum:
     EVENTS = 512                 # taken from epoll at a time
-    ACCEPTS = 64                 # connections taken from a listener at a time
+    ACCEPTS = 4096               # connections taken from a listener at a time: as many as wait in a backlog as a rule
+    TLS_ACCEPTS = 64             # of those that speak TLS, whose state takes time to make
+    ACCEPT_AFTER = 64            # events, while connections come in a round: a full backlog costs clients a second
     SHARE_NS = 4000000           # after so long the event loop gets its share
     HANDSHAKES_NS = 4000000      # spent on TLS handshakes in a round, before those who are through have their turn
     SPIN_NS = 50000              # a reactor that has proved busy polls on for so long before it sleeps
@@ -261,6 +263,7 @@ cdef class Reactor(SocketDriver):
         cdef uint64_t what
         cdef uint64_t expirations = 0
         cdef int i
+        cdef bint crowded = False
         self.shaken_ns = 0
         ready[0] = epoll_wait(self.epoll, events, EVENTS, 0)
         for i in range(ready[0]):
@@ -272,6 +275,7 @@ cdef class Reactor(SocketDriver):
                 self.bus.poll()
             elif what & 1:
                 self.accept_from(<int> ((what - 5) // 2))
+                crowded = True
             else:
                 session = <Session*> what
                 if session.state == SESSION_DEAD:
@@ -283,6 +287,8 @@ cdef class Reactor(SocketDriver):
                         self.receive_from(session)
                     else:
                         self.receive_sealed(session)
+            if crowded and i % ACCEPT_AFTER == 0 and self.retry_ms == 0:
+                self.accept_from_all()
 
     # --- accepting
 
@@ -291,7 +297,7 @@ cdef class Reactor(SocketDriver):
         if listener >= len(self.listeners):
             return
         source = self.listeners[listener].fileno()
-        for _ in range(ACCEPTS):
+        for _ in range(ACCEPTS if self.contexts[listener] is None else TLS_ACCEPTS):
             fd = accept4(source, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
                 self.admit_socket(fd, self.contexts[listener])
@@ -300,6 +306,11 @@ cdef class Reactor(SocketDriver):
                 return
             elif errno != EINTR and errno != ECONNABORTED:
                 return
+
+    cdef void accept_from_all(self) noexcept:
+        cdef int i
+        for i in range(len(self.listeners)):
+            self.accept_from(i)
 
     cdef void admit_socket(self, int fd, object context) noexcept:
         cdef epoll_event event
@@ -321,9 +332,6 @@ cdef class Reactor(SocketDriver):
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
             self.hub.finish(session)
             return
-        # The request is often there already; receiving at once saves a round.
-        if context is None:
-            self.receive_from(session)
 
     cdef void accept_failed(self) noexcept:
         """No descriptor is left: those who wait stay in the backlog, and the others are served on."""
@@ -350,6 +358,7 @@ cdef class Reactor(SocketDriver):
             self.hub.receive(session, self.buffer, <size_t> size)
         elif size == 0:
             # A peer may end its stream right behind its last request, and still read.
+            self.hub.let_out(session)
             if not session.flags & FLAG_WRITE_ARMED:
                 self.hub.flush(session)
             self.hub.finish(session)

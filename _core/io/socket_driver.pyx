@@ -1,7 +1,5 @@
 """Sessions on sockets; `socket_driver.pxd` is the contract."""
 
-import socket
-
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -27,8 +25,31 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
 
 cdef extern from "<sys/socket.h>" nogil:
-    enum: SHUT_WR
+    enum: AF_INET, AF_INET6, SHUT_WR
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        pass
+    struct sockaddr_storage:
+        unsigned short ss_family
+    int getpeername(int fd, sockaddr* address, socklen_t* size)
     int shutdown(int fd, int how)
+
+cdef extern from "<netinet/in.h>" nogil:
+    struct in_addr:
+        pass
+    struct in6_addr:
+        pass
+    struct sockaddr_in:
+        unsigned short sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        unsigned short sin6_port
+        in6_addr sin6_addr
+
+cdef extern from "<arpa/inet.h>" nogil:
+    enum: INET6_ADDRSTRLEN
+    const char* inet_ntop(int family, const void* address, char* text, socklen_t size)
+    unsigned short ntohs(unsigned short number)
 
 
 cdef class SocketDriver(Driver):
@@ -92,15 +113,15 @@ cdef class SocketDriver(Driver):
 
     cdef str peer(self, Session* session):
         """`host:port`, `[host]:port`, or "" for a Unix socket."""
-        address = None
-        try:
-            peer = socket.socket(fileno=session.fd)
-            try:
-                address = peer.getpeername()
-            finally:
-                peer.detach()
-        except OSError:
-            pass
-        if not isinstance(address, tuple):
+        cdef sockaddr_storage address
+        cdef socklen_t size = sizeof(address)
+        cdef char text[INET6_ADDRSTRLEN]
+        if getpeername(session.fd, <sockaddr*> &address, &size) < 0:
             return ""
-        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+        if address.ss_family == AF_INET:
+            inet_ntop(AF_INET, &(<sockaddr_in*> &address).sin_addr, text, sizeof(text))
+            return f"{text.decode()}:{ntohs((<sockaddr_in*> &address).sin_port)}"
+        if address.ss_family == AF_INET6:
+            inet_ntop(AF_INET6, &(<sockaddr_in6*> &address).sin6_addr, text, sizeof(text))
+            return f"[{text.decode()}]:{ntohs((<sockaddr_in6*> &address).sin6_port)}"
+        return ""

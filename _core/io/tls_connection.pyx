@@ -179,6 +179,7 @@ cdef class TlsConnection(Driver):
 
     cdef void end(self, Session* session) noexcept:
         """The peer sends no more. It may have ended its stream right behind its last request, and still read."""
+        self.sockets.hub.let_out(session)
         if not session.flags & FLAG_WRITE_ARMED:
             self.sockets.hub.flush(session)
         self.sockets.hub.finish(session)

@@ -13,8 +13,9 @@
 #include "rtc.h"
 
 enum {
-    /* A loopback address has some 28,000 ephemeral ports; connections are spread over several source addresses. */
-    CONNECTIONS_PER_ADDRESS = 8000,
+    /* A loopback address has some 28,000 ephemeral ports. Spread over many source addresses, connections that are made
+     * again seldom get a port whose last connection is in TIME_WAIT: with a few addresses, a third of them would. */
+    CONNECTIONS_PER_ADDRESS = 500,
     OPENING_TIMEOUT_NS_PER_CONNECTION = 20 * 1000 * 1000,
     LONGEST_REQUEST = 8192,
 };
@@ -73,13 +74,18 @@ static void lose(struct load *load, struct connection *connection, const char *w
 {
     if (connection->state == STATE_CLOSED)
         return;
+    struct loss loss = {why, detail, length, connection->state};
     if (connection->state == STATE_READY)
         load->ready--;
     connection->state = STATE_CLOSED;
     close(connection->fd);
     connection->fd = -1;
+    connection->rest.length = connection->out.length = 0;
     load->closed++;
-    note_error(&load->problems, why, detail, length);
+    if (load->on_lost != NULL)
+        load->on_lost(load, connection, &loss);
+    else
+        note_error(&load->problems, why, detail, length);
 }
 
 static const char *path_of(const struct load *load, const struct connection *connection)
@@ -120,6 +126,19 @@ static bool start_connecting(struct load *load, struct connection *connection)
         return false;
     watch(load, connection, EPOLL_CTL_ADD, true);
     return true;
+}
+
+bool load_connect(struct load *load, struct connection *connection)
+{
+    if (start_connecting(load, connection))
+        return true;
+    int problem = errno;
+    if (connection->fd >= 0)
+        close(connection->fd);
+    connection->fd = -1;
+    connection->state = STATE_CLOSED;
+    errno = problem;
+    return false;
 }
 
 static void send_request(struct load *load, struct connection *connection)
@@ -175,7 +194,9 @@ static void subscribe(struct load *load, struct connection *connection)
 {
     char topic[TOPIC_ROOM], text[2 * TOPIC_ROOM];
     write_topic(topic, load, connection);
-    size_t length = protocol_of(load, connection)->write_subscribe(text, sizeof text, topic);
+    size_t length = load->write_subscribe != NULL
+        ? load->write_subscribe(load, connection, text, sizeof text)
+        : protocol_of(load, connection)->write_subscribe(text, sizeof text, topic);
     connection->state = STATE_SUBSCRIBING;
     connection_append(connection, text, length);
     connection_flush(load, connection);
@@ -199,9 +220,12 @@ static void after_acceptance(struct load *load, struct connection *connection, c
         subscribe(load, connection);
         return;
     }
-    if (connection->state == STATE_SUBSCRIBING)
+    bool subscribed = connection->state == STATE_SUBSCRIBING;
+    if (subscribed)
         connection->base = number_after(answer, "\"offset\":", 9);
     become_ready(load, connection);
+    if (subscribed && load->on_subscribed != NULL)
+        load->on_subscribed(load, connection, answer);
 }
 
 static void take_piece(struct load *load, struct connection *connection, const struct inbound *piece)

@@ -40,6 +40,14 @@ struct connection {
     struct bytes out;  /* not sent yet */
 };
 
+/* Why a connection is lost, and what state it was in. */
+struct loss {
+    const char *why;
+    const void *detail; /* or NULL */
+    size_t length;
+    enum state before;
+};
+
 struct load {
     const struct options *options;
     int epoll;
@@ -52,6 +60,13 @@ struct load {
     uint8_t *buffer; /* owned; SHARED_BUFFER bytes */
     /* A data message for a ready connection: its payload (rtc: the envelope). `frame` is valid during the call. */
     void (*on_message)(struct load *load, struct connection *connection, const struct frame *frame);
+    /* Of a mode whose connections come back; otherwise NULL, and a lost connection is an error. A lost connection may
+     * be connected again, but not from here. */
+    void (*on_lost)(struct load *load, struct connection *connection, const struct loss *loss);
+    /* Or NULL: writes what a connection subscribes with and returns its length. */
+    size_t (*write_subscribe)(struct load *load, struct connection *connection, char *to, size_t room);
+    /* Or NULL: the answer to it; the connection is ready. */
+    void (*on_subscribed)(struct load *load, struct connection *connection, const struct frame *frame);
     void *state; /* of the mode */
 };
 
@@ -61,6 +76,9 @@ void load_init(struct load *load, const struct options *options, size_t count);
 /* Opens all connections, at most `options->opening` at a time, and returns once all are ready. Each connection's role
  * and `subscribes` were set before. Returns false, with the reason in `problems`, when one of them fails. */
 bool load_open(struct load *load);
+
+/* Connects a closed connection. Returns false, with errno, when the system refuses; the connection stays closed. */
+bool load_connect(struct load *load, struct connection *connection);
 
 /* One turn: whatever can be read is read and handed to `on_message`. `timeout_ms` 0 polls. */
 void load_turn(struct load *load, int timeout_ms);

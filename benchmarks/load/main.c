@@ -5,6 +5,7 @@
 #include "fanout.h"
 #include "opening.h"
 #include "pingpong.h"
+#include "reconnect.h"
 
 int main(int argc, char **argv)
 {
@@ -18,6 +19,7 @@ int main(int argc, char **argv)
 
     struct result result = {.mode = mode_name(options.mode), .connections = options.connections};
     struct problems problems = {0};
+    struct comeback comeback = {0};
     bool opened = false;
     switch (options.mode) {
     case MODE_FANOUT:
@@ -26,7 +28,8 @@ int main(int argc, char **argv)
     case MODE_DIRECT: opened = run_pingpong(&options, &result, &problems); break;
     case MODE_CONNECT:
     case MODE_IDLE: opened = run_opening(&options, &result, &problems); break;
+    case MODE_RECONNECT: opened = run_reconnect(&options, &result, &problems, &comeback); break;
     }
-    print_result(&result, &problems);
+    print_result(&result, &problems, options.mode == MODE_RECONNECT ? &comeback : NULL);
     return opened ? 0 : 1;
 }

@@ -13,7 +13,7 @@ static void take_any(struct load *load, struct connection *connection, const str
     note_error(&load->problems, "unexpected: ", frame->payload, frame->length);
 }
 
-static bool input_ended(void)
+bool input_ended(void)
 {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
     char ignored[64];

@@ -8,4 +8,7 @@
  * when the connections could not be opened. */
 bool run_opening(const struct options *options, struct result *result, struct problems *problems);
 
+/* Whether standard input has ended. What comes on it is dropped. */
+bool input_ended(void);
+
 #endif

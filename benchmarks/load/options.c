@@ -8,14 +8,15 @@
 
 enum { LONGEST_IN_FLIGHT = 32768, LONGEST_MESSAGE = 1 << 20 };
 
-static const char *const mode_names[] = {"fanout", "latency", "echo", "direct", "connect", "idle"};
+static const char *const mode_names[] = {"fanout", "latency", "echo", "direct", "connect", "idle", "reconnect"};
 
 static const char usage[] =
-    "usage: load --mode=fanout|latency|echo|direct|connect|idle --port=N\n"
+    "usage: load --mode=fanout|latency|echo|direct|connect|idle|reconnect --port=N\n"
     "            [--protocol=rtc|text|nats|centrifugo|socketio] [--tokens=FILE]\n"
     "            [--connections=N] [--in-flight=N] [--message-bytes=N] [--seconds=S] [--warmup=S] [--rate=N]\n"
     "            [--path=/ws] [--topic=bench] [--topics=N] [--opening=N] [--publish-port=N] [--server-pid=N ...]\n"
-    "prints one line of JSON; idle prints `ready` first and goes on until its standard input ends\n";
+    "            [--publishers=N] [--jitter-ms=N] [--retry-ms=N]\n"
+    "prints one line of JSON; idle and reconnect print `ready` first and go on until their standard input ends\n";
 
 const char *mode_name(enum mode mode)
 {
@@ -77,11 +78,13 @@ void read_options(int argc, char **argv, struct options *options)
         {"seconds", required_argument, NULL, 's'},    {"warmup", required_argument, NULL, 'w'},
         {"rate", required_argument, NULL, 'r'},       {"opening", required_argument, NULL, 'o'},
         {"server-pid", required_argument, NULL, 'S'}, {"publish-port", required_argument, NULL, 'U'},
+        {"publishers", required_argument, NULL, 'B'}, {"jitter-ms", required_argument, NULL, 'j'},
+        {"retry-ms", required_argument, NULL, 'y'},
         {NULL, 0, NULL, 0},
     };
     *options = (struct options){.protocol = &protocol_rtc, .topic = "bench", .topics = 1, .connections = 64,
                                 .in_flight = 1, .message_bytes = 100, .seconds = 1, .warmup = 0.2, .rate = 100,
-                                .opening = 64};
+                                .opening = 64, .publishers = 2, .jitter_ms = 250, .retry_ms = 100};
     bool has_mode = false;
     int option;
     while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -105,6 +108,9 @@ void read_options(int argc, char **argv, struct options *options)
         case 'w': options->warmup = number(optarg, 0, 3600); break;
         case 'r': options->rate = number(optarg, 0.1, 1e7); break;
         case 'o': options->opening = (unsigned)number(optarg, 1, 10000); break;
+        case 'B': options->publishers = (unsigned)number(optarg, 1, MAX_PUBLISHERS); break;
+        case 'j': options->jitter_ms = (unsigned)number(optarg, 0, 60000); break;
+        case 'y': options->retry_ms = (unsigned)number(optarg, 1, 60000); break;
         case 'S':
             if (options->server_pid_count == MAX_SERVER_PIDS)
                 fail("too many server processes", optarg);
@@ -123,4 +129,7 @@ void read_options(int argc, char **argv, struct options *options)
         fail("the topic is too long", NULL);
     if (options->mode == MODE_DIRECT && (options->protocol != &protocol_rtc || options->connections % 2 != 0))
         fail("direct needs rtc and an even number of connections", NULL);
+    if (options->mode == MODE_RECONNECT
+        && (options->protocol != &protocol_rtc || options->topics == 0 || options->publishers > options->connections))
+        fail("reconnect needs rtc, a topic and no more publishers than connections", NULL);
 }

@@ -9,9 +9,9 @@
 
 #include "protocol.h"
 
-enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_DIRECT, MODE_CONNECT, MODE_IDLE };
+enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_DIRECT, MODE_CONNECT, MODE_IDLE, MODE_RECONNECT };
 
-enum { MAX_SERVER_PIDS = 64 };
+enum { MAX_SERVER_PIDS = 64, MAX_PUBLISHERS = 1000 };
 
 struct options {
     enum mode mode;
@@ -20,15 +20,18 @@ struct options {
     uint16_t publish_port;  /* where the publisher connects; `port` unless it was given */
     const char *path;       /* NULL: the protocol's */
     const char *topic;      /* what is subscribed to and published on */
-    unsigned topics;        /* idle, connect: topics the connections are spread over; 0: no subscription */
+    unsigned topics;        /* idle, connect, reconnect: topics the connections are spread over; 0: no subscription */
     char **tokens;          /* one per connection, used in turn; the user of token i is `u<i>` */
     size_t token_count;
     size_t connections;     /* subscribers, echo connections, users (two make a pair), idle connections */
     size_t in_flight;       /* fanout: publications under way at any time */
     size_t message_bytes;   /* of the payload; with rtc of its JSON value, with text of the message */
-    double seconds;         /* measured, after `warmup` */
+    double seconds;         /* measured, after `warmup`; reconnect: the longest wait for what is missing at the end */
     double warmup;
-    double rate;            /* latency: publications a second */
+    double rate;            /* latency, reconnect: publications a second */
+    unsigned publishers;    /* reconnect: so many of the connections publish in turn */
+    unsigned jitter_ms;     /* reconnect: a lost connection is made again after up to so long */
+    unsigned retry_ms;      /* reconnect: and tried again after about so long, a half more or less */
     unsigned opening;       /* connections being opened at any time */
     pid_t server_pids[MAX_SERVER_PIDS]; /* whose CPU time is measured along */
     size_t server_pid_count;

@@ -110,20 +110,49 @@ double histogram_quantile(const struct histogram *histogram, double share)
     return 0;
 }
 
-void note_error(struct problems *problems, const char *what, const void *detail, size_t length)
+void describe(char *to, size_t room, const char *what, const void *detail, size_t length)
 {
-    if (problems->errors++ != 0)
-        return;
-    size_t at = (size_t)snprintf(problems->first, sizeof problems->first, "%s", what);
+    size_t at = (size_t)snprintf(to, room, "%s", what);
     const char *text = detail;
-    for (size_t index = 0; index < length && at + 1 < sizeof problems->first; index++) {
+    for (size_t index = 0; index < length && at + 1 < room; index++) {
         char letter = text[index];
-        problems->first[at++] = letter < ' ' || letter > '~' || letter == '"' || letter == '\\' ? '\'' : letter;
+        to[at++] = letter < ' ' || letter > '~' || letter == '"' || letter == '\\' ? '\'' : letter;
     }
-    problems->first[at] = '\0';
+    to[at < room ? at : room - 1] = '\0';
 }
 
-void print_result(const struct result *result, const struct problems *problems)
+void note_error(struct problems *problems, const char *what, const void *detail, size_t length)
+{
+    if (problems->errors++ == 0)
+        describe(problems->first, sizeof problems->first, what, detail, length);
+}
+
+static void print_stage(const char *name, const struct stage *stage)
+{
+    printf(",\"%s\":{\"first_ns\":%llu,\"half_ns\":%llu,\"p99_ns\":%llu,\"last_ns\":%llu}", name,
+           (unsigned long long)stage->first_ns, (unsigned long long)stage->half_ns,
+           (unsigned long long)stage->p99_ns, (unsigned long long)stage->last_ns);
+}
+
+static void print_comeback(const struct comeback *comeback)
+{
+    const struct { const char *name; uint64_t value; } numbers[] = {
+        {"lost", comeback->lost}, {"lost_first_ns", comeback->lost_first_ns}, {"lost_last_ns", comeback->lost_last_ns},
+        {"refused", comeback->refused},
+        {"turned_away", comeback->turned_away}, {"never_back", comeback->never_back},
+        {"recovered", comeback->recovered}, {"recovered_messages", comeback->recovered_messages},
+        {"reset", comeback->reset}, {"unseen", comeback->unseen}, {"lagged", comeback->lagged},
+        {"refusals", comeback->refusals}, {"acknowledged", comeback->acknowledged},
+    };
+    printf(",\"comeback\":{\"why\":\"%s\"", comeback->why);
+    print_stage("connected", &comeback->connected);
+    print_stage("subscribed", &comeback->subscribed);
+    for (size_t index = 0; index < sizeof numbers / sizeof *numbers; index++)
+        printf(",\"%s\":%llu", numbers[index].name, (unsigned long long)numbers[index].value);
+    printf("}");
+}
+
+void print_result(const struct result *result, const struct problems *problems, const struct comeback *comeback)
 {
     printf("{\"mode\":\"%s\",\"connections\":%zu,\"connect_seconds\":%.6f,\"seconds\":%.6f,\"deliveries\":%llu,"
            "\"publications\":%llu,\"bytes\":%llu,\"received\":%llu,\"offered\":%.3f,\"server_user\":%.2f,\"server_system\":%.2f,"
@@ -141,6 +170,8 @@ void print_result(const struct result *result, const struct problems *problems)
         printf(",\"p50_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"max_us\":%.2f",
                histogram_quantile(result->latency, 0.5), histogram_quantile(result->latency, 0.99),
                histogram_quantile(result->latency, 0.999), (double)result->latency->most / 1000.0);
+    if (comeback != NULL)
+        print_comeback(comeback);
     printf(",\"gaps\":%llu,\"duplicates\":%llu,\"disorder\":%llu,\"lost\":%llu,\"errors\":%llu,\"stalled\":%s,"
            "\"first_error\":\"%s\"}\n",
            (unsigned long long)problems->gaps, (unsigned long long)problems->duplicates,

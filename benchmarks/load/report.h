@@ -69,6 +69,38 @@ struct result {
     bool stalled;           /* nothing arrived for too long and the run was given up */
 };
 
-void print_result(const struct result *result, const struct problems *problems);
+/* When connections that were lost had come so far, monotonic; all 0 when none did. */
+struct stage {
+    uint64_t first_ns;
+    uint64_t half_ns;
+    uint64_t p99_ns;
+    uint64_t last_ns;
+};
+
+/* How connections that were lost came back. */
+struct comeback {
+    uint64_t lost;               /* connections, each time */
+    uint64_t lost_first_ns;      /* monotonic, like all times here; 0: never */
+    uint64_t lost_last_ns;
+    struct stage connected;      /* signed on */
+    struct stage subscribed;     /* and subscribed, with all that they had missed */
+    uint64_t refused;            /* attempts that were not accepted */
+    uint64_t turned_away;        /* attempts that were, and lost before they were subscribed */
+    uint64_t never_back;         /* connections */
+    uint64_t recovered;          /* subscriptions without a gap */
+    uint64_t recovered_messages;
+    uint64_t reset;              /* subscriptions that were told of a gap */
+    uint64_t unseen;             /* acknowledged messages in these gaps, over all subscribers */
+    uint64_t lagged;             /* `Lagged` envelopes */
+    uint64_t refusals;           /* publications that were refused, and sent again */
+    uint64_t acknowledged;       /* publications */
+    char why[128];               /* of the first that was turned away */
+};
+
+/* `comeback` is NULL in modes where connections do not come back. */
+void print_result(const struct result *result, const struct problems *problems, const struct comeback *comeback);
+
+/* Writes `what` and `detail` as printable ASCII without quotes. */
+void describe(char *to, size_t room, const char *what, const void *detail, size_t length);
 
 #endif

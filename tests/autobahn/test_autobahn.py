@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ FINE = ("OK", "INFORMATIONAL")
 
 
 @pytest.mark.timeout(2 * client.GROUP_SECS)
-def test_every_case_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_case_is_strict(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     python = client.find_python()
     if python is None:
         pytest.fail(client.NO_PYTHON, pytrace=False)
@@ -34,8 +35,8 @@ def test_every_case_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
     counts = Counter(result.behavior for result in results)
     closes = Counter(result.close for result in results)
-    with capsys.disabled():
-        print(f"\nAutobahn, {len(results)} cases: {listing(counts)}; closing handshakes: {listing(closes)}")
+    told = f"Autobahn, {len(results)} cases: {listing(counts)}; closing handshakes: {listing(closes)}"
+    record_property("closing", told)
     bad = [result for result in results if result.behavior not in FINE or result.close not in FINE]
     kept = keep_reports(bad)
     assert not bad, "\n".join(f"{result.case}: {result.behavior}, close {result.close}: {kept}" for result in bad)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import costs, crossing, deployments, outages, prepare
+from benchmarks import costs, crossing, deployments, outages, prepare, restarts
 from benchmarks.deployments import Unavailable, product
 from benchmarks.driver import Driver, Row, Unsound, not_available
 from benchmarks.generator import Generator, Report
@@ -27,8 +27,10 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Driver:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waits, and few subscribers."""
-    for name in ("BEFORE_SECS", "AFTER_SECS", "CUT_FOR_SECS"):
-        monkeypatch.setattr(outages, name, 0.1)
+    for name in ("BEFORE_SECS", "AFTER_SECS"):
+        monkeypatch.setattr(restarts, name, 0.1)
+    monkeypatch.setattr(restarts, "SUBSCRIBERS_PER_TOPIC", 10)
+    monkeypatch.setattr(outages, "CUT_FOR_SECS", 0.1)
     monkeypatch.setattr(outages, "CUT_EVERY_SECS", 0.5)
     monkeypatch.setattr(outages, "SUBSCRIBERS_PER_TOPIC", 10)
     monkeypatch.setattr(costs, "SUBSCRIBERS", 20)
@@ -80,12 +82,41 @@ def test_an_unsound_run_has_no_figures(driver: Driver) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_restart_under_clients() -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_under_clients(driver: Driver, how: signal.Signals) -> None:
+    server_core, _ = two_cores()
+    outcome = restarts.restart(driver, product(), server_core, 20, how)
+    assert (outcome.lost, outcome.recovered, outcome.reset, outcome.never_back, outcome.violations) == (20, 0, 20, 0, 0)
+    assert 0 < outcome.started < outcome.serving <= outcome.half_back <= outcome.back
+    assert outcome.cpu > 0
+    assert min(outcome.usual_rss, outcome.peak_rss) > 1024 * 1024
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_restart_of_a_server_whose_cache_is_in_redis(driver: Driver) -> None:
     server_core, load_core = two_cores()
-    outcome = outages.on_core(load_core, outages.restart(server_core, 20, signal.SIGKILL))
-    assert (outcome.recovered, outcome.reset, outcome.violations) == (0, 20, 0)
-    assert 0 < outcome.listening < outcome.back
-    assert outcome.peak_rss > 1024 * 1024
+    with restarts.with_redis(load_core) as candidate:
+        outcome = restarts.restart(driver, candidate, server_core, 20, signal.SIGKILL)
+    assert (outcome.lost, outcome.recovered, outcome.reset, outcome.never_back, outcome.violations) == (20, 20, 0, 0, 0)
+    assert len(restarts.rows_of("title", [outcome])) > 5
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_rolling_restart(driver: Driver) -> None:
+    secs, lost, violations = restarts.rolling_restarts(driver, two_cores(), 1, 20)
+    assert secs.values > [0.0]
+    assert lost.values[0] < 20
+    assert violations.values == [0.0]
+
+
+@pytest.mark.usefixtures("quick")
+def test_restarts_without_a_redis_server(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    rows = restarts.restarts(driver, two_cores(), 1, 20)
+    assert [row.missing for row in rows if row.missing] == [
+        "not available: there is no redis-server on this machine"
+    ] * 2
+    assert len(rows) > 10
 
 
 @pytest.mark.usefixtures("quick")

@@ -15,11 +15,13 @@ import pytest
 from benchmarks import prepare
 from benchmarks.candidates import CANDIDATES, LIMIT, SECRET
 from benchmarks.figures import PAYLOAD_BYTES, Figure
-from benchmarks.generator import Generator, GeneratorError, write_tokens
+from benchmarks.generator import Generator, GeneratorError, Report, write_tokens
 from benchmarks.servers import Running, free_port, rss_bytes, running
 
 MOMENT_SECS = 0.2
 SUBSCRIBERS = 20
+BACK_WITHIN_SECS = 30.0
+ABORT_AFTER = 30  # publications, in faulty_server.py
 
 
 @pytest.fixture(scope="session")
@@ -147,8 +149,8 @@ class TestAgainstTheBareLoop:
 
 
 @contextmanager
-def faulty_relay(fault: str) -> Iterator[int]:
-    command = [sys.executable, str(Path(__file__).with_name("faulty_relay.py")), fault]
+def faulty(script: str, fault: str) -> Iterator[int]:
+    command = [sys.executable, str(Path(__file__).with_name(script)), fault]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -160,7 +162,7 @@ def faulty_relay(fault: str) -> Iterator[int]:
 class TestFaultsAreFound:
     @pytest.mark.parametrize(("fault", "found"), [("lose", "gaps"), ("double", "duplicates"), ("swap", "disorder")])
     def test_each_kind_is_counted_as_itself(self, generator: Generator, fault: str, found: str) -> None:
-        with faulty_relay(fault) as port:
+        with faulty("faulty_relay.py", fault) as port:
             report = generator.run(
                 "--mode=fanout",
                 "--protocol=text",
@@ -175,7 +177,7 @@ class TestFaultsAreFound:
         assert report.errors == 0
 
     def test_an_honest_relay_is_sound(self, generator: Generator) -> None:
-        with faulty_relay("none") as port:
+        with faulty("faulty_relay.py", "none") as port:
             report = generator.run(
                 "--mode=fanout", "--protocol=text", f"--port={port}", "--connections=2", "--in-flight=10", "--warmup=0"
             )
@@ -184,6 +186,84 @@ class TestFaultsAreFound:
     def test_a_wrong_command_line_has_no_report(self, generator: Generator) -> None:
         with pytest.raises(GeneratorError, match="no such mode"):
             generator.run("--mode=nothing", "--port=1")
+
+
+COMING_BACK = ("--mode=reconnect", "--topics=2", "--jitter-ms=20", "--retry-ms=10", "--rate=200")
+
+
+def come_back(generator: Generator, port: int, *arguments: str, clients: int = 8) -> Report:
+    """Clients whose connections the server aborts, to the end of their run."""
+    with generator.started(*COMING_BACK, f"--port={port}", f"--connections={clients}", *arguments) as held:
+        assert held.wait_for("ready")
+        held.wait_for("back", BACK_WITHIN_SECS)
+        return held.end()
+
+
+class TestClientsThatComeBack:
+    def test_an_honest_server_is_sound(self, generator: Generator) -> None:
+        with faulty("faulty_server.py", "none") as port:
+            report = come_back(generator, port)
+        comeback = report.comeback
+        assert report.is_sound, report.problems
+        assert comeback is not None
+        assert (comeback.lost, comeback.recovered, comeback.reset, comeback.never_back) == (8, 8, 0, 0)
+        assert comeback.acknowledged == report.publications >= ABORT_AFTER
+        assert comeback.recovered_messages >= 4
+        assert report.deliveries == report.publications * 4
+        stages = [comeback.connected, comeback.subscribed]
+        times = [[stage.first_ns, stage.half_ns, stage.p99_ns, stage.last_ns] for stage in stages]
+        assert times == [sorted(each) for each in times]
+        assert 0 < comeback.lost_first_ns <= comeback.lost_last_ns
+        assert comeback.lost_first_ns < comeback.connected.first_ns < comeback.subscribed.last_ns
+
+    @pytest.mark.parametrize(
+        ("fault", "found"),
+        [("lose", "gaps"), ("double", "duplicates"), ("swap", "disorder"), ("hole", "gaps"), ("again", "duplicates")],
+    )
+    def test_each_fault_is_counted_as_itself(self, generator: Generator, fault: str, found: str) -> None:
+        with faulty("faulty_server.py", fault) as port:
+            report = come_back(generator, port)
+        assert not report.is_sound
+        assert getattr(report, found) > 0
+        assert report.errors == 0
+
+    def test_a_history_that_was_lost_is_no_fault_when_it_is_told(self, generator: Generator) -> None:
+        with faulty("faulty_server.py", "forget") as port:
+            report = come_back(generator, port)
+        assert report.is_sound, report.problems
+        assert report.comeback is not None
+        assert (report.comeback.recovered, report.comeback.reset) == (0, 8)
+
+    def test_who_never_comes_back_is_counted(self, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys.modules[__name__], "BACK_WITHIN_SECS", 0.5)
+        with faulty("faulty_server.py", "refuse") as port:
+            report = come_back(generator, port)
+        assert report.comeback is not None
+        assert report.comeback.never_back == 8
+        assert report.comeback.turned_away > 0
+        assert "503" in report.comeback.why
+        assert report.lost > 0  # publications that nobody could take
+
+    def test_without_an_outage(self, generator: Generator, baseline: Running, tokens: Path) -> None:
+        with generator.started(
+            *COMING_BACK, f"--port={baseline.port}", f"--connections={SUBSCRIBERS}", f"--tokens={tokens}"
+        ) as held:
+            assert held.wait_for("ready")
+            assert not held.wait_for("back", MOMENT_SECS)
+            report = held.end()
+        assert report.is_sound, report.problems
+        assert report.comeback is not None
+        assert report.comeback.lost == 0
+        assert report.deliveries == report.publications * SUBSCRIBERS / 2
+
+    def test_a_server_that_is_not_there(self, generator: Generator) -> None:
+        with generator.started(*COMING_BACK, f"--port={free_port()}", "--connections=2") as held:
+            assert not held.wait_for("ready")
+            assert held.end().first_error == "Connection refused"
+
+    def test_more_publishers_than_connections(self, generator: Generator) -> None:
+        with pytest.raises(GeneratorError, match="no more publishers"):
+            generator.run(*COMING_BACK, "--port=1", "--connections=2", "--publishers=3")
 
 
 def test_resident_memory_is_read() -> None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from serving.notices import assert_clean
 from serving.peer import JSON, MSGPACK, Connect, Peer, unique, unique_user
-from serving.processes import TARGETS, ServerProcess, StartServer, free_port
+from serving.processes import TARGETS, ServerProcess, StartServer, assert_clean, free_port
 from serving.workers import all_ready
 
 THROUGH_THE_EXCHANGE = (

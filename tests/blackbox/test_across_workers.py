@@ -8,11 +8,11 @@ import pytest
 
 from serving.asking import admin, ask
 from serving.peer import Peer, unique, unique_user
-from serving.processes import ServerProcess, StartServer
+from serving.processes import ServerProcess, StartServer, assert_clean
 from serving.raw import exchange, upgrade
 from serving.workers import all_ready, on_each, until
 
-from .conftest import assert_clean, running
+from .conftest import running
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import pytest
 from serving.asking import ask, bearer, health, until
 from serving.oidc_issuer import ALGORITHMS, WELL_KNOWN, OidcIssuer
 from serving.peer import Peer, unique, unique_user
-from serving.processes import ServerProcess, StartServer, merged
+from serving.processes import ServerProcess, StartServer, assert_clean, merged
 from serving.raw import Answer, RawSocket, envelope, exchange, upgrade
 from serving.tokens import SECRET, token
 
-from .conftest import assert_clean, running
+from .conftest import running
 
 OTHER_SECRET = "the secret after a rotation, of more than thirty-two bytes"
 KEY_SET = "/jwks"

@@ -9,11 +9,11 @@ import pytest
 
 from serving.asking import ask, health, until
 from serving.peer import Peer, unique_user
-from serving.processes import ServerProcess, StartServer, merged
+from serving.processes import ServerProcess, StartServer, assert_clean, merged
 from serving.raw import Answer, exchange, upgrade
 from serving.redis import RedisServer
 
-from .conftest import assert_clean, running
+from .conftest import running
 
 ROBOT, CHIEF = "a robot's key", "an admin's key"
 KEYS = [

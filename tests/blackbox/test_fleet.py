@@ -12,11 +12,11 @@ import pytest
 
 from serving.asking import admin, ask, bearer, until
 from serving.peer import Peer, unique, unique_user
-from serving.processes import ServerProcess, StartServer, free_port, merged
+from serving.processes import ServerProcess, StartServer, assert_clean, free_port, merged
 from serving.redis import RedisServer
 from serving.scrapes import scrape, scrape_until
 
-from .conftest import assert_clean, running
+from .conftest import running
 
 WORKERS = 2
 ASKED = 12  # connections of their own: that all of them go to one worker happens once in 2,000 times
@@ -219,6 +219,8 @@ class TestEnds:
             scrape_until(port, lambda found: found.value("worker_restarts_total", worker="0") == 1)
             found = scrape_until(port, lambda found: found.value("worker_up", worker="0") == 1)
             assert found.value("sockets_accepted_total") >= before, "no sum falls when a worker dies"
+            rows = get(server, "/admin/stats")["per_worker"]
+            assert {slot: row["draining"] for slot, row in rows.items()} == {"0": True, "1": False}
 
             kept = [peer for peer in spread.peers if peer not in told]
             answer = post(server, "/admin/drain", {})

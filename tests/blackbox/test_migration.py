@@ -21,11 +21,12 @@ MOVED = "connections were handed to another worker"
 IDLE = 200
 
 
+@pytest.mark.parametrize("caching", [True, False], ids=["cached", "not cached"])
 @scenario
-async def test_a_rolling_restart_under_load() -> None:
+async def test_a_rolling_restart_under_load(caching: bool) -> None:
     """The workers are replaced by new processes, twice, while everybody stays connected."""
     checker, topics = Checker(), [unique() for _ in range(6)]
-    with two_workers({}) as deployment:
+    with two_workers({"message_routing": {"enable_caching": caching}}) as deployment:
         server = deployment.servers[0]
         all_ready(server)
         async with Swarm(deployment.urls, checker) as swarm:

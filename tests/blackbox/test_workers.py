@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess, free_port, merged, settings_for, toml
 from serving.tokens import SECRET
-from serving.workers import all_ready, is_alive, on_each, ready, until, worker_of
+from serving.workers import IMPATIENT, all_ready, is_alive, on_each, ready, until, worker_of
 
 RTC = [str(Path(sys.executable).with_name("rtc")), "serve"]
 
@@ -27,6 +28,15 @@ def peers() -> Iterator[list[Peer]]:
     yield made
     for peer in made:
         peer.close()
+
+
+@pytest.fixture
+def own_temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where servers put their temporary files; the path of a socket may not be long, as `tmp_path` is."""
+    with tempfile.TemporaryDirectory(prefix="rtc-") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 def start(settings: dict[str, Any] | None = None, workers: int = 2) -> ServerProcess:
@@ -158,11 +168,11 @@ def test_a_reload_is_for_all_workers_or_none(pair: ServerProcess, peers: list[Pe
     assert heartbeats(pair, peers) == {11}  # a successor begins with what is in force
 
 
-def test_sigterm_tells_every_client_and_leaves_nothing(peers: list[Peer]) -> None:
+def test_sigterm_tells_every_client_and_leaves_nothing(peers: list[Peer], own_temporary: Path) -> None:
     server = start()
     try:
         pids = ready(server)
-        folders = {link for link in os.listdir("/tmp") if link.startswith("rtc-")}
+        assert os.listdir(own_temporary)
         clients = on_each(server, pids, peers)
         server.terminate()
         for client in clients.values():
@@ -170,7 +180,7 @@ def test_sigterm_tells_every_client_and_leaves_nothing(peers: list[Peer]) -> Non
             assert [each["reconnect"] for each in client.unasked if each["type"] == "Closing"] == [True]
         assert server.wait() == 0
         assert not any(is_alive(pid) for pid in pids.values())
-        assert {link for link in os.listdir("/tmp") if link.startswith("rtc-")} < folders
+        assert os.listdir(own_temporary) == []
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port), 5)
         assert [line.get("worker") for line in server.events("stopped")][-1] is None
@@ -253,19 +263,6 @@ def test_what_only_a_worker_finds_out_ends_the_start_as_with_one_worker(tmp_path
     assert "error: message_routing.transforms[0].callable" in done.stderr
     assert "nothing was started" in done.stderr and "Traceback" not in done.stderr
 
-
-IMPATIENT = """
-import sys
-
-from realtime_communication.cli.main import main
-from realtime_communication.server import worker_handle
-
-worker_handle.PING_SECS = 0.2
-worker_handle.ANSWER_SECS = 0.5
-worker_handle.LAST_CHANCE_SECS = 0.2
-worker_handle.DUMP_SECS = 0.3
-main()
-"""
 
 SPINNING = """
 import time

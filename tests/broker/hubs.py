@@ -6,7 +6,7 @@ import struct
 from realtime_communication.broker.redis_frames import split_bodies
 
 TS = struct.Struct("<Q")
-NOW_MS = 4_000_000_000_000  # of bodies: later than any clock, so that nothing is too old
+NOW_MS = 4_000_000_000_000  # of bodies: later than any clock
 
 
 def body_of(text, ts=NOW_MS):

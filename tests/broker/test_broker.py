@@ -7,8 +7,8 @@ import pytest
 from realtime_communication.broker.broker import broker_of, uses_redis
 from realtime_communication.broker.memory import MemoryEvents, MemoryState
 from realtime_communication.broker.redis_events import RedisEvents
+from realtime_communication.broker.redis_state import RedisState
 from realtime_communication.broker.sealing import Seal
-from realtime_communication.broker.shared_state import RedisState
 from realtime_communication.config import load
 from realtime_communication.resilience.breaker import Breakers
 from serving.proxy import scenario

@@ -17,7 +17,7 @@ from realtime_communication.config.traffic import MessageRouting
 
 
 def calls(*, sharded=False, secs=300.0):
-    return Calls(TopicKeys("rtc:"), StreamBounds(100, secs), sharded=sharded, now=lambda: 1000.0)
+    return Calls(TopicKeys("rtc:"), StreamBounds(100, secs), sharded=sharded)
 
 
 def batch(topic, *keys):
@@ -54,9 +54,18 @@ def test_publish():
     assert (inbox.arguments[0], inbox.arguments[7:9]) == (b"SPUBLISH", [1, ""])
 
 
-def test_what_is_too_old_is_reckoned_from_now():
-    assert calls().history(b"t", (5, 6), 7, True).arguments[4:] == [700_000, "", "", 0, 7, 1, 5, 6]
-    assert calls(secs=5000.0).history(b"t", None, 7, False).arguments[4:] == [0, "", "", 0, 7, 0, "", 0]
+def test_opening_many_topics():
+    call = calls().open([b"@alice", b"a{b}c"])
+    assert call.keys == [b"rtc:{@alice}:s", b"rtc:{a%7Bb%7Dc}:s"]
+    epoch, stream_ms = call.arguments
+    assert 0 < epoch < 1 << EPOCH_BITS
+    assert stream_ms == 420_000
+
+
+def test_what_is_too_old_is_for_redis_to_say():
+    """By its own clock: a node only says how old."""
+    assert calls().history(b"t", (5, 6), 7, True).arguments[4:] == [300_000, "", "", 0, 7, 1, 5, 6]
+    assert calls(secs=5000.0).history(b"t", None, 7, False).arguments[4:] == [5_000_000, "", "", 0, 7, 0, "", 0]
 
 
 def test_bounds_may_change():

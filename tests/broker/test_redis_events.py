@@ -71,7 +71,7 @@ async def test_while_a_node_is_cut_off_its_events_wait_and_then_go_out_in_order(
             assert one.link.health()[1]["buffered_events"] == 50
             proxy.refusing = False
             await until(lambda: len(two.got) == 50)
-            assert one.link.health()[1]["buffered_events"] == 0
+            await until(lambda: one.link.health()[1]["buffered_events"] == 0)
             proxy.refusing = True
             proxy.cut()
             await down(one.link)

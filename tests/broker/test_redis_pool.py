@@ -6,8 +6,8 @@ import pytest
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from realtime_communication.broker.redis_errors import NotSentError
 from realtime_communication.broker.redis_pool import BoundedPool, PoolBounds
+from realtime_communication.broker.redis_replies import NotSentError
 from serving.proxy import scenario
 
 

@@ -1,13 +1,18 @@
 """Subscribing and history over a real Redis: positions, gaps, lost history, many at once."""
 
+import asyncio
 import contextlib
 
 import pytest
 
-from broker.hubs import NOW_MS
+from broker.hubs import NOW_MS, RecordingHub, body_of
 from broker.links import running, until
 from realtime_communication.broker import redis_reading
-from realtime_communication.broker.redis_calls import StreamBounds
+from realtime_communication.broker.redis_calls import Calls, StreamBounds
+from realtime_communication.broker.redis_errors import RedisFailed
+from realtime_communication.broker.redis_frames import Publications, framed, mark_of
+from realtime_communication.broker.redis_keys import TopicKeys
+from realtime_communication.broker.redis_reading import RedisReading
 from serving.proxy import Proxy, scenario
 from serving.redis import RedisServer
 
@@ -149,6 +154,57 @@ async def test_a_message_that_pubsub_lost_is_read_from_the_stream(redis_server, 
         assert node.hub.resets == []
 
 
+class Scripts:
+    """A link that answers scripts with what it was given, one after the other."""
+
+    def __init__(self, *replies):
+        self.replies = list(replies)
+
+    async def run_scripts(self, calls):
+        return [self.replies.pop(0) for _ in calls]
+
+
+class FedChannels:
+    """Channels that are fed at once."""
+
+    def subscribe(self, channel):
+        fed = asyncio.get_running_loop().create_future()
+        fed.set_result(None)
+        return fed
+
+    def unsubscribe(self, channel):
+        """Nothing to do."""
+
+
+def frame_of(epoch, first, *texts):
+    bodies = [framed(body_of(text)) for text in texts]
+    return Publications(epoch, first, len(bodies), b"".join(bodies), mark_of(bodies[-1]))
+
+
+@scenario
+async def test_a_read_that_was_refused_is_made_again(topic, monkeypatch):
+    monkeypatch.setattr(redis_reading, "REREAD_SECS", 0.01)
+    bodies = [framed(body_of(text)) for text in names(1, 3)]
+    link = Scripts(
+        [b"7", b"0", b"1"],
+        RedisFailed("ERR"),  # it says nothing of Redis: the engine does not pause for it
+        [b"7", b"3", b"1", *bodies],
+    )
+    hub, failures = RecordingHub(), []
+    calls = Calls(TopicKeys("x:"), StreamBounds(100, 300.0), sharded=False)
+    reading = RedisReading(hub, link, calls, FedChannels(), failures.append)
+    async with running(reading):
+        reading.come_back()
+        reading.subscribe(topic, 1, None, 0)
+        assert await until(lambda: hub.answers.get(1)) == ("subscribed", 7, 0, False, 1, [])
+        reading.receive(topic, frame_of(7, 2, "2"))
+        await until(lambda: failures)
+        reading.receive(topic, frame_of(7, 3, "3"))
+        await until(lambda: len(hub.delivered(topic)) == 3)
+    assert hub.delivered(topic) == names(1, 3)
+    assert not hub.resets
+
+
 @scenario
 async def test_a_gap_that_cannot_be_filled_is_told(redis_server, engine_node, topic):
     node = engine_node(url=redis_server.url, bounds=StreamBounds(0, 300.0))
@@ -270,12 +326,27 @@ async def test_unsubscribed_and_subscribed_again(redis_server, engine_node, topi
 async def test_messages_too_old_are_neither_read_nor_recovered(redis_server, engine_node, topic):
     node = engine_node(url=redis_server.url, bounds=StreamBounds(1000, 300.0))
     async with joined(node):
-        for n in range(1, 41):
-            token = node.hub.publish(topic, str(n), ts=NOW_MS if n > 17 else 1)
-        _, epoch, _, _ = await node.answer(token)
+        _, epoch, _, _ = await node.published(topic, *(str(n) for n in range(1, 41)))
+        stream = node.engine._keys.stream(topic)
+        entries = redis_server.client.xrange(stream)
+        redis_server.client.delete(stream)
+        for number, (entry, fields) in enumerate(entries, 1):
+            redis_server.client.xadd(stream, fields if number > 17 else fields | {b"t": 1}, id=entry)
         assert await node.subscribed(topic, (epoch, 16)) == ("subscribed", epoch, 40, False, 41, [])
         recovered = await node.subscribed(topic, (epoch, 17))
         assert recovered == ("subscribed", epoch, 40, True, 18, [str(n) for n in range(18, 41)])
+
+
+@pytest.mark.parametrize("ts", [1, NOW_MS])
+@scenario
+async def test_the_age_of_a_message_is_reckoned_by_the_clock_of_redis(redis_server, engine_node, topic, ts):
+    """And not by that of the node it came from, which may be wrong."""
+    node = engine_node(url=redis_server.url, bounds=StreamBounds(1000, 300.0))
+    async with joined(node):
+        _, epoch, _, _ = await node.answer(node.hub.publish(topic, "odd", ts=ts))
+        assert await node.subscribed(topic, (epoch, 0)) == ("subscribed", epoch, 1, True, 1, ["odd"])
+        ((_, fields),) = redis_server.client.xrange(node.engine._keys.stream(topic))
+        assert abs(int(fields[b"t"]) / 1000 - redis_server.client.time()[0]) < 60
 
 
 @scenario
@@ -302,3 +373,23 @@ async def test_other_messages_under_known_offsets_are_noticed_after_redis_was_aw
             assert answer[1] != epoch
             assert answer[2:4] == (0, False)
             assert await node.subscribed(topic, (answer[1], 0)) == ("subscribed", answer[1], 0, True, 1, [])
+
+
+@scenario
+async def test_many_topics_begin_with_few_calls(redis_server, engine_node, topic):
+    def calls():
+        return redis_server.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    one, two = engine_node("one", url=redis_server.url), engine_node("two", url=redis_server.url)
+    topics = [b"%b-%d" % (topic, number) for number in range(300)]
+    async with joined(one, two):
+        _, epoch, _, _ = await one.published(topics[0], "before")
+        before = calls()
+        tokens = [two.hub.subscribe(each) for each in topics]
+        answers = [await two.answer(token) for token in tokens]
+        assert calls() - before < len(topics) / 10
+        assert answers[0] == ("subscribed", epoch, 1, False, 2, [])
+        assert all(answer[2:] == (0, False, 1, []) for answer in answers[1:])
+        for each in topics:
+            one.hub.publish(each, "after")
+        await until(lambda: all(two.hub.delivered(each) == ["after"] for each in topics))

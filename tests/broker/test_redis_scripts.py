@@ -103,6 +103,19 @@ def test_a_stream_that_has_lost_something_begins_anew(run, calls, topic, known, 
     assert found[1] == (b"0" if is_new else b"3")
 
 
+def test_topics_are_opened_together(redis_server, calls, run, topic):
+    known, fresh, other = topic + b"-known", topic + b"-fresh", topic + b"-other"
+    run(calls.publish(batch(known, *((b"x", b""),) * 3)))
+    redis_server.client.set(calls.keys.stream(other), "no stream")
+    epoch, offset, _ = run(calls.history(known, None, 1, False))[:3]
+    found = run(calls.open([known, fresh, other]))
+    assert found[:2] == [epoch, offset]
+    assert found[3:] == [b"0", b"", b"0"]
+    assert run(calls.history(fresh, None, 1, False)) == [found[2], b"0", b"1"]
+    assert redis_server.client.pttl(calls.keys.stream(fresh)) > 0
+    assert redis_server.client.get(calls.keys.stream(other)) == b"no stream"
+
+
 def test_members_of_a_run_that_has_another_name_now_are_moved_or_leave(redis_server, calls, run, topic):
     def entered(node, session):
         return (b"+", session, b"u" + session, b"".join(map(framed, (node, b"u" + session, bytes(8), b""))))
@@ -131,5 +144,5 @@ def test_a_refusal_comes_before_anything_was_done(redis_server, calls, run, topi
 
 def test_every_script_is_checked_as_a_whole():
     scripts = {name: each for name, each in vars(redis_scripts).items() if name.isupper() and not name.startswith("_")}
-    assert len(scripts) == 8
+    assert len(scripts) == 9
     assert all(each.text.startswith("#!lua\n") for each in scripts.values())

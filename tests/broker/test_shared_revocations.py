@@ -9,9 +9,9 @@ from realtime_communication.broker import shared_revocations
 from realtime_communication.broker.events import EventCodec
 from realtime_communication.broker.redis_events import RedisEvents
 from realtime_communication.broker.redis_feed import Feed
+from realtime_communication.broker.redis_state import RedisState
 from realtime_communication.broker.sealing import Seal
 from realtime_communication.broker.shared_revocations import Revocation, SharedRevocations
-from realtime_communication.broker.shared_state import RedisState
 from realtime_communication.config.services import CircuitBreaker
 from realtime_communication.resilience.breaker import Breakers
 from serving.processes import free_port

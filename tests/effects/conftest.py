@@ -16,7 +16,7 @@ from realtime_communication.server.listening import open_listeners
 from realtime_communication.server.metrics_server import open_metrics_listeners
 from realtime_communication.server.worker import Worker
 from serving.peer import Peer
-from serving.processes import merged, toml
+from serving.processes import START_SECS, merged, toml
 from serving.raw import RawSocket
 from serving.tokens import SECRET
 
@@ -50,7 +50,7 @@ class Running:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(START_SECS)
 
     async def _serve(self):
         self._loop = asyncio.get_running_loop()
@@ -74,13 +74,13 @@ class Running:
         async def call():
             return function()
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(START_SECS)
 
     def reload(self, settings=None):
         """Read the configuration again, with `settings` in place of the ones so far; whether that worked."""
         if settings is not None:
             self.loaded.files[0].write_text(toml(merged(BASE, settings)))
-        return asyncio.run_coroutine_threadsafe(self.worker.parts.live.reload(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(self.worker.parts.live.reload(), self._loop).result(START_SECS)
 
     def stats(self):
         return self.ask(self.worker.parts.hub.stats)

@@ -1,13 +1,12 @@
 """`/admin` and `/api` against a server process: limits that change at once, levels, statistics, disconnecting."""
 
-import contextlib
 import json
 
 import pytest
 
 from serving.asking import JSON, admin, ask, bearer, until
+from serving.deployments import listening
 from serving.peer import Peer
-from serving.processes import ServerProcess, free_port
 from serving.raw import RawSocket, envelope
 
 RATES, LEVEL = "/admin/config/rate-limits", "/admin/config/log-level"
@@ -28,27 +27,16 @@ IN_FORCE = {
 }
 
 
-@contextlib.contextmanager
-def started():
-    made = ServerProcess("product", free_port(), LIMITED, None)
-    try:
-        made.start()
-        assert ask(made.port, "GET", "/health").status == 200  # its handlers of signals are there
-        yield made
-    finally:
-        made.dispose()
-
-
 @pytest.fixture
 def server():
-    with started() as made:
+    with listening(LIMITED) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def unchanged():
     """One for all tests that change nothing."""
-    with started() as made:
+    with listening(LIMITED) as made:
         yield made
 
 

@@ -3,14 +3,10 @@
 A key that is new in the schema fails here until it has its row.
 """
 
-import ast
-from pathlib import Path
-
 import pytest
 
+from effects.named_tests import assert_exists, each_bucket
 from realtime_communication.config.catalogue import KEYS
-
-TESTS = Path(__file__).resolve().parents[1]
 
 SERVER, AUTH, SOCKET = "effects/test_operation.py::TestServer", "effects/test_auth.py", "effects/test_websocket.py"
 RATES, ROUTING, ACTORS = (f"effects/test_{name}.py" for name in ("rate_limiting", "message_routing", "actor_system"))
@@ -54,15 +50,7 @@ EFFECTS = {
     "websocket.max_frame_size": f"{SOCKET}::test_max_frame_size",
     "websocket.max_message_size": f"{SOCKET}::test_max_message_size",
     "rate_limiting.enabled": f"{RATES}::test_enabled",
-    **{
-        f"rate_limiting.{scope}.{key}": f"{RATES}::TestEachBucket::{test}"
-        for scope in ("connection", "user", "global")
-        for key, test in (
-            ("requests_per_second", "test_rate"),
-            ("burst_size", "test_burst"),
-            ("window_size_secs", "test_window"),
-        )
-    },
+    **each_bucket(RATES),
     "rate_limiting.token_bucket.refill_interval_ms": f"{BUCKET}::test_refill_interval",
     "rate_limiting.token_bucket.token_precision": f"{BUCKET}::test_precision",
     "rate_limiting.token_bucket.cleanup_interval_secs": f"{BUCKET}::test_sweeps_come_as_often_as_configured",
@@ -220,9 +208,4 @@ def test_every_key_has_its_test():
 
 @pytest.mark.parametrize("test", sorted(set(EFFECTS.values())))
 def test_each_test_exists(test):
-    path, *names = test.split("::")
-    body = ast.parse((TESTS / path).read_text()).body
-    for name in names:
-        found = [node for node in body if getattr(node, "name", None) == name]
-        assert found, f"{path} has no {name}"
-        body = getattr(found[0], "body", [])
+    assert_exists(test)

@@ -4,18 +4,15 @@ For each key of the schema that is live, the test that changes it on a running s
 that is new in the schema, or newly live, fails here until it has its row.
 """
 
-import ast
-from pathlib import Path
-
 import pytest
 
+from effects.named_tests import assert_exists, each_bucket
 from realtime_communication.config.catalogue import KEYS
 from realtime_communication.config.changes import value_of
 from realtime_communication.config.keys import Kind
 from serving.certificates import shared_server
 from serving.processes import free_port, merged
 
-TESTS = Path(__file__).resolve().parents[1]
 TRAFFIC, ACCESS, WATCHING = (f"effects/test_live_{name}.py" for name in ("traffic", "access", "watching"))
 SOCKET, BUCKET, CUSTOM = f"{TRAFFIC}::TestWebsocket", f"{TRAFFIC}::TestTokenBucket", f"{TRAFFIC}::TestCustomLimits"
 ROUTING, MAILBOX, SPEED = (f"{TRAFFIC}::Test{name}" for name in ("Routing", "Mailboxes", "Performance"))
@@ -62,15 +59,7 @@ LIVE = {
     "websocket.max_message_size": f"{SOCKET}::test_max_message_size",
     "redis.required": f"{WATCHING}::test_redis_required",
     "rate_limiting.enabled": f"{TRAFFIC}::test_limits_off_and_on",
-    **{
-        f"rate_limiting.{scope}.{key}": f"{TRAFFIC}::TestEachBucket::{test}"
-        for scope in ("connection", "user", "global")
-        for key, test in (
-            ("requests_per_second", "test_rate"),
-            ("burst_size", "test_burst"),
-            ("window_size_secs", "test_window"),
-        )
-    },
+    **each_bucket(TRAFFIC),
     "rate_limiting.token_bucket.refill_interval_ms": f"{BUCKET}::test_when_a_token_is_back",
     "rate_limiting.token_bucket.token_precision": f"{BUCKET}::test_when_a_token_is_back",
     "rate_limiting.token_bucket.cleanup_interval_secs": f"{BUCKET}::test_when_idle_buckets_go",
@@ -168,12 +157,7 @@ def test_a_list_is_as_live_as_what_is_in_it():
 
 @pytest.mark.parametrize("test", sorted(set(LIVE.values())))
 def test_each_test_exists(test):
-    path, *names = test.split("::")
-    body = ast.parse((TESTS / path).read_text()).body
-    for name in names:
-        found = [node for node in body if getattr(node, "name", None) == name]
-        assert found, f"{path} has no {name}"
-        body = getattr(found[0], "body", [])
+    assert_exists(test)
 
 
 OTHERS = {

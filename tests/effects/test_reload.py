@@ -7,8 +7,8 @@ import pytest
 
 from serving.asking import ask, bearer, until
 from serving.certificates import shared_authority
+from serving.deployments import listening
 from serving.peer import Peer
-from serving.processes import ServerProcess, free_port
 from serving.tokens import SECRET
 
 REFUSED = "the configuration was not reloaded: all stays as it was"
@@ -21,29 +21,24 @@ CHANGED = {"websocket": {"max_connections": 1}, "logging": {"level": "off"}, "au
 
 
 @contextlib.contextmanager
-def started():
-    made = ServerProcess("product", free_port(), GOOD, None)
-    try:
-        made.start()
-        assert ask(made.port, "GET", "/health").status == 200  # its handlers of signals are there
+def discreet():
+    """A server that ends well and has not told its secrets."""
+    with listening(GOOD) as made:
         yield made
         assert made.stop() == 0
         assert HUSH not in made.log and SECRET not in made.log
-        assert "Traceback" not in made.log
-    finally:
-        made.dispose()
 
 
 @pytest.fixture
 def server():
-    with started() as made:
+    with discreet() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def lasting():
     """One for all files that change nothing."""
-    with started() as made:
+    with discreet() as made:
         yield made
 
 

@@ -35,6 +35,7 @@ class RecordingHub:
 
     def __init__(self):
         self.asked = []
+        self.orders = []  # by which changes of subscriptions are known to all workers
         self.refusal = None
         self.limit = None
         self.rows = [{"session_id": str(number), "user_id": f"user-{number % 2}"} for number in range(3)]
@@ -56,10 +57,12 @@ class RecordingHub:
     def send_request(self, body, identity):
         return self._ask("send", body, identity, {"delivered": ["bob"], "offline": []})
 
-    def subscribe_user(self, user_id, topic):
+    def subscribe_user(self, user_id, topic, order=0):
+        self.orders.append(order)
         return self._ask("subscribe", topic, Identity(user_id=user_id), 2)
 
-    def unsubscribe_user(self, user_id, topic):
+    def unsubscribe_user(self, user_id, topic, order=0):
+        self.orders.append(order)
         return self._ask("unsubscribe", topic, Identity(user_id=user_id), 1)
 
     def presence_request(self, topic):
@@ -160,7 +163,7 @@ class Server:
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
-        self._started.wait(10)
+        assert self._started.wait(30)
 
     async def _serve(self):
         self._loop = asyncio.get_running_loop()
@@ -194,12 +197,12 @@ class Server:
     def close(self):
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
+            self._thread.join(30)
             assert not self._thread.is_alive()
         self.listener.close()
 
     def request(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()

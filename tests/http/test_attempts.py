@@ -109,3 +109,8 @@ def test_against_a_model(steps, burst):
             left[address] -= 1
         assert attempts.state(address)[:2] == (burst, int(left[address]))
         assert len(attempts) <= len(left)
+
+
+def test_a_table_without_failures_allows_all_but_where_none_are_allowed(clock):
+    assert allowed(Attempts(clock=clock), "203.0.113.9")
+    assert not allowed(Attempts(burst=0, clock=clock), "203.0.113.9")

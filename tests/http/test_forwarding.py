@@ -39,6 +39,24 @@ def test_without_proxies_it_is_the_peer(peer, address, secure):
     assert told(peer, secure=secure, trusted=TrustedProxies(())) == Client(address, secure)
 
 
+NUMBERS = st.integers(0, 300).map(str) | st.text("0123456789.:ax% \x00٣", max_size=3)
+
+
+@given(st.lists(NUMBERS, min_size=3, max_size=5).map(".".join), st.just("") | st.text("0123456789:_a ²", max_size=7))
+def test_the_short_cut_for_plain_peers_reads_what_the_rules_read(host, port):
+    peer = f"{host}:{port}" if port else host
+    # With a proxy that is far away the whole rules are used.
+    assert told(peer, trusted=TrustedProxies(())) == told(peer, trusted=TrustedProxies(("192.0.2.77",)))
+
+
+@pytest.mark.parametrize(
+    "peer",
+    ["1.2.3.4:", "1.2.3.4:80:80", "1.2.3.4:123456", "1.2.3.4:_x", "01.2.3.4", "1.2.3", "1.2.3.4\x00", "é:1", ":80"],
+)
+def test_peers_of_odd_forms_read_the_same(peer):
+    assert told(peer, trusted=TrustedProxies(())) == told(peer, trusted=TrustedProxies(("192.0.2.77",)))
+
+
 @pytest.mark.parametrize("peer", [STRANGER, "[2001:db8:bbbb::1]:1", "nonsense"])
 def test_nobody_else_is_believed(peer):
     headers = {

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.hub import RequestError
 from realtime_communication._core.hub.relay import Later
 from realtime_communication.http.later import settled
 from serving.proxy import scenario

@@ -101,7 +101,10 @@ class TestSubscriptions:
         found = server.request("POST", f"/api/{path}", body, admin_key | JSON)
         assert (found.status, found.json) == (200, answer)
         assert server.hub.asked == [(path, "room:1", "alice")]
-        (line,) = (record.event_fields for record in caplog.records if "subscriptions changed" in record.message)
+        server.request("POST", f"/api/{path}", body, admin_key | JSON)
+        assert 0 not in server.hub.orders
+        assert len(set(server.hub.orders)) == 2
+        line, _ = (record.event_fields for record in caplog.records if "subscriptions changed" in record.message)
         assert (line["by"], line["change"], line["user_id"], line["topic"]) == ("operator", path, "alice", "room:1")
 
     def test_who_may(self, server, bearer, api_key, path, answer):

@@ -259,6 +259,29 @@ class TestConfigure:
         assert stage.refused().retry_after_secs == 60.0
 
 
+class TestFoundToBeBack:
+    def test_an_open_breaker_is_half_open_at_once(self, opened):
+        opened.breaker.half_open("seen")
+        assert (opened.state, opened.changes[-1].reason) == (HALF_OPEN, "seen")
+        opened.succeed(2)
+        assert opened.state is CLOSED
+
+    def test_a_failure_opens_it_for_the_whole_time(self, opened):
+        opened.breaker.half_open("seen")
+        opened.fail()
+        assert opened.state is OPEN
+        opened.refused()
+
+    def test_any_other_is_left_as_it_is(self, half_open):
+        half_open.succeed()
+        for one in (Stage(), half_open):
+            before = (one.state, len(one.changes))
+            one.breaker.half_open("seen")
+            assert (one.state, len(one.changes)) == before
+        half_open.succeed()
+        assert half_open.state is CLOSED
+
+
 def test_changes_are_told(half_open):
     half_open.succeed()
     half_open.fail()

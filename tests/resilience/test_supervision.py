@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from realtime_communication.errors import EXIT_SOFTWARE, RestartLimitReached
 from realtime_communication.resilience import supervision
-from realtime_communication.resilience.supervision import RestartLedger, RestartPolicy, Service, Supervisor
+from realtime_communication.resilience.supervision import (
+    RestartLedger,
+    RestartPolicy,
+    Service,
+    Supervisor,
+    honour_cancellation,
+)
+from serving.proxy import scenario
 
 STRATEGIES = ("one_for_one", "all_for_one", "rest_for_one")
 HALVES = st.integers(1, 20).map(lambda halves: halves / 2)  # exact in binary
@@ -210,3 +217,22 @@ def test_a_service_that_will_not_end_ends_the_server(monkeypatch):
         await asyncio.sleep(0)
 
     asyncio.run(main())
+
+
+@scenario
+async def test_a_cancellation_that_was_swallowed_is_honoured():
+    async def loop(turns):
+        while True:
+            honour_cancellation()
+            turns.append(1)
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                continue  # as asyncio.wait_for of Python 3.11 may
+
+    turns = []
+    task = asyncio.create_task(loop(turns))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (task.cancelled(), turns) == (True, [1])

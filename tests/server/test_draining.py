@@ -53,7 +53,7 @@ def test_clients_are_told_once_and_closed_when_they_stay():
     counts, services = drained(hub, 0.05)
     assert counts == [2000, 0]
     assert services.draining
-    assert hub.steps == [("drain", 2000, 1001), ("close", 1001)]
+    assert hub.steps == [("drain", 1000, 1001), ("close", 1001)]
 
 
 def test_nobody_is_closed_when_all_have_left():
@@ -63,6 +63,6 @@ def test_nobody_is_closed_when_all_have_left():
 
 
 def test_the_spread_is_that_of_all_workers_that_drain():
-    hub = Hub(2000)
+    hub = Hub(20_000)
     drained(hub, 0.05, workers=4)
     assert hub.steps[0] == ("drain", 8000, 1001)

@@ -19,6 +19,20 @@ def test_events_reach_all_but_the_sender():
     run(test)
 
 
+def test_how_busy_a_worker_is_reaches_the_others_that_serve():
+    async def test():
+        async with rig(3) as made:
+            heard = []
+            for slot, worker in enumerate(made.workers):
+                worker.on("load", lambda params, slot=slot: heard.append((slot, params)))
+                worker.on("ask", lambda params: "up to here")
+            made.workers[1].notify("load", {"seat": 5, "cpu": 0.5})
+            await made.workers[1].call("gather", {"method": "m", "params": {}, "timeout_secs": 5})
+            assert sorted(heard) == [(0, {"seat": 5, "cpu": 0.5}), (2, {"seat": 5, "cpu": 0.5})]
+
+    run(test)
+
+
 def test_who_asks_is_left_out_and_the_supervisor_asks_all():
     async def test():
         async with rig(3) as made:

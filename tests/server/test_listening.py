@@ -54,6 +54,27 @@ def test_a_name_is_all_its_addresses_on_one_port():
             listener.close()
 
 
+def test_nobody_waits_in_the_backlog_of_a_server_that_does_not_take_connections_yet():
+    (listener,) = open_listeners("127.0.0.1", 0, listening=False)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", listener.port))
+    for _ in range(2):
+        listener.listen()
+        socket.create_connection(("127.0.0.1", listener.port)).close()
+    listener.close()
+
+
+def test_of_two_servers_that_start_at_once_one_finds_out():
+    (one,) = open_listeners("127.0.0.1", 0, listening=False)
+    (other,) = open_listeners("127.0.0.1", one.port, listening=False)
+    one.listen()
+    with pytest.raises(EnvironmentFault, match="in use") as caught:
+        other.listen()
+    assert str(one.port) in str(caught.value)
+    one.close()
+    other.close()
+
+
 def test_a_port_in_use_is_said_clearly(listen):
     listener = listen("127.0.0.1")
     with pytest.raises(EnvironmentFault, match="in use") as caught:

@@ -56,6 +56,17 @@ async def test_two_become_homes(tmp_path) -> None:
 
 
 @scenario
+async def test_one_that_is_drained_becomes_no_home(tmp_path) -> None:
+    made = Made(1, str(tmp_path))
+    joining = asyncio.ensure_future(made.neighbours.join(home=False))
+    await asyncio.sleep(0)
+    made.neighbours.follow({"version": 1, "links": {1: 2}, "homes": []})
+    await joining
+    assert made.channel.said == ["linking", "linked"]
+    made.reactor.stop()
+
+
+@scenario
 async def test_a_neighbour_that_is_stuck_is_not_waited_for(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "LINK_SECS", 0.05)
     monkeypatch.setattr(neighbours, "HOME_SECS", 0.05)

@@ -1,5 +1,8 @@
 """The assembly of a worker: which parts there are for which configuration, and that all follow a change."""
 
+import subprocess
+import sys
+
 import pytest
 
 from realtime_communication.config import load
@@ -34,6 +37,22 @@ def test_what_is_off_has_no_task(parts):
     made = parts("--testing.use_in_memory_storage")
     assert names(made) == {"revocations", "issuer keys", "webhooks", "garbage collector", "draining"}
     assert made.services.metrics is None and set(made.services.checks) == {"services", "log"}
+
+
+def test_redis_py_is_not_loaded_for_a_node_without_redis():
+    script = """if True:
+        import sys
+        from realtime_communication.config import load
+        from realtime_communication.server import supervisor, worker
+        from realtime_communication.server.listening import open_listeners
+        from realtime_communication.server.parts import Parts
+
+        loaded = load(["--profile=test", "--testing.use_in_memory_storage", "--testing.bypass_auth"], {})
+        Parts(loaded, open_listeners("127.0.0.1", 0), [], list)
+        print(sorted({name.partition(".")[0] for name in sys.modules} & {"hiredis", "opentelemetry", "redis"}))
+    """
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
 
 
 def test_what_is_on_has_one(parts):

@@ -94,6 +94,14 @@ def test_a_second_signal_ends_all_waiting():
     assert [step[0] for step in hub.steps] == ["refuse", "drain", "close"]
 
 
-@pytest.mark.parametrize(("connections", "spread"), [(0, MIN_SPREAD_MS), (10_000, 10_000), (10**7, MAX_SPREAD_MS)])
-def test_the_spread_follows_the_number_of_clients(connections, spread):
-    assert spread_ms(connections) == spread
+@pytest.mark.parametrize(
+    ("connections", "tls", "spread"),
+    [
+        (0, False, MIN_SPREAD_MS),
+        (50_000, False, 5000),
+        (50_000, True, 50_000),
+        (10**7, False, MAX_SPREAD_MS),
+    ],
+)
+def test_the_spread_follows_the_number_of_clients_and_what_each_costs(connections, tls, spread):
+    assert spread_ms(connections, tls=tls) == spread

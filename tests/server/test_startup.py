@@ -11,6 +11,21 @@ from realtime_communication.server.listening import open_listeners
 from realtime_communication.server.startup import announce, raise_file_limit
 
 
+@pytest.mark.parametrize(("connections", "reserved"), [(3000, 4096), (10**9, 65_536)])
+def test_the_table_of_descriptors_has_room_for_all_connections(connections, reserved):
+    code = (
+        "import resource;from realtime_communication.server.startup import reserve_files;"
+        "hard=resource.getrlimit(resource.RLIMIT_NOFILE)[1];resource.setrlimit(resource.RLIMIT_NOFILE,(hard,hard));"
+        f"reserve_files({connections});"
+        "import os;print(open('/proc/self/status').read(),len(os.listdir('/proc/self/fd')))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    (size,) = (int(line.split()[1]) for line in out.splitlines() if line.startswith("FDSize:"))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert size >= min(reserved, hard) // 2
+    assert int(out.split()[-1]) < 20
+
+
 class Issuer:
     def access_token(self, user, now):
         return f"token-of-{user}"

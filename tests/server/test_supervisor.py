@@ -186,6 +186,28 @@ def test_strategies(lead, strategy, again):
     assert lead(test, f"--actor_system.supervision_strategy={strategy}") == 0
 
 
+def test_one_that_was_drained_is_started_again_drained(lead):
+    async def test(leader):
+        await until(lambda: len(serving(leader)) == 3)
+        drained = Process.made[1]
+        drained.answerers["draining"](drained, {})
+        assert members(Process.made[0])[1] == [0, 2]
+        drained.crash()
+        await until(lambda: serving(leader) == {0: 1, 1: 4, 2: 3})
+        assert members(Process.made[0]) == ({0: 1, 1: 4, 2: 3}, [0, 2])
+        places = []
+        for process in (Process.made[0], Process.made[3]):
+            answer = await process.answerers["hello"](process, {"pid": 1, "version": "0"})
+            places.append(unpacked_assignment(answer).place)
+        assert [(place.slot, place.drained) for place in places] == [(0, False), (1, True)]
+        leader._on_roll()  # an operator's restart is what ends it
+        await until(lambda: serving(leader) == {0: 5, 1: 6, 2: 7})
+        await until(leader._rolling.done)
+        assert members(Process.made[-1])[1] == sorted(process.seat for process in Process.made[-3:])
+
+    assert lead(test) == 0
+
+
 def test_too_many_crashes_end_it_with_the_reason(lead, caplog):
     async def test(leader):
         for number in range(3):

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from serving.processes import ServerProcess
 from serving.raw import Answer
 from serving.tokens import token
 
 JSON = {"Content-Type": "application/json"}
-WAIT_SECS = 20.0
+WAIT_SECS = 60.0
 
 
 def bearer(user: str = "alice", **claims: Any) -> dict[str, str]:
@@ -42,6 +43,11 @@ def health(port: int) -> Any:
     answer = ask(port, "GET", "/health")
     assert answer.status == 200, answer
     return answer.json
+
+
+def redis_of(server: ServerProcess) -> Any:
+    """What a server's health tells of Redis."""
+    return health(server.port)["dependencies"]["redis"]
 
 
 def until(reached: Callable[[], Any], told: Callable[[], object] | None = None, seconds: float = WAIT_SECS) -> Any:

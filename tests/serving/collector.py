@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
-WAIT_SECS = 20.0
+WAIT_SECS = 60.0
 KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
 

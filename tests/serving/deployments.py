@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.asking import ask
 from serving.processes import ServerProcess, assert_clean, free_port, merged
 from serving.redis import RedisServer
 from serving.redis_cluster import cluster
@@ -92,13 +93,13 @@ def with_redis(settings: dict[str, Any], **redis: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def started(count: int, settings: dict[str, Any]) -> Iterator[list[ServerProcess]]:
-    """So many servers with the same settings, but for the port of their metrics."""
+def started(count: int, settings: dict[str, Any], **options: Any) -> Iterator[list[ServerProcess]]:
+    """So many servers with the same settings, but for the port of their metrics; `options` as for ServerProcess."""
     with ExitStack() as stack:
         servers = []
         for _ in range(count):
             metrics = {"metrics": {"port": free_port()}} if settings.get("metrics", {}).get("enabled") else {}
-            server = ServerProcess("product", free_port(), merged(settings, metrics), None)
+            server = ServerProcess("product", free_port(), merged(settings, metrics), None, **options)
             stack.callback(server.dispose)
             servers.append(server)
         with ThreadPoolExecutor(count) as starting:
@@ -106,6 +107,14 @@ def started(count: int, settings: dict[str, Any]) -> Iterator[list[ServerProcess
         yield servers
         for server in servers:
             assert_clean(server)
+
+
+@contextmanager
+def listening(settings: dict[str, Any]) -> Iterator[ServerProcess]:
+    """One server, whose handlers of signals are there."""
+    with started(1, settings) as (server,):
+        assert ask(server.port, "GET", "/health").status == 200
+        yield server
 
 
 def worker_pids(server: ServerProcess) -> list[int]:

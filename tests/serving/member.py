@@ -24,6 +24,8 @@ CONNECT_SECS = 10.0
 UNANSWERED_MOST = 1000
 """Publications of one publisher that may wait for their answer; it holds back at that number."""
 TICK_SECS = 0.01
+UNASKED = ("*", "@")
+"""What every connection is subscribed to unasked: the topic for all, and its user's inbox."""
 RETRY_MS = 100
 """Before a publication that met a passing error is sent again, where the error does not say."""
 
@@ -261,7 +263,7 @@ class Subscriber(Client):
                     heard.recovered,
                     ((item.offset, item.payload[0]) for item in heard.messages),
                 )
-            case "Lagged":
+            case "Lagged" if not heard.topic.startswith(UNASKED):  # nothing is published there
                 self.tracks[heard.topic].lagged(heard.missed, heard.epoch, heard.offset, heard.recovered)
             case "Error":
                 self.refusals.append(heard.code)

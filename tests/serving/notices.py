@@ -7,7 +7,6 @@ from typing import Any
 
 from serving.asking import until
 from serving.processes import ServerProcess
-from serving.processes import assert_clean as assert_clean
 from serving.scrapes import scrape
 
 

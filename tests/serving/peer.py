@@ -15,7 +15,8 @@ from websockets.sync.client import ClientConnection, connect
 from serving.certificates import trusted
 from serving.tokens import token
 
-RECEIVE_SECS = 5.0
+CONNECT_SECS = 60.0  # a connection may wait for the worker that is to take it to start
+RECEIVE_SECS = 20.0
 JSON = "rtc.v1.json"
 MSGPACK = "rtc.v1.msgpack"
 
@@ -60,7 +61,7 @@ class Peer:
                 additional_headers=headers,
                 subprotocols=[subprotocol] if subprotocol else None,  # type: ignore[list-item]
                 compression=compression,
-                open_timeout=RECEIVE_SECS,
+                open_timeout=CONNECT_SECS,
                 ping_interval=None,
                 close_timeout=2,
                 max_size=None,

@@ -4,8 +4,10 @@ Four targets speak the same protocol: ``product`` is the installed server, ``wor
 processes, ``tls`` the same over TLS, ``baseline`` the plain-Python one.
 """
 
+import itertools
 import json
 import os
+import random
 import re
 import resource
 import signal
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,37 @@ from serving.certificates import shared_server
 from serving.tokens import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECS = 20.0
+START_SECS = 60.0
 STOP_SECS = 15.0
+FIRST_PORT = 16_000
+MAX_TRIES = 1000
 TARGETS = ("product", "workers", "tls", "baseline")
 TRACES = ("Traceback (most recent call last)", "Segmentation fault", "Fatal Python error", "AddressSanitizer")
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port nobody listens on right now, and which nobody gets who leaves the choice to the system.
+
+    Between this and the server's start others connect and listen on ports that the system chooses, this run's other
+    process among them: so it is one from below the system's range, and each process of a run has ports of its own.
+    """
+    for port in itertools.islice(_ports, MAX_TRIES):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError(f"no free port among {MAX_TRIES}")
+
+
+def _own_ports() -> Iterator[int]:
+    first_of_system = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(FIRST_PORT, max(first_of_system, FIRST_PORT + 1000))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = ports[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    begin = random.randrange(len(own))  # another run of the tests begins elsewhere
+    return itertools.cycle([*own[begin:], *own[:begin]])
 
 
 def toml(settings: dict[str, Any]) -> str:
@@ -313,5 +334,7 @@ _CONFIGURING = frozenset(
 )
 
 _RELOADED = '"event":"configuration reloaded"'
+
+_ports = _own_ports()
 
 StartServer = Callable[..., ServerProcess]

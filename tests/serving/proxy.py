@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
-SCENARIO_SECS = 30.0
+SCENARIO_SECS = 120.0
 
 
 def scenario(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:

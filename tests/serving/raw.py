@@ -15,7 +15,7 @@ from typing import Any, Self
 from serving.peer import JSON
 from serving.tokens import token
 
-WAIT_SECS = 5.0
+WAIT_SECS = 20.0
 KEY = base64.b64encode(b"sixteen bytes ok").decode()
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA

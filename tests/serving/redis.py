@@ -17,7 +17,7 @@ import redis
 
 from serving.processes import free_port
 
-START_SECS = 20.0
+START_SECS = 60.0
 STOP_SECS = 10.0
 
 
@@ -36,6 +36,10 @@ class RedisServer:
     """One `redis-server`. ``with`` starts and stops it; the options are those of its configuration file."""
 
     mode: tuple[str, ...] = ()
+    runner: tuple[str, ...] = ()
+    """What the command is started by, such as another namespace's."""
+    host = "127.0.0.1"
+    """Where it listens."""
 
     def __init__(self, port: int | None = None, **options: Any) -> None:
         self.port = port or free_port()
@@ -75,10 +79,10 @@ class RedisServer:
         path = self.folder / "redis.conf"
         if not path.exists():  # a Sentinel keeps its state there
             path.write_text(
-                "\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", *lines, *self.more()])
+                "\n".join([f"port {self.port}", f"bind {self.host}", f"dir {self.folder}", *lines, *self.more()])
             )
         with (self.folder / "log").open("ab") as log:
-            command = ["redis-server", str(path), *self.mode]
+            command = [*self.runner, "redis-server", str(path), *self.mode]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if ready:
             until(self.client.ping)

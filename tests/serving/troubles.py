@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import redis
 
 from serving.processes import free_port
-from serving.redis import RedisServer
+from serving.redis import RedisServer, until
 
 Trouble = Callable[[RedisServer], Iterator[None]]
 
@@ -66,3 +66,25 @@ def fill_up(store: RedisServer) -> Iterator[None]:
     store.client.config_set("maxmemory", 1)
     yield
     store.client.config_set("maxmemory", 0)
+
+
+def adopt(store: RedisServer) -> Iterator[None]:
+    """It becomes the replica of an empty master, and is a master again after it has taken that one's emptiness over."""
+    with RedisServer(repl_diskless_sync_delay=0) as empty:
+        store.client.replicaof("127.0.0.1", empty.port)
+        until(lambda: store.client.info("replication")["master_link_status"] == "up")
+        yield
+        store.client.replicaof("NO", "ONE")
+
+
+def flush(store: RedisServer) -> Iterator[None]:
+    """It loses all it has, and no connection."""
+    store.client.flushall()
+    yield
+
+
+def restart(store: RedisServer) -> Iterator[None]:
+    """It dies and is back at once, empty."""
+    store.kill()
+    store.start()
+    yield

@@ -6,9 +6,10 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from serving.peer import RECEIVE_SECS, Peer, unique, unique_user
+from serving.peer import Peer, unique, unique_user
 
 INTERVAL_SECS = 0.02
+HELD_UP_SECS = 5.0  # at most, whatever is done to the server
 STORE_SECS = 10.0  # for what the store holds up
 
 
@@ -53,7 +54,7 @@ class Witness:
         with self._lock:
             published = self._published
         while self._received < published:
-            message = self._subscriber.event(STORE_SECS if self._store else RECEIVE_SECS)
+            message = self._subscriber.event(STORE_SECS if self._store else HELD_UP_SECS)
             if self._store:
                 self._take(message)
                 continue

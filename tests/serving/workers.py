@@ -2,15 +2,17 @@
 
 import contextlib
 import os
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from serving.peer import Peer, unique_user
 from serving.processes import ServerProcess
 
-WAIT_SECS = 20.0
+WAIT_SECS = 60.0
 
 
 def until(reached: Callable[[], Any], what: str, seconds: float = WAIT_SECS) -> Any:
@@ -74,3 +76,37 @@ def on_each(server: ServerProcess, pids: dict[int, int], peers: list[Peer]) -> d
         if len(found) == len(pids):
             return found
     raise AssertionError(f"200 connections, and all to the workers {sorted(found)}")
+
+
+IMPATIENT = """
+import sys
+
+from realtime_communication.cli.main import main
+from realtime_communication.server import worker_handle
+
+worker_handle.PING_SECS = 0.2
+worker_handle.ANSWER_SECS = 0.5
+worker_handle.LAST_CHANCE_SECS = 0.2
+worker_handle.DUMP_SECS = 0.3
+main()
+"""
+"""A program as the server's, whose supervisor gives up a worker that does not answer after 0.7 s."""
+
+
+class ImpatientServer(ServerProcess):
+    """The server of that program."""
+
+    def _command(self, environment: dict[str, str]) -> list[str]:
+        _, *words = super()._command(environment)
+        return [sys.executable, "-c", IMPATIENT, *words]
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process does nothing for a while: SIGSTOP, and SIGCONT at the end where it is still there."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

@@ -53,6 +53,7 @@ Refusal = tuple[int, str, str, list[tuple[str, str]]]  # HTTP status, error code
 MessageRefusal = tuple[str, str]  # error code, message
 
 _log = get_logger(__name__)
+_NO_QUERY: Final[dict[str, str]] = {}
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -78,6 +79,7 @@ class AuthenticationChain:
     ) -> None:
         self._providers = sorted(providers, key=lambda provider: provider.priority)
         self._tokens = [provider for provider in self._providers if isinstance(provider, TokenProvider)]
+        self._many_tokens = len(self._tokens) > 1
         self._clock = clock
         self._revocations = revocations
         self._shown = custom_claims if custom_claims is not None and is_wanted(custom_claims) else None
@@ -107,10 +109,12 @@ class AuthenticationChain:
         """
         try:
             first = _first_of(headers)
-            found = self._identify(first, parse_query(query) if query else {})
+            found = self._identify(first, parse_query(query) if query else _NO_QUERY)
+            if found is None or (self._shown is None and isinstance(found, Identity)):
+                return found
             agent = first.get(b"user-agent", b"").decode("utf-8", "replace") if self._shown is not None else ""
-            if found is None or isinstance(found, Identity):
-                return None if found is None else self._presented(found, agent, peer)
+            if isinstance(found, Identity):
+                return self._presented(found, agent, peer)
             return Deferred(lambda: self._upgrade_later(found, agent, peer))
         except Exception as error:
             return _upgrade_refusal(error)
@@ -144,20 +148,23 @@ class AuthenticationChain:
     ) -> Identity | Awaitable[Identity] | None:
         for provider in self._providers:
             credential = provider.find(first, query)
-            if credential is not None and self._belongs(provider, credential):
+            if credential is not None and (not self._many_tokens or self._belongs(provider, credential)):
                 return self._verify(provider, credential)
         return None
 
     def _identify_message(self, token: str | None, api_key: str | None) -> Identity | Awaitable[Identity]:
         for provider in self._providers:
             credential = api_key if isinstance(provider, ApiKeyProvider) else token
-            if credential is not None and self._belongs(provider, credential):
+            if credential is not None and (not self._many_tokens or self._belongs(provider, credential)):
                 return self._verify(provider, credential)
         raise AuthenticationFailed("this kind of credential is not accepted here")
 
     def _belongs(self, provider: Provider, credential: str) -> bool:
-        """Whether `provider` is to verify the credential it has found. Raises AuthenticationFailed when nobody is."""
-        if len(self._tokens) < 2 or not isinstance(provider, TokenProvider):
+        """Whether `provider`, of several for tokens, is to verify the credential it has found.
+
+        Raises AuthenticationFailed when nobody is.
+        """
+        if not isinstance(provider, TokenProvider):
             return True
         names = names_of(credential)
         fitting = [] if names is None else [one for one in self._tokens if one.fits(names)]
@@ -172,7 +179,7 @@ class AuthenticationChain:
         except AuthenticationFailed as error:
             raise _noted(error, provider) from None
         if isinstance(found, Identity):
-            return self._accepted(found, provider)
+            return self._accepted(found, provider, now)
         return Deferred(lambda: self._verify_later(found, provider))
 
     async def _verify_later(self, found: Awaitable[Identity], provider: Provider) -> Identity:
@@ -180,13 +187,13 @@ class AuthenticationChain:
             identity = await found
         except AuthenticationFailed as error:
             raise _noted(error, provider) from None
-        return self._accepted(identity, provider)
+        return self._accepted(identity, provider, self._clock())
 
-    def _accepted(self, identity: Identity, provider: Provider) -> Identity:
-        """`identity`, unless its token has been revoked."""
+    def _accepted(self, identity: Identity, provider: Provider, now: float) -> Identity:
+        """`identity`, unless its token has been revoked by `now`."""
         if self._revocations is not None and identity.credential == "token":
             try:
-                self._revocations.check(identity, self._clock())
+                self._revocations.check(identity, now)
             except AuthenticationFailed as error:
                 raise _noted(error, provider) from None
         return identity
@@ -207,11 +214,9 @@ def address_of(peer: str) -> str:
 
 
 def _first_of(headers: Headers) -> dict[bytes, bytes]:
-    first: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in first and name == b"authorization":
-            raise MalformedRequestError("the Authorization header is there twice")
-        first.setdefault(name, value)
+    first = dict(reversed(headers))
+    if len(first) < len(headers) and sum(name == b"authorization" for name, _ in headers) > 1:
+        raise MalformedRequestError("the Authorization header is there twice")
     return first
 
 

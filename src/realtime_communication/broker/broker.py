@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import secrets as random_secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from realtime_communication.broker.events import EventBus, EventCodec
 from realtime_communication.broker.memory import MemoryEvents, MemoryState
-from realtime_communication.broker.redis_events import RedisEvents
-from realtime_communication.broker.redis_feed import Feed
-from realtime_communication.broker.redis_link import RedisLink
 from realtime_communication.broker.sealing import Seal
-from realtime_communication.broker.shared_state import RedisState, SharedState
+from realtime_communication.broker.shared_state import SharedState
 from realtime_communication.config.schema import Config
 from realtime_communication.resilience.breaker import CircuitBreaker
 from realtime_communication.resilience.supervision import Service
+
+if TYPE_CHECKING:
+    from realtime_communication.broker.redis_feed import Feed
+    from realtime_communication.broker.redis_link import RedisLink
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +72,12 @@ def broker_of(
     seal, event_seal = Seal(secrets, "shared state"), Seal(secrets, "events")
     if not uses_redis(config):
         return Broker(events=MemoryEvents(), state=MemoryState(), seal=seal, event_seal=event_seal, joined=_at_once)
+    # redis-py takes longer to import than all the rest of this server: a node without Redis starts without it.
+    from realtime_communication.broker.redis_events import RedisEvents
+    from realtime_communication.broker.redis_feed import Feed
+    from realtime_communication.broker.redis_link import RedisLink
+    from realtime_communication.broker.redis_state import RedisState
+
     link = RedisLink(config.redis, breakers["redis"])
     codec = EventCodec(node_id, event_seal, server)
     feed = Feed(link)

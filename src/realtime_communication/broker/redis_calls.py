@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +16,7 @@ from realtime_communication.broker.redis_scripts import (
     HISTORY,
     KEEP,
     MEMBERS,
+    OPEN,
     PRESENCE,
     PUBLISH,
     READ,
@@ -53,13 +53,10 @@ def bounds_of(routing: MessageRouting) -> StreamBounds:
 class Calls:
     """Makes the calls. `sharded` is for a cluster; `bounds` may be replaced at any time."""
 
-    def __init__(
-        self, keys: TopicKeys, bounds: StreamBounds, *, sharded: bool, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, keys: TopicKeys, bounds: StreamBounds, *, sharded: bool) -> None:
         self.keys = keys
         self.bounds = bounds
         self.sharded = sharded
-        self._now = now
         self._publish = b"SPUBLISH" if sharded else b"PUBLISH"
 
     def publish(self, batch: Batch) -> ScriptCall:
@@ -95,6 +92,10 @@ class Calls:
             arguments += position
         return ScriptCall(READ, [self.keys.stream(topic)], arguments)
 
+    def open(self, topics: Sequence[bytes]) -> ScriptCall:
+        """Where topics are of which nothing was known; none of their messages. Not for a cluster."""
+        return ScriptCall(OPEN, [self.keys.stream(topic) for topic in topics], [fresh_epoch(), self._stream_ms()])
+
     def history(self, topic: bytes, position: Position | None, limit: int, reverse: bool) -> ScriptCall:
         """A page of at most `limit` messages after (or with `reverse` before) a position."""
         arguments = [*self._opening(topic, None, None), limit, int(reverse), *(position or ("", 0))]
@@ -125,10 +126,8 @@ class Calls:
         return ScriptCall(CLAIM, [key], [run, _ms(VOUCH_SECS)])
 
     def _opening(self, topic: bytes, known: Position | None, condemned: int | None) -> list[Any]:
-        oldest_ms = max(0, round((self._now() - self.bounds.secs) * 1000))
-        ends = "" if condemned is None else condemned
-        channel = self.keys.channel(topic)
-        return [self._publish, channel, fresh_epoch(), self._stream_ms(), oldest_ms, ends, *(known or ("", 0))]
+        head = [self._publish, self.keys.channel(topic), fresh_epoch(), self._stream_ms(), _ms(self.bounds.secs)]
+        return [*head, "" if condemned is None else condemned, *(known or ("", 0))]
 
     def _stream_ms(self) -> int:
         return _ms(self.bounds.secs + STREAM_GRACE_SECS)

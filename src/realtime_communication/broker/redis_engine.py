@@ -35,7 +35,6 @@ from realtime_communication.broker.redis_link import (
     LinkState,
     RedisLink,
     first_to_fail,
-    honour_cancellation,
 )
 from realtime_communication.broker.redis_outgoing import Queue
 from realtime_communication.broker.redis_presence import RedisPresence
@@ -45,7 +44,7 @@ from realtime_communication.broker.upstream import UpstreamHub
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.breaker import CircuitBreaker
-from realtime_communication.resilience.supervision import Service
+from realtime_communication.resilience.supervision import Service, honour_cancellation
 
 PUBLISHERS: Final = 3  # calls of publications that are on their way at once
 READERS: Final = 2

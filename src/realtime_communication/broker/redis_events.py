@@ -19,10 +19,11 @@ from typing import Any, Final
 from realtime_communication.broker.events import Event, EventCodec, Handler, Skipped
 from realtime_communication.broker.redis_errors import RedisFailed, counts_against_redis
 from realtime_communication.broker.redis_feed import Feed
-from realtime_communication.broker.redis_link import RECONNECT_MAX_SECS, LinkState, RedisLink, honour_cancellation
+from realtime_communication.broker.redis_link import RECONNECT_MAX_SECS, LinkState, RedisLink
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.breaker import CircuitBreaker
+from realtime_communication.resilience.supervision import honour_cancellation
 
 MAX_BUFFERED: Final = 1000
 RETRY_SECS: Final = 0.2  # after a failure, while the link is up all the same

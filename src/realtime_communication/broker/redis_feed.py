@@ -32,7 +32,7 @@ from typing import Final
 
 import msgspec
 
-from realtime_communication.broker.redis_errors import MEANINGS, RedisFailed, Remedy, explain
+from realtime_communication.broker.redis_errors import MEANINGS, RedisFailed, Remedy
 from realtime_communication.broker.redis_line import Events, Line, Refusal
 from realtime_communication.broker.redis_lines import Lines
 from realtime_communication.broker.redis_link import (
@@ -40,10 +40,11 @@ from realtime_communication.broker.redis_link import (
     LinkState,
     RedisLink,
     first_to_fail,
-    honour_cancellation,
 )
 from realtime_communication.broker.redis_probe import PROBE_BACK_SECS, PROBE_SECS, Prober
+from realtime_communication.broker.redis_replies import explain
 from realtime_communication.observability.logs import get_logger
+from realtime_communication.resilience.supervision import honour_cancellation
 
 LOOK_SECS: Final = 2.0  # between looks at who owns what, in a cluster
 LOOK_MIN_SECS: Final = 0.1

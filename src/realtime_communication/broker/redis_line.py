@@ -30,7 +30,8 @@ from redis.asyncio.connection import AbstractConnection as Connection
 from redis.crc import key_slot
 from redis.exceptions import InvalidResponse
 
-from realtime_communication.broker.redis_errors import MEANINGS, RedisFailed, explain
+from realtime_communication.broker.redis_errors import MEANINGS, RedisFailed
+from realtime_communication.broker.redis_replies import explain
 from realtime_communication.observability.logs import get_logger
 
 READ_BYTES: Final = 64 << 10  # at most, before others have their turn

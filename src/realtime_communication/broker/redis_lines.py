@@ -8,16 +8,17 @@ from typing import Final
 
 import msgspec
 
-from realtime_communication.broker.redis_errors import RedisFailed, explain
+from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_line import Events, Line
 from realtime_communication.broker.redis_link import (
     RECONNECT_MAX_SECS,
     RECONNECT_MIN_SECS,
     RedisLink,
     first_to_fail,
-    honour_cancellation,
 )
 from realtime_communication.broker.redis_probe import Prober
+from realtime_communication.broker.redis_replies import explain
+from realtime_communication.resilience.supervision import honour_cancellation
 
 _MAX_DOUBLINGS: Final = 10
 

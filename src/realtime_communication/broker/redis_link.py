@@ -9,8 +9,9 @@ out by the feed (`redis_feed.py`), which has `rebuild` called when it does not. 
 
 Redis being away never ends `run` and never holds anybody up. Commands do not wait for the link: each is tried over the
 topology of the moment, through the circuit breaker, and repeated where that is safe (see `redis_errors.py`). The
-link's own attempts count for the breaker too, but are made while it is open as well: how long Redis is left alone is a
-promise to it about commands, and the link comes back when Redis does.
+link's own attempts count for the breaker too, but are made while it is open as well, so the link comes back when Redis
+does. The breaker is half-open from then on, and probes follow each other quickly until their successes have closed it;
+a failure opens it for its whole time, unless the link is made anew once more.
 
 The state changes are logged, each once. No URL is: it may hold a password.
 """
@@ -31,16 +32,19 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from realtime_communication.broker.redis_errors import RedisFailed, Remedy, counts_against_redis, explain
+from realtime_communication.broker.redis_errors import RedisFailed, Remedy, counts_against_redis
+from realtime_communication.broker.redis_replies import explain
 from realtime_communication.broker.redis_topology import Topology, topology_of
 from realtime_communication.config.services import Redis
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.spans import NO_TRACER, Tracer, Value
-from realtime_communication.resilience.breaker import CircuitBreaker
+from realtime_communication.resilience.breaker import BreakerState, CircuitBreaker
 from realtime_communication.resilience.retry import RetryPolicy, retry
+from realtime_communication.resilience.supervision import honour_cancellation
 
 PROBE_SECS: Final = 1.0
+TRIAL_SECS: Final = 0.05  # between probes while they are trials of the breaker
 RECONNECT_MAX_SECS: Final = 2.0
 RECONNECT_MIN_SECS: Final = 0.05
 SAME_ERROR_LOG_SECS: Final = 60.0
@@ -131,6 +135,11 @@ class RedisLink:
             finally:
                 self._waiters.discard(waiter)
         return self.generation
+
+    @property
+    def is_up(self) -> bool:
+        """Whether commands have somewhere to go."""
+        return self.state is LinkState.UP
 
     def health(self) -> tuple[bool, dict[str, object]]:
         """Whether the link is up, its feed included, and what `/health` shows of it."""
@@ -268,6 +277,7 @@ class RedisLink:
         topology = self._topology
         await self._attempt(functools.partial(self._join, topology))
         honour_cancellation()
+        self._breaker.half_open("the link is up")
         self._went_up(topology)
         await first_to_fail(self._probe(topology), self._watch())
 
@@ -281,7 +291,8 @@ class RedisLink:
     async def _probe(self, topology: Topology) -> None:
         while True:
             honour_cancellation()
-            await asyncio.sleep(self._probe_secs)
+            is_trial = self._breaker.state is BreakerState.HALF_OPEN
+            await asyncio.sleep(min(self._probe_secs, TRIAL_SECS) if is_trial else self._probe_secs)
             await self._attempt(functools.partial(self._probe_once, topology))
 
     async def _probe_once(self, topology: Topology) -> None:
@@ -366,17 +377,6 @@ class RedisLink:
             await topology.close()
         except Exception as error:
             _log.debug("closing connections to Redis failed", reason=str(explain(error)))
-
-
-def honour_cancellation() -> None:
-    """Raise CancelledError in a task that was told to end and did not notice. For loops that only end by that.
-
-    Before Python 3.12 `asyncio.wait_for`, which redis-py sends with, forgets a cancellation that comes together with
-    its result.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 async def first_to_fail(*parts: Coroutine[Any, Any, None]) -> None:

@@ -29,7 +29,7 @@ from redis.asyncio.sentinel import (
 )
 from redis.exceptions import RedisError
 
-from realtime_communication.broker.redis_errors import NotSentError
+from realtime_communication.broker.redis_replies import NotSentError
 
 
 class PoolBounds(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,8 +19,9 @@ from typing import Any, Final
 from realtime_communication.broker.redis_calls import Calls, Change
 from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_frames import PresenceChange, framed, split_bodies
-from realtime_communication.broker.redis_link import RedisLink, ScriptCall, honour_cancellation
+from realtime_communication.broker.redis_link import RedisLink, ScriptCall
 from realtime_communication.broker.upstream import Member, UpstreamHub
+from realtime_communication.resilience.supervision import honour_cancellation
 
 RENEW_SECS: Final = 13.0
 GATHERED_TOPICS: Final = 128  # told of together

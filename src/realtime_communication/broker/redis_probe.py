@@ -15,7 +15,8 @@ from typing import Final
 
 from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_line import Line
-from realtime_communication.broker.redis_link import RedisLink, honour_cancellation
+from realtime_communication.broker.redis_link import RedisLink
+from realtime_communication.resilience.supervision import honour_cancellation
 
 PROBE_SECS: Final = 2.0
 PROBE_BACK_SECS: Final = 3.0  # with PROBE_SECS at most 5 s until a dead line is found out

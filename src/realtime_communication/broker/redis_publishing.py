@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from realtime_communication.broker.redis_calls import Calls
 from realtime_communication.broker.redis_errors import RedisFailed, counts_against_redis
-from realtime_communication.broker.redis_link import RedisLink, ScriptCall, honour_cancellation
+from realtime_communication.broker.redis_link import RedisLink, ScriptCall
 from realtime_communication.broker.redis_outgoing import BATCH_MESSAGES, Batch, Outgoing, Queue
 from realtime_communication.broker.upstream import UpstreamHub
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.breaker import CircuitBreaker
+from realtime_communication.resilience.supervision import honour_cancellation
 
 RETURNING_SECS: Final = 1.0  # after this, what comes in faster than it goes out no longer delays the return
 RETRY_MS: Final = 1000  # told to a publisher that is refused

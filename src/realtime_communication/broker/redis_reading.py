@@ -2,6 +2,8 @@
 
 A topic's channel is subscribed to first; once that is confirmed its stream is read, and so whenever its feed says so
 (see `redis_topics.py`). All who wait for a topic are answered from one read. Reads of different topics go out together.
+A topic that begins here, and of which nobody wants messages, is only asked where it is, many of them by one call: the
+inboxes of users who connect, which are ten thousand at once after a restart.
 
 Between `pause` and `go_on` nothing is read and everything waits, a read that failed too. While Redis is away (between
 `lose` and `come_back`) everything is refused.
@@ -20,18 +22,21 @@ import msgspec
 from realtime_communication.broker.redis_calls import Calls
 from realtime_communication.broker.redis_errors import RedisFailed
 from realtime_communication.broker.redis_frames import Publications
-from realtime_communication.broker.redis_link import RedisLink, ScriptCall, honour_cancellation
-from realtime_communication.broker.redis_topics import Known, Page, Position, TopicFeed
+from realtime_communication.broker.redis_link import RedisLink, ScriptCall
+from realtime_communication.broker.redis_topics import FeedState, Known, Page, Position, TopicFeed
 from realtime_communication.broker.upstream import UpstreamHub
+from realtime_communication.resilience.supervision import honour_cancellation
 
 PAGE_MESSAGES: Final = 256  # most messages in one answer of Redis
 READ_BYTES: Final = 32 << 20  # of messages gathered for one topic; what is before them counts as missing
 GATHERED_TOPICS: Final = 128  # read together
 REMEMBERED: Final = 100_000  # topics whose positions are remembered while Redis is away, to be compared with its own
+OPENED_TOPICS: Final = 64  # by one call
 ANSWERED: Final = 1000  # subscribers answered from one read
 REFRESH_SECS: Final = 30.0  # the streams of topics that are subscribed to are kept, and looked after, this often
 CONFIRM_SECS: Final = 5.0  # for a channel's subscription to be confirmed
 RETRY_MS: Final = 1000
+REREAD_SECS: Final = 1.0  # until a stream is read again that was refused for a reason of its own
 
 AWAY: Final = ("unavailable", "Redis cannot be reached; try again later", RETRY_MS)
 
@@ -80,6 +85,7 @@ class _Reading:
         self._size = 0
         self._first = 0
         self._target: Position | None = None
+        self._is_first = True
         subscription.feed.begin_read()
 
     def call(self, calls: Calls) -> ScriptCall:
@@ -97,6 +103,20 @@ class _Reading:
         return calls.read(
             feed.topic, positions, newest=newest, most=PAGE_MESSAGES, known=known, condemned=self.condemned
         )
+
+    @property
+    def only_opens(self) -> bool:
+        """Whether where the topic is is all that is wanted of it."""
+        return (
+            self._is_first
+            and not self.subscription.feed.epoch
+            and not any(each.position or each.history for each in self.wanted)
+        )
+
+    def take_position(self, epoch: bytes, offset: bytes) -> bool:
+        """Where the topic is. True when it has to be read after all."""
+        self._is_first = False
+        return not epoch or self.take((epoch, offset, b"%d" % (int(offset) + 1)))
 
     def take(self, reply: Sequence[bytes]) -> bool:
         """A page came. True when another one is needed."""
@@ -155,6 +175,7 @@ class RedisReading:
         self._refresh_secs = refresh_secs
         self._confirm_secs = confirm_secs
         self._topics: dict[bytes, _Subscription] = {}
+        self._unconfirmed: set[_Subscription] = set()
         self._before: dict[bytes, Known] = {}  # what feeds had come to when Redis went away
         self._due: dict[bytes, None] = {}  # topics to be read
         self._history: list[_HistoryWanted] = []
@@ -179,6 +200,7 @@ class RedisReading:
             deadline = asyncio.get_running_loop().time() + self._confirm_secs
             feed = TopicFeed(topic, self._hub, self._before.pop(topic, None))
             subscription = self._topics[topic] = _Subscription(feed, confirmed, deadline)
+            self._unconfirmed.add(subscription)
             confirmed.add_done_callback(functools.partial(self._on_confirmed, subscription))
         subscription.waiting.append(_Wanted(token, position, history))
         self._want(subscription)
@@ -271,8 +293,8 @@ class RedisReading:
 
     def expire(self, now: float) -> None:
         """Refuse those whose channel is not confirmed in time; the feed goes on trying. `now`: of the loop."""
-        for subscription in self._topics.values():
-            if not subscription.confirmed.done() and subscription.waiting and subscription.deadline <= now:
+        for subscription in self._unconfirmed:
+            if subscription.waiting and subscription.deadline <= now and not subscription.confirmed.done():
                 waiting, subscription.waiting = subscription.waiting, []
                 self._refuse_all(waiting)
 
@@ -282,6 +304,7 @@ class RedisReading:
             del self._due[topic]
         readings = [_Reading(self._topics[topic]) for topic in topics if topic in self._topics]
         history, self._history = self._history[:GATHERED_TOPICS], self._history[GATHERED_TOPICS:]
+        readings = await self._open(readings)
         while readings or history:
             self.reads += len(readings) + len(history)
             replies = await self._link.run_scripts(
@@ -298,18 +321,46 @@ class RedisReading:
                 reading for reading, reply in zip(readings, replies, strict=False) if self._go_on(reading, reply)
             ]
 
+    async def _open(self, readings: list[_Reading]) -> list[_Reading]:
+        """Ask where those topics are of which that is all that is wanted; the others are left to be read."""
+        opening = [] if self._calls.sharded else [reading for reading in readings if reading.only_opens]
+        if len(opening) < 2:
+            return readings
+        left = [reading for reading in readings if not reading.only_opens]
+        some = [opening[first : first + OPENED_TOPICS] for first in range(0, len(opening), OPENED_TOPICS)]
+        calls = [self._calls.open([reading.subscription.feed.topic for reading in each]) for each in some]
+        self.reads += len(opening)
+        for each, reply in zip(some, await self._link.run_scripts(calls), strict=True):
+            if isinstance(reply, RedisFailed):
+                for reading in each:
+                    self._fail_reading(reading, reply)
+                continue
+            for reading, epoch, offset in zip(each, reply[::2], reply[1::2], strict=True):
+                if reading.take_position(epoch, offset) or self._conclude(reading):
+                    left.append(reading)
+        return left
+
     def _go_on(self, reading: _Reading, reply: Any) -> bool:
-        subscription, feed = reading.subscription, reading.subscription.feed
+        """The answer to a read. True when it has to go on."""
         if isinstance(reply, RedisFailed):
-            feed.fail_read()
-            self._fail(reply)
-            if self._paused and self._topics.get(feed.topic) is subscription:
-                subscription.waiting[:0] = reading.wanted
-            else:
-                self._refuse_all(reading.wanted)
+            self._fail_reading(reading, reply)
             return False
-        if reading.take(reply):
-            return True
+        return reading.take(reply) or self._conclude(reading)
+
+    def _fail_reading(self, reading: _Reading, why: RedisFailed) -> None:
+        subscription, feed = reading.subscription, reading.subscription.feed
+        feed.fail_read()
+        self._fail(why)
+        if self._paused and self._topics.get(feed.topic) is subscription:
+            subscription.waiting[:0] = reading.wanted  # `go_on` has everything read again
+        else:
+            self._refuse_all(reading.wanted)
+            if feed.state is not FeedState.LIVE:  # nothing else would ever wake it: what comes is only kept
+                asyncio.get_running_loop().call_later(REREAD_SECS, self._want, subscription)
+
+    def _conclude(self, reading: _Reading) -> bool:
+        """All of it was read. True when it has to be read once more."""
+        subscription, feed = reading.subscription, reading.subscription.feed
         assert reading.page is not None
         if reading.condemned is None and feed.is_other_history(reading.page):
             reading.begin_again(reading.page.epoch)
@@ -364,6 +415,7 @@ class RedisReading:
             self._hub.history_page(wanted.token, epoch, offset, first, b"".join(reply[3:]))
 
     def _on_confirmed(self, subscription: _Subscription, confirmed: asyncio.Future[None]) -> None:
+        self._unconfirmed.discard(subscription)
         if confirmed.cancelled():
             return
         if confirmed.exception() is None:
@@ -380,6 +432,7 @@ class RedisReading:
 
     def _end(self, subscription: _Subscription) -> None:
         self._due.pop(subscription.feed.topic, None)
+        self._unconfirmed.discard(subscription)
         self._channels.unsubscribe(self._calls.keys.channel(subscription.feed.topic))
         self._refuse_all(subscription.waiting)
 

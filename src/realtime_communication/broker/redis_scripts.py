@@ -30,6 +30,10 @@ local function position(stream)
         end
     end
 end
+
+-- Redis's wall clock in ms, by which all nodes go, whatever their own clocks say.
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
 PUBLISH: Final = Script(
@@ -49,7 +53,7 @@ local first, last_size, bodies, positions = offset + 1, 0, '', ''
 if mask == '' then
     for i = body, #ARGV do
         offset = offset + 1
-        call('XADD', stream, epoch .. '-' .. text(offset), 'b', ARGV[i])
+        call('XADD', stream, epoch .. '-' .. text(offset), 'b', ARGV[i], 't', text(now))
     end
     bodies, last_size = table.concat(ARGV, '', body), #ARGV[#ARGV]
 else
@@ -64,7 +68,7 @@ else
         if not place then
             offset = offset + 1
             place = epoch .. '-' .. text(offset)
-            call('XADD', stream, place, 'b', ARGV[i])
+            call('XADD', stream, place, 'b', ARGV[i], 't', text(now))
             if keyed then call('SET', KEYS[key], place, 'PX', ARGV[7]) end
             new[#new + 1], last_size = ARGV[i], #ARGV[i]
         end
@@ -79,12 +83,9 @@ if offset >= first then
     call(ARGV[1], ARGV[2], struct.pack('<BBHI4I8I8I4I4', 1, 1, 0, offset - first + 1, tonumber(epoch), first, last_size,
                                        #bodies) .. bodies)
 end
-local reached = ARGV[8] == '1' and 0
-if reached then
-    local time = call('TIME')
-    reached = call('ZCOUNT', KEYS[3], '(' .. text(time[1] * 1000 + math.floor(time[2] / 1000)), '+inf')
-end
-local answer = epoch .. ' ' .. text(first) .. ' ' .. (reached or 0) .. positions
+local reached = 0
+if ARGV[8] == '1' then reached = call('ZCOUNT', KEYS[3], '(' .. text(now), '+inf') end
+local answer = epoch .. ' ' .. text(first) .. ' ' .. reached .. positions
 call('SET', KEYS[2], answer, 'PX', ARGV[6])
 return answer
 """
@@ -94,8 +95,8 @@ _OPEN: Final = (
     _POSITION
     + """
 -- KEYS: stream
--- ARGV: publish command, channel, fresh epoch, ms of the stream, forget what is older than (ms), an epoch that has to
---       end, the last position known, ...
+-- ARGV: publish command, channel, fresh epoch, ms of the stream, ms after which a message is forgotten, an epoch that
+--       has to end, the last position known, ...
 -- The topic's position, its oldest offset; a stream is made where there is none, and made anew where it has lost what
 -- it had.
 local stream = KEYS[1]
@@ -113,8 +114,8 @@ local function entries(first, last, count)
     return call('XRANGE', stream, epoch .. '-' .. text(first), epoch .. '-' .. text(last), 'COUNT', count)
 end
 local function is_old(entry)
-    local body = entry[2][2]
-    return #body >= 12 and struct.unpack('<I8', body, 5) < tonumber(ARGV[5])
+    local stored = tonumber(entry[2][4])
+    return stored and stored < now - ARGV[5]
 end
 
 local oldest = offset + 1
@@ -156,6 +157,27 @@ end
 return answer(after + 1, offset, ARGV[10])
 """
 )
+
+OPEN: Final = Script(
+    _POSITION
+    + """
+-- KEYS: streams
+-- ARGV: fresh epoch, ms of the streams
+-- The epoch and the offset of each; a stream is made where there is none. Empty for a key that is no stream.
+local found = {}
+for i, stream in ipairs(KEYS) do
+    local epoch, offset = position(stream)
+    if not epoch then
+        epoch, offset = ARGV[1], 0
+        if redis.pcall('XADD', stream, 'MAXLEN', 0, epoch .. '-0', 'b', '').err then epoch = nil end
+    end
+    if epoch then call('PEXPIRE', stream, ARGV[2]) end
+    found[2 * i - 1], found[2 * i] = epoch or '', text(offset)
+end
+return found
+"""
+)
+"""Of many topics at once; in a cluster of one."""
 
 HISTORY: Final = Script(
     _OPEN

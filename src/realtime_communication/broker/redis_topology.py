@@ -30,7 +30,6 @@ from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, Respon
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from realtime_communication.broker.redis_errors import NotSentError
 from realtime_communication.broker.redis_pool import (
     BoundedPool,
     MasterConnection,
@@ -38,6 +37,7 @@ from realtime_communication.broker.redis_pool import (
     MasterTlsConnection,
     PoolBounds,
 )
+from realtime_communication.broker.redis_replies import NotSentError
 from realtime_communication.broker.redis_slots import SlotMap
 from realtime_communication.config.services import Redis
 from realtime_communication.errors import ConfigurationError, ConfigurationProblem

@@ -19,12 +19,12 @@ import msgspec
 
 from realtime_communication.broker.events import EventBus
 from realtime_communication.broker.redis_errors import RedisFailed
-from realtime_communication.broker.redis_link import honour_cancellation
 from realtime_communication.broker.sealing import Seal
 from realtime_communication.broker.shared_state import SharedState
 from realtime_communication.errors import CircuitOpen
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.expiring import ExpiringTable
+from realtime_communication.resilience.supervision import honour_cancellation
 
 EVENT: Final = "revocation"
 SET: Final = "revocations"

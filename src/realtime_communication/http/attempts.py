@@ -48,6 +48,8 @@ class Attempts:
 
     def check(self, address: str) -> None:
         """Raises RateLimited while `address` has no failure left."""
+        if not self._used and self._burst >= 1:
+            return  # nobody has failed of late: the address need not be read
         over = self._used_by(_site_of(address)) + 1 - self._burst
         if over > 0:
             wait_ms = max(1, round(over / self._rate * 1000))

@@ -16,6 +16,7 @@ import functools
 import ipaddress
 import itertools
 import re
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -60,6 +61,7 @@ class TrustedProxies:
         texts = tuple(texts)
         self._unix = UNIX in texts
         self._networks = [ipaddress.ip_network(text) for text in texts if text != UNIX]
+        self.nobody = not texts  # is believed
 
     def trusts(self, address: Address | None) -> bool:
         """Whether the peer at `address`, None for one on a Unix socket, is believed."""
@@ -79,6 +81,8 @@ def client_of(peer: str, headers: Headers, secure: bool, trusted: TrustedProxies
 
     `secure` says whether the bytes came over TLS. Never raises.
     """
+    if trusted.nobody and (host := _plain_ipv4(peer)):
+        return Client(host, secure)
     direct = _address_of(peer.partition("%")[0].encode())  # a link-local address may carry its interface
     own = Client(str(direct or ""), secure)
     if (direct is None and peer) or not trusted.trusts(direct):
@@ -168,6 +172,18 @@ def _hop_of(element: bytes) -> _Hop:
                 return _Hop(None, False)
             at += 1
     return _Hop(_address_of(pairs.get(b"for", b"")), pairs.get(b"proto", b"").lower() in _SECURE_SCHEMES)
+
+
+def _plain_ipv4(peer: str) -> str:
+    """The address in `1.2.3.4` or `1.2.3.4:80` as `_address_of` would read it, without the cost; else empty."""
+    host, colon, port = peer.partition(":")
+    if colon and not (len(port) <= 5 and port.isascii() and port.isdecimal()):
+        return ""
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError):
+        return ""
+    return host
 
 
 def _address_of(text: bytes) -> Address | None:

@@ -6,13 +6,14 @@ permissions; `POST /api/subscribe` and `/api/unsubscribe` are for administrators
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.hub import RequestError
 from realtime_communication._core.hub.relay import Later
 from realtime_communication.auth.identity import ADMIN, MAX_USER_ID_BYTES, READ, Identity
 from realtime_communication.errors import RequestRefused
@@ -88,7 +89,8 @@ async def _change_subscriptions(request: web.Request, method: str, name: str) ->
     for field, value in (("user_id", user_id), ("topic", topic)):
         if value is None:
             raise FieldError(field, "is missing")
-    found = _checked(await request.app[FLEET].gather(method, {"user_id": user_id, "topic": topic}))
+    asked = {"user_id": user_id, "topic": topic, "order": secrets.randbits(63) | 1}
+    found = _checked(await request.app[FLEET].gather(method, asked))
     count = sum(answer["count"] for answer in found.answers.values())
     _log.warning(
         "subscriptions changed by an administrator",

@@ -70,7 +70,7 @@ class WorkerAnswers:
         return {"rows": found[:limit], "complete": len(found) <= limit and len(looked_at) < MAX_LOOKED_AT}
 
     def subscribe(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """{user_id, topic} → {count}; or {refused: [code, message]}."""
+        """{user_id, topic, order} → {count}; or {refused: [code, message]}. `order` is new each time, not 0."""
         return _unless_refused(lambda: {"count": self._services.hub.subscribe_user(**params)})
 
     def unsubscribe(self, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ few, and topics go through `topic_labels`. No metric without its row in `catalog
 from __future__ import annotations
 
 import gc
-import inspect
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +107,7 @@ class Metrics:
         def timed(*arguments: object) -> object:
             started = time.perf_counter()
             answer = check(*arguments)
-            if answer is not None and not isinstance(answer, Pending) and not inspect.isawaitable(answer):
+            if answer is not None and not isinstance(answer, Pending) and not hasattr(answer, "__await__"):
                 self.observe_authentication(not isinstance(answer, tuple), time.perf_counter() - started)
             return answer
 

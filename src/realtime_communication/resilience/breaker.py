@@ -2,10 +2,11 @@
 
 Theory of operation. A breaker is *closed* while all is well. `failure_threshold` failures in a row *open* it: calls
 are refused without being made. Once `timeout_secs` have passed, the next call finds it *half-open* and is a trial, one
-of at most `half_open_requests` at once. `success_threshold` successes in a row close it, one failure opens it again::
+of at most `half_open_requests` at once. `success_threshold` successes in a row close it, one failure opens it again.
+Whoever learns by other means that the service is back makes it half-open at once::
 
-    CLOSED ──failures──▶ OPEN ──time, and a call──▶ HALF_OPEN ──successes──▶ CLOSED
-                           ◀────────failure────────────┘
+    CLOSED ──failures──▶ OPEN ──time, and a call, or `half_open`──▶ HALF_OPEN ──successes──▶ CLOSED
+                           ◀──────────────────failure──────────────────┘
 
 Each change of state begins a new *generation*, and a call belongs to the one that let it in. What ends after its
 generation is over says nothing about the service as it is now, and counts for nothing: a slow failure of the time
@@ -147,6 +148,11 @@ class CircuitBreaker:
         if since is not None and self.state is BreakerState.OPEN:
             retry_in = max(0.0, self._settings.timeout_secs - since)
         return BreakerStatus(self.name, self.state, self._failures, self._successes, self._rejected, since, retry_in)
+
+    def half_open(self, reason: str) -> None:
+        """The service was found to be back: an open breaker waits no longer for calls to try it."""
+        if self.state is BreakerState.OPEN:
+            self._change(BreakerState.HALF_OPEN, reason)
 
     def configure(self, settings: BreakerSettings) -> None:
         """Go on under other thresholds, in the same state; an open breaker's time is measured by the new one.

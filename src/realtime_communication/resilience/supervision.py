@@ -163,5 +163,16 @@ class Supervisor:
         return None if task is None or task.cancelled() else task.exception()
 
 
+def honour_cancellation() -> None:
+    """Raise CancelledError in a task that was told to end and did not notice. For loops that only end by that.
+
+    Before Python 3.12 `asyncio.wait_for`, which redis-py sends with, forgets a cancellation that comes together with
+    its result.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def _shown(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error is not None else "it ended without an error"

@@ -53,6 +53,8 @@ class Admission:
         if refusal is not None:
             return refusal
         answer = self._authenticate(headers, query, client.address, client.secure)
+        if isinstance(answer, Identity):
+            return answer
         if isinstance(answer, Awaitable):
             return self._later(answer, _FAILED_UPGRADE, lambda found: self._judged(found, client.address))
         return self._judged(answer, client.address)

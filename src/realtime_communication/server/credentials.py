@@ -25,7 +25,6 @@ from realtime_communication.auth.revocation import REVOKED_CODE, Revocation, Rev
 from realtime_communication.broker import shared_revocations
 from realtime_communication.broker.broker import Broker
 from realtime_communication.broker.redis_errors import RedisFailed
-from realtime_communication.broker.redis_link import LinkState
 from realtime_communication.broker.shared_revocations import SharedRevocations
 from realtime_communication.broker.shared_state import Rotation as SharedRotation
 from realtime_communication.broker.shared_state import SharedState
@@ -190,7 +189,7 @@ def families_of(broker: Broker, *, strict: bool) -> FamilyStore:
     link = broker.link
     if not broker.shared:
         return Families()
-    return SharedFamilies(broker.state, lambda: link is None or link.state is LinkState.UP, strict=strict)
+    return SharedFamilies(broker.state, lambda: link is None or link.is_up, strict=strict)
 
 
 def longest_life_secs(auth: Auth) -> float:

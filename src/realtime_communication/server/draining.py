@@ -40,7 +40,8 @@ class Draining:
             return 0
         self._services.draining = True
         connections = self._hub.connection_count()
-        self._hub.begin_drain(spread_ms(connections * workers), GOING_AWAY.reason, GOING_AWAY.code)
+        tls = self._services.config.security.tls.enabled
+        self._hub.begin_drain(spread_ms(connections * workers, tls=tls), GOING_AWAY.reason, GOING_AWAY.code)
         self.begun()
         self._begun.set()
         return connections

@@ -43,6 +43,7 @@ class FleetCentre:
         self.answerers: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
             "gather": self._gather,
             "broadcast": self._broadcast,
+            "load": self._pass_load,
             METHOD: lambda member, params: self._keeper.answer(params),
         }
 
@@ -74,3 +75,9 @@ class FleetCentre:
         for member in self._live():
             if member is not sender:
                 member.channel.notify("event", params)
+
+    def _pass_load(self, sender: Member, params: dict[str, Any]) -> None:
+        """{seat, cpu} → nothing: the others that serve are told how busy this one is."""
+        for member in self._serving():
+            if member is not sender:
+                member.channel.notify("load", params)

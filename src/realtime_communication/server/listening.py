@@ -1,14 +1,20 @@
 """Listening sockets from `server.host` and `server.port`.
 
 Rules: a socket is bound before anything else of the server exists, so that a port in use is told at once and nothing
-has to be undone. Workers get sockets of their own on one port (SO_REUSEPORT, socket(7)), among which the kernel spreads
-the connections; the process that opens them keeps them, so that connections wait while a worker is replaced.
+has to be undone. A server of one process listens when it is ready to take connections, not before: while it starts,
+clients that come back in thousands would overflow the backlog, and the kernel lets those whose SYN it drops wait for a
+second, while a refused client knows at once.
+
+Workers get sockets of their own on one port (SO_REUSEPORT, socket(7)), among which the kernel spreads the connections;
+the process that opens them keeps them, so that connections wait while a worker is replaced. They listen from the
+beginning: until then another server could share the port unnoticed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 import stat
@@ -19,7 +25,7 @@ import msgspec
 
 from realtime_communication.errors import EnvironmentFault
 
-BACKLOG: Final = 4096  # the kernel lowers it to net.core.somaxconn
+BACKLOG: Final = 65_535  # the kernel lowers it to net.core.somaxconn
 UNIX_PREFIX: Final = "unix:"
 UNIX_MODE: Final = 0o660
 _PORT_ATTEMPTS: Final = 20  # for a free port that is free on every address of a host name
@@ -29,7 +35,7 @@ T = TypeVar("T")
 
 
 class Listener(msgspec.Struct):
-    """A bound, listening, non-blocking socket.
+    """A bound, non-blocking socket; it may listen already.
 
     `path` and `inode` tell a Unix socket's file, `secure` whether its connections speak TLS.
     """
@@ -53,6 +59,13 @@ class Listener(msgspec.Struct):
         scheme = "https" if self.secure else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
+    def listen(self) -> None:
+        """Let connections come; again does nothing. Raises EnvironmentFault."""
+        try:
+            self.sock.listen(BACKLOG)
+        except OSError as error:
+            raise EnvironmentFault(_reason(self.url, error)) from None
+
     def close(self) -> None:
         """Close the socket, and remove the file of a Unix socket when it is still this one's."""
         self.sock.close()
@@ -62,14 +75,16 @@ class Listener(msgspec.Struct):
                     os.unlink(self.path)
 
 
-def open_listeners(host: str, port: int) -> list[Listener]:
+def open_listeners(host: str, port: int, *, listening: bool = True) -> list[Listener]:
     """Listen on every address of `host`; with port 0 on one free port for all of them.
+
+    Without `listening` the caller does so later, by `Listener.listen`; a Unix socket listens all the same.
 
     Raises EnvironmentFault that names the address and the reason.
     """
     if host.startswith(UNIX_PREFIX):
         return [_open_unix(host.removeprefix(UNIX_PREFIX))]
-    return _open_on(host, port, _open_all)
+    return _open_on(host, port, functools.partial(_open_all, listening=listening))
 
 
 def open_shared_listeners(host: str, port: int, workers: int) -> list[list[Listener]]:
@@ -83,7 +98,7 @@ def open_shared_listeners(host: str, port: int, workers: int) -> list[list[Liste
 
     def open_for_all(addresses: list[_Address], port: int) -> list[list[Listener]]:
         # Another server's sockets that share their port would let these in: one that does not share finds out.
-        probes = _open_all(addresses, port, probe=True)
+        probes = _open_all(addresses, port, listening=False)
         port = probes[0].port or port
         for probe in probes:
             probe.close()
@@ -125,7 +140,7 @@ def _addresses_of(host: str, port: int) -> list[_Address]:
     return list(dict.fromkeys((family, (str(address[0]), port)) for family, *_, address in found))
 
 
-def _open_all(addresses: list[_Address], port: int, *, shared: bool = False, probe: bool = False) -> list[Listener]:
+def _open_all(addresses: list[_Address], port: int, *, shared: bool = False, listening: bool = True) -> list[Listener]:
     listeners: list[Listener] = []
     missing: OSError | None = None
     try:
@@ -133,7 +148,7 @@ def _open_all(addresses: list[_Address], port: int, *, shared: bool = False, pro
             try:
                 sock = _bound(family, address, port, alone=len(addresses) == 1, shared=shared)
                 listeners.append(Listener(sock))
-                if not probe:
+                if listening:
                     sock.listen(BACKLOG)
             except OSError as error:
                 # A host name may have an IPv6 address on a machine that has no IPv6.

@@ -48,8 +48,11 @@ class Neighbours:
         if self.seat in members["homes"]:
             self._is_home.set()
 
-    async def join(self) -> None:
-        """Get linked with everybody, and become a home. What does not happen in time is logged, and not waited for."""
+    async def join(self, *, home: bool = True) -> None:
+        """Get linked with everybody, and become a `home`, which one that is drained does not.
+
+        What does not happen in time is logged, and not waited for.
+        """
         self._channel.notify("linking")
         try:
             async with asyncio.timeout(LINK_SECS):
@@ -59,6 +62,8 @@ class Neighbours:
             missing = sorted(self._links - self._bus.links_up().keys())
             _log.warning("not linked with every worker of this node in time", missing=missing)
         self._channel.notify("linked")
+        if not home:
+            return
         try:
             async with asyncio.timeout(HOME_SECS):
                 await self._is_home.wait()

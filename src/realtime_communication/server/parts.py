@@ -6,8 +6,9 @@ which they start; `Parts.live` tells every part of a configuration that changes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from realtime_communication import __version__
 from realtime_communication._core.base.shared import Shared
@@ -15,9 +16,7 @@ from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.hub.settings import describe
 from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.auth.authority import issuer_of
-from realtime_communication.broker.broker import broker_of
-from realtime_communication.broker.redis_calls import bounds_of
-from realtime_communication.broker.redis_engine import RedisEngine
+from realtime_communication.broker.broker import Broker, broker_of
 from realtime_communication.config import Config, LoadedConfig
 from realtime_communication.http.services import Check, Services
 from realtime_communication.http.worker_answers import answers_of
@@ -26,7 +25,7 @@ from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.process import resident_bytes
 from realtime_communication.observability.sources import RedisReading, ReloadReading, Sample, Sources
 from realtime_communication.observability.tracing import tracer_of
-from realtime_communication.resilience.breaker import Breakers, BreakerStatus
+from realtime_communication.resilience.breaker import Breakers, BreakerStatus, CircuitBreaker
 from realtime_communication.resilience.breaker_events import BreakerEvents
 from realtime_communication.resilience.supervision import Service, ServiceState
 from realtime_communication.resilience.webhooks import Webhooks, secret_of
@@ -47,6 +46,10 @@ from realtime_communication.server.place import ALONE, Place, made_node_id
 from realtime_communication.server.rebalancing import Rebalancing
 from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
+
+if TYPE_CHECKING:
+    from realtime_communication.broker.redis_calls import StreamBounds
+    from realtime_communication.broker.redis_engine import RedisEngine
 
 JOIN_SECS: Final = 3.0  # for Redis to be there, before connections are taken without it
 LEAVE_SECS: Final = 1.0  # for Redis to take what was said last
@@ -89,8 +92,9 @@ class Parts:
         if place.shared_memory >= 0:
             shared = Shared(place.shared_memory)
             self.hub.use_shared(shared, place.seat)
-            if config.performance.actors.use_work_stealing:
-                self.rebalancing = Rebalancing(self.hub, place.seat, shared.connections_of)
+            if config.performance.actors.use_work_stealing and channel is not None:
+                tell = functools.partial(_tell_load, channel, place.seat)
+                self.rebalancing = Rebalancing(self.hub, place.seat, shared.connections_of, tell)
         self.breakers = Breakers(config.circuit_breaker)
         events = config.circuit_breaker.events
         secret = secret_of(events, config.auth.jwt_secret)
@@ -99,17 +103,8 @@ class Parts:
         self.broker = broker_of(config, self.node_id, self.breakers, server=place.run)
         if channel is not None:
             self.broker = between_workers(self.broker, channel)
-        self.engine = None
-        if self.broker.link is not None and self.broker.feed is not None:
-            self.engine = RedisEngine(
-                self.hub,
-                self.broker.link,
-                self.breakers["message_queue"],
-                self.broker.feed,
-                node_id=f"{self.node_id}:{place.seat}",
-                bounds=bounds_of(config.message_routing),
-                tells_own_presence=True,
-            )
+        name = f"{self.node_id}:{place.seat}"
+        self.engine = _engine_of(config, self.hub, self.broker, self.breakers["message_queue"], name)
         self.neighbours: Neighbours | None = None
         self.credentials = Credentials(
             config, self.hub, self.broker, self.breakers["auth_service"], mock_keys=place.mock_keys
@@ -209,11 +204,11 @@ class Parts:
     def _change_core(self, config: Config) -> Callable[[], None]:
         settings = core_settings(config)
         describe(settings)  # complains about what is out of range, and changes nothing
-        bounds = bounds_of(config.message_routing)
+        bounds = None if self.engine is None else _bounds_of(config)
 
         def put_into_force() -> None:
             self.hub.configure(settings)
-            if self.engine is not None:
+            if self.engine is not None and bounds is not None:
                 self.engine.configure(bounds)
 
         return put_into_force
@@ -316,6 +311,22 @@ class Parts:
         )
 
 
+def _engine_of(config: Config, hub: Hub, broker: Broker, breaker: CircuitBreaker, name: str) -> RedisEngine | None:
+    """What joins this worker, of that name among all nodes' workers, to the others; None without Redis."""
+    if broker.link is None or broker.feed is None:
+        return None
+    from realtime_communication.broker.redis_engine import RedisEngine  # late for the reason told in broker_of
+
+    bounds = _bounds_of(config)
+    return RedisEngine(hub, broker.link, breaker, broker.feed, node_id=name, bounds=bounds, tells_own_presence=True)
+
+
+def _bounds_of(config: Config) -> StreamBounds:
+    from realtime_communication.broker.redis_calls import bounds_of
+
+    return bounds_of(config.message_routing)
+
+
 def _tell_fault(peer: str, code: int, reason: str, untold: int) -> None:
     """A line for a peer that the data plane refused or closed; the data plane bounds how often this is called."""
     more = {"not_logged": untold} if untold else {}
@@ -328,3 +339,7 @@ def _tell_fault(peer: str, code: int, reason: str, untold: int) -> None:
 async def _check_log() -> Check:
     dropped = logs.dropped_lines()
     return Check(ok=dropped == 0, detail={"dropped_lines": dropped})
+
+
+def _tell_load(channel: ControlChannel, seat: int, cpu: float) -> None:
+    channel.notify("load", {"seat": seat, "cpu": cpu})

@@ -27,6 +27,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     - `shared_memory`: the descriptor of what all workers share, -1 without others
     - `metrics_port`: where the metrics of the node are, when another process serves them
     - `mock_keys`: what a mock issuer signs with in all workers
+    - `drained`: the process before it had been drained by an administrator, and this one goes on so
     """
 
     slot: int = 0
@@ -39,6 +40,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     shared_memory: int = -1
     metrics_port: int | None = None
     mock_keys: tuple[bytes, ...] = ()
+    drained: bool = False
 
 
 ALONE = Place()

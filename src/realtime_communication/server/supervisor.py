@@ -193,11 +193,12 @@ class Supervisor:
         while True:
             await self._restart(await self._crashed.get())
 
-    def _started(self, slot: int) -> WorkerHandle:
-        """A new process, which a task follows; not yet the one of its slot."""
+    def _started(self, slot: int, *, drained: bool = False) -> WorkerHandle:
+        """A new process, which a task follows; not yet the one of its slot. It is `drained` as the one before was."""
         taken = {handle.seat for handle in self._live}
         seat = next(seat for seat in itertools.count() if seat not in taken)
         handle = WorkerHandle(slot, next(self._incarnations), self.answerers, seat)
+        handle.draining = drained
         self._live.add(handle)
         inherited = [self._shared_memory] + [listener.sock.fileno() for listener in self._listeners[slot]]
         handle.start(inherited)
@@ -235,8 +236,9 @@ class Supervisor:
         if self._quick_ends[slot]:
             await asyncio.sleep(BACKOFF.ceiling(self._quick_ends[slot] - 1))
         for other in again:
-            if self._slots[other] is former[other]:  # a rolling restart may have been quicker
-                self._slots[other] = self._started(other)
+            before = former[other]
+            if self._slots[other] is before:  # a rolling restart may have been quicker
+                self._slots[other] = self._started(other, drained=before is not None and before.draining)
                 self._restarts[other] += 1
 
     async def _end(self, handles: Sequence[WorkerHandle]) -> None:
@@ -417,6 +419,7 @@ class Supervisor:
                 bus_dir=self._bus_dir,
                 metrics_port=metrics[0].port if metrics else None,
                 mock_keys=self._mock_keys,
+                drained=handle.draining,
             )
             assignment = Assignment(
                 place=place,

@@ -23,7 +23,7 @@ from realtime_communication.server.metrics_server import open_metrics_listeners
 from realtime_communication.server.parts import Parts
 from realtime_communication.server.place import ALONE, Place
 from realtime_communication.server.shutdown import GOING_AWAY, shut_down
-from realtime_communication.server.startup import announce, raise_file_limit
+from realtime_communication.server.startup import announce, raise_file_limit, reserve_files
 
 HTTP_SHUTDOWN_SECS: Final = 1.0
 FORGET_SECRETS_SECS: Final = 60.0  # how often earlier signing secrets are looked through
@@ -38,7 +38,7 @@ def run(loaded: LoadedConfig) -> int:
     configured, such as the address, and RestartLimitReached when the server ended because its services kept crashing.
     """
     server = loaded.config.server
-    listeners = open_listeners(server.host, server.port)
+    listeners = open_listeners(server.host, server.port, listening=False)
     metrics_listeners: list[Listener] = []
     try:
         metrics_listeners = open_metrics_listeners(loaded)
@@ -67,6 +67,7 @@ class Worker:
         channel: ControlChannel | None = None,
     ) -> None:
         config = loaded.config
+        reserve_files(config.websocket.max_connections)
         self._listeners = listeners
         self._metrics_listeners = metrics_listeners
         self.parts = parts = Parts(loaded, listeners, metrics_listeners, self._states, place, channel)
@@ -110,6 +111,7 @@ class Worker:
         try:
             await self._join(reactor)
             for listener in self._listeners:
+                listener.listen()
                 reactor.listen(listener.sock, parts.tls_context)
             self._announce()
             await self._stopping.wait()
@@ -164,6 +166,7 @@ class Worker:
             close_secs=production.shutdown_timeout_secs,
             at_once=self._at_once,
             farewell=self._farewell,
+            tls=self.parts.tls_context is not None,
         )
         await self.parts.leave()
         supervising.cancel()

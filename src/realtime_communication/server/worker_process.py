@@ -41,7 +41,7 @@ from realtime_communication.server.worker import Worker, loop_factory
 SUPERVISORS_SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGUSR2)
 """A terminal sends some of them to the whole group; the supervisor acts on them for all."""
 
-LED: Final = ("prepare", "commit", "abort", "note_reload", "tell_members", "stop")
+LED: Final = ("prepare", "commit", "abort", "note_reload", "tell_members", "load", "stop")
 """Methods of SupervisedWorker that the supervisor calls."""
 
 HELLO_SECS: Final = 60.0
@@ -111,6 +111,11 @@ class SupervisedWorker(Worker):
         if self._neighbours is not None:
             self._neighbours.follow(params)
 
+    def load(self, params: dict[str, Any]) -> None:
+        """Note how busy another worker is."""
+        if self.parts.rebalancing is not None:
+            self.parts.rebalancing.take_load(params["seat"], params["cpu"])
+
     # What a worker alone does otherwise
 
     async def _join(self, reactor: Reactor) -> None:
@@ -119,7 +124,9 @@ class SupervisedWorker(Worker):
         self._neighbours = Neighbours(place, self.parts.hub, reactor, self.channel)
         self.parts.neighbours = self._neighbours
         self.parts.draining.begun = functools.partial(self.channel.notify, "draining")
-        await self._neighbours.join()
+        if place.drained:
+            self.parts.draining.begin(place.workers)  # before it takes connections: it refuses those that come
+        await self._neighbours.join(home=not place.drained)
 
     async def _shut_down(self, reactor: Reactor, supervising: asyncio.Task[None]) -> None:
         rebalancing = self.parts.rebalancing

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.notices import assert_clean
-from serving.processes import ServerProcess, free_port
+from serving.processes import ServerProcess, assert_clean, free_port
 from serving.tokens import ADMIN_KEYS
 from serving.witness import Witness
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from serving.asking import until
-from serving.notices import assert_clean, lines, noticed, total
+from serving.notices import lines, noticed, total
 from serving.oidc_issuer import WELL_KNOWN, OidcIssuer
 from serving.peer import Peer
-from serving.processes import ServerProcess, StartServer, free_port
+from serving.processes import ServerProcess, StartServer, assert_clean, free_port
 from serving.raw import Answer, RawSocket, upgrade
 from serving.tokens import ISSUER, token
 from serving.witness import Witness

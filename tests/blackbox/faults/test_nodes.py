@@ -3,12 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from serving import continuity
-from serving.asking import health, until
+from serving.asking import health, redis_of, until
 from serving.checker import Checker
 from serving.continuity import acknowledged, standing
 from serving.deployments import (
@@ -32,11 +31,6 @@ from serving.troubles import demote, fill_up, kill
 
 QUICK = {"redis": {"retry_delay_ms": 10, "response_timeout_ms": 500}}
 SHORTLY_SECS = 0.4
-
-
-def redis_of(server: ServerProcess) -> Any:
-    """What its health tells of Redis."""
-    return health(server.port)["dependencies"]["redis"]
 
 
 def engine_of(server: ServerProcess) -> str:
@@ -151,12 +145,6 @@ def connect(pair: Deployment) -> Iterator[Callable[..., Peer]]:
         peer.close()
 
 
-def reached(peer: Peer) -> Peer:
-    """The peer, once its inbox is fed: that takes a moment after it has connected, in which messages only lie there."""
-    until(lambda: peer.ok("DirectMessage", to=peer.user, payload="to myself") and peer.settle())
-    return peer
-
-
 class TestOneServer:
     """Two nodes are as one."""
 
@@ -175,7 +163,7 @@ class TestOneServer:
 
     def test_direct_messages_reach_their_users_on_both(self, connect: Callable[..., Peer]) -> None:
         sender, users = connect(0), [unique_user() for _ in range(3)]
-        here, there = (reached(connect(node, users[node])) for node in (0, 1))
+        here, there = (connect(node, users[node]) for node in (0, 1))
         told = until(
             lambda: (reply := sender.ok("DirectMessage", to=users, payload=1))["delivered"] == users[:2] and reply
         )
@@ -187,7 +175,7 @@ class TestOneServer:
 
     def test_a_direct_message_is_repeated_by_nobody(self, connect: Callable[..., Peer]) -> None:
         user, target = unique_user(), unique_user()
-        there = reached(connect(1, target))
+        there = connect(1, target)  # its inbox is fed by now
         for node in (0, 1):
             connect(node, user).ok("DirectMessage", to=target, payload=node, idempotency_key="k")
         assert [each["payload"] for each in there.settle()] == [0]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from serving.certificates import Authority
-from serving.notices import assert_clean, lines, noticed, total
+from serving.notices import lines, noticed, total
 from serving.peer import Peer, unique_user
-from serving.processes import ServerProcess, StartServer, free_port, merged
+from serving.processes import ServerProcess, StartServer, assert_clean, free_port, merged
 from serving.raw import exchange, upgrade
 from serving.tokens import SECRET, token
 from serving.witness import Witness

@@ -1,7 +1,8 @@
 """Several workers of one node in memory: hubs whose frames `pump` carries to each other, and a stand-in upstream.
 
 `make_node(3)` gives a `Node`; `node.workers[0].connect("alice")` a peer at its first worker. Nothing moves between
-workers before `node.pump()`; `node.ask(peer, envelope)` sends, pumps, and takes the one answer.
+workers before `node.pump()`, which a `connect` that waits for `Connected` does too; `node.ask(peer, envelope)` sends,
+pumps, and takes the one answer.
 """
 
 import struct
@@ -20,11 +21,30 @@ class Node:
         self.workers: dict[int, Server] = {}
         self.left: dict[tuple[int, int], bytes] = {}
         self.version = 0
+        self.upstream: Upstream | None = None
         for slot in range(count):
-            self.workers[slot] = Server(deterministic_ids=False, **changes)
+            self.workers[slot] = self.make_worker()
         self.tell_members()
         for slot in self.workers:
             self.link(slot)
+
+    def make_worker(self) -> Server:
+        """A server whose peers hear `Connected` when the others have done their part."""
+        made = Server(deterministic_ids=False, **self.changes)
+        made.carry = self.carry
+        return made
+
+    def carry(self) -> None:
+        """Until neither the workers nor what is above them have anything to say."""
+        self.pump()
+        while self.upstream is not None and self.upstream.step():
+            self.pump()
+
+    def go_below(self, upstream: "Upstream") -> None:
+        """Join all workers to others by what is above them."""
+        self.upstream = upstream
+        for worker in self.workers.values():
+            upstream.join(worker.hub)
 
     def tell_members(self, members: list[int] | None = None) -> None:
         """Everybody hears who is home of topics: all, unless said otherwise."""
@@ -52,7 +72,7 @@ class Node:
     def start(self, slot: int) -> Server:
         """A fresh worker in a free slot: it knows of the others, is joined to them, and becomes a home last."""
         members = sorted(self.workers)
-        self.workers[slot] = Server(deterministic_ids=False, **self.changes)
+        self.workers[slot] = self.make_worker()
         self.tell_members(members)
         self.link(slot)
         self.pump()
@@ -84,11 +104,11 @@ class Node:
                 worker.flush()
         assert not self.left, "half a frame is left over"
 
-    def move(self, giver: int, taker: int, most: int = 1000, *, lose: bool = False) -> int:
+    def move(self, giver: int, taker: int, most: int = 1000, *, share: float | None = None, lose: bool = False) -> int:
         """Sessions go from one worker to another, in their place between the frames; how many. The frames behind the
         last one are still to be pumped. With `lose` the connections do not make it."""
         hub, taking = self.workers[giver].hub, self.workers[taker]
-        count: int = hub.give_sessions(taker, most)
+        count: int = hub.give_sessions(taker, most, share)
         passed = self.workers[giver].driver.take_passed()
         left = self.left.pop((giver, taker), b"")
         data, at = left + hub.take_for_peer(taker), 0

@@ -72,8 +72,7 @@ class Cluster:
         self.upstream = Upstream()
         self.nodes = [make_node(workers, **changes) for _ in range(count)]
         for node in self.nodes:
-            for worker in node.workers.values():
-                self.upstream.join(worker.hub)
+            node.go_below(self.upstream)
         self.carry()
 
     def carry(self) -> None:

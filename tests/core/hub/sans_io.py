@@ -9,6 +9,7 @@ import json
 import struct
 import types
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import lz4.frame
@@ -155,16 +156,27 @@ def inflate(payload: bytes, window_bits: int = 15) -> bytes:
     return zlib.decompressobj(wbits=-window_bits).decompress(payload + b"\x00\x00\xff\xff")
 
 
-class Peer:
-    """A client of a server in memory. Made by `Server.connect`; the upgrade has been answered by then."""
+def offsets(answer: Envelope) -> list[int]:
+    """Those of the messages in an answer."""
+    return [message["offset"] for message in answer["messages"]]
 
-    def __init__(self, connection: Connection, head: bytes, protocol: str | None) -> None:
+
+class Peer:
+    """A client of a server in memory. Made by `Server.connect`; the upgrade has been answered by then.
+
+    `carry` is called between the request and the look at its answer.
+    """
+
+    def __init__(
+        self, connection: Connection, head: bytes, protocol: str | None, carry: Callable[[], None] = lambda: None
+    ) -> None:
         self.connection = connection
         self.msgpack = protocol is not None and "msgpack" in protocol
         self.close: tuple[int, str] | None = None  # code and reason of the server's close frame
         self.pings: list[bytes] = []
         self.pongs: list[bytes] = []
         self.connection.feed(head)
+        carry()
         answer, found, self.rest = self.connection.drain().partition(b"\r\n\r\n")
         self.response = answer + found
         self.status = int(answer.split(b" ")[1]) if found else None
@@ -221,6 +233,12 @@ class Peer:
         (answer,) = self.messages()
         return answer
 
+    def refused(self, code: str, envelope: Envelope) -> str:
+        """Send an envelope that is refused with `code`; the message for people."""
+        answer = self.request({"id": 9, **envelope})
+        assert (answer["type"], answer["id"], answer["code"]) == ("Error", 9, code), answer
+        return str(answer["message"])
+
     def subscribe(self, topic: str, **fields: Any) -> Envelope:
         """Subscribe, and what was answered."""
         answer = self.request({"type": "Subscribe", "id": 1, "topic": topic, **fields})
@@ -251,6 +269,7 @@ class Server:
         self.driver.set_time(NOW_MS, WALL_MS)
         self.identities: dict[str, types.SimpleNamespace] = {}
         self.keys = itertools.count()
+        self.carry: Callable[[], None] = lambda: None  # what others have to do before `Connected` comes
 
     def authenticate_upgrade(self, headers: list[tuple[bytes, bytes]], query: bytes, peer: str, secure: bool) -> Any:
         return self.identities[query.decode()] if query else None
@@ -285,10 +304,37 @@ class Server:
             head += b"Sec-WebSocket-Protocol: %b\r\n" % protocol.encode()
         if extensions is not None:
             head += b"Sec-WebSocket-Extensions: %b\r\n" % extensions.encode()
-        peer = Peer(self.driver.connect(), head + headers + b"\r\n", protocol)
+        carry = self.carry if welcome else lambda: None
+        peer = Peer(self.driver.connect(), head + headers + b"\r\n", protocol, carry)
         if user is not None and welcome and peer.status == 101 and path == "/ws":
             (connected,) = peer.messages()
             assert connected["type"] == "Connected", connected
+        return peer
+
+    def publish(self, who: types.SimpleNamespace, **fields: Any) -> dict[str, Any]:
+        """Publish over HTTP; the answer."""
+        answer: dict[str, Any] = self.hub.publish_request(json.dumps(fields).encode(), who)
+        self.flush()
+        return answer
+
+    def send(self, who: types.SimpleNamespace, **fields: Any) -> dict[str, Any]:
+        """Send a direct message over HTTP; the answer."""
+        answer: dict[str, Any] = self.hub.send_request(json.dumps(fields).encode(), who)
+        self.flush()
+        return answer
+
+    def fill(self, topic: str, count: int, size: int = 0) -> None:
+        """Publish `count` messages, as nobody: their numbers from 0, or strings of `size` bytes."""
+        for number in range(count):
+            self.hub.publish_system(topic, b'"%b"' % (b"x" * size) if size else b"%d" % number)
+        self.flush()
+
+    def authenticating(self, user: str, *envelopes: Envelope) -> Peer:
+        """A peer that has sent Authenticate and more behind it; what comes of that has not been looked at."""
+        peer = self.connect(None)
+        token = f"token {next(self.keys)}"
+        self.identities[token] = identity(user)
+        peer.send({"type": "Authenticate", "id": 0, "token": token}, *envelopes)
         return peer
 
     def advance(self, milliseconds: int) -> None:

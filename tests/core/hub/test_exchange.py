@@ -5,7 +5,7 @@ import collections
 import pytest
 
 from core.hub.node import Node, make_node, texts, texts_of
-from core.hub.sans_io import ADMIN, READ, SUBSCRIBE, WRITE, identity, make_hub
+from core.hub.sans_io import ADMIN, CLOSE, READ, SUBSCRIBE, WRITE, Peer, identity, make_hub
 
 ALL = READ | WRITE | SUBSCRIBE
 
@@ -247,55 +247,82 @@ class TestSubscriptions:
         assert texts_of(page) == [(5, 5), (4, 4)]
 
 
-class TestDirectMessages:
-    """An inbox is a topic like others: it has one home, and its user may be anywhere."""
+class TestWelcome:
+    """`Connected` comes once the home of the session's inbox counts it in: what is sent from then on comes live."""
 
-    @pytest.mark.parametrize("home", [0, 1, 2])
-    @pytest.mark.parametrize("at", [0, 1, 2])
-    def test_to_a_user_at_another_worker(self, home: int, at: int) -> None:
-        node = make_node(3)
-        user = node.user_at(home)
-        sender = node.workers[0].connect("sender")
-        sessions = [node.workers[at].connect(user), node.workers[2].connect(user)]
-        node.pump()
-        for number in (1, 2):
-            answer = node.ask(sender, {"type": "DirectMessage", "id": 1, "to": [user, "nobody"], "payload": number})
-            assert (answer["type"], answer["delivered"], answer["offline"]) == ("Ack", [user], ["nobody"])
-        for session in sessions:
-            got = [(each["type"], each["offset"], each["from"], each["payload"]) for each in session.messages()]
-            assert got == [("DirectMessage", 1, "sender", 1), ("DirectMessage", 2, "sender", 2)]
-            session.end()
-        node.pump()
-        answer = node.ask(sender, {"type": "DirectMessage", "id": 1, "to": user, "payload": 3})
-        assert (answer["delivered"], answer["offline"]) == ([], [user])
-        back = node.workers[1].connect(user)
-        node.pump()
-        page = node.ask(back, {"type": "History", "id": 1, "topic": f"@{user}"})
-        assert texts_of(page) == [(1, 1), (2, 2), (3, 3)]
+    @staticmethod
+    def types(peer: Peer) -> list[str]:
+        return [each["type"] for each in peer.messages()]
 
-    def test_repeated_names_and_keys(self) -> None:
-        node = make_node(2)
-        near, far = node.user_at(0), node.user_at(1)
-        peers = [node.workers[1].connect(user) for user in (near, far)]
-        node.pump()
-        message = {"type": "DirectMessage", "id": 1, "to": [far, near, far], "payload": 1, "idempotency_key": "k"}
-        for slot in (0, 1, 0):
-            answer = node.ask(node.workers[slot].connect("sender"), message)
-            assert sorted(answer["delivered"]) == sorted([near, far])
-        assert [len(peer.messages()) for peer in peers] == [1, 1]
-
-    def test_over_http(self) -> None:
+    def test_it_waits_for_the_home_and_requests_keep_their_order(self) -> None:
         node = make_node(2)
         user = node.user_at(1)
-        peer = node.workers[1].connect(user)
+        requests = [{"type": "Ping", "id": 1}, {"type": "Subscribe", "id": 2, "topic": node.topic_at(0)}]
+        peer = node.workers[0].authenticating(user, *requests)
+        assert self.types(peer) == []
+        sender = node.workers[1].connect("sender", welcome=False)
         node.pump()
-        found: list = []
-        body = b'{"to":"%b","payload":1}' % user.encode()
-        server = node.workers[0]
-        server.hub.send_request(body, identity("backend")).then(lambda value, error: found.append(value))
+        sender.send({"type": "DirectMessage", "to": [user], "payload": 1})
         node.pump()
-        assert found == [{"delivered": [user], "offline": []}]
-        assert len(peer.messages()) == 1
+        assert self.types(peer) == ["Connected", "Pong", "Subscribed", "DirectMessage"]
+
+    def test_at_home_it_comes_at_once(self) -> None:
+        node = make_node(2)
+        assert self.types(node.workers[0].authenticating(node.user_at(0))) == ["Connected"]
+        assert self.types(make_hub().authenticating("alice")) == ["Connected"]
+
+    def test_it_comes_before_whatever_is_said_meanwhile(self) -> None:
+        node = make_node(2)
+        user = node.user_at(1)
+        first = node.workers[0].connect(user)
+        admin = node.workers[0].connect(identity("admin", permissions=ALL | ADMIN))
+        second = node.workers[0].authenticating(user)
+        node.ask(admin, {"type": "DirectMessage", "id": 1, "to": [user], "payload": 1})
+        assert self.types(first) == ["DirectMessage"]
+        assert self.types(second) == ["Connected", "DirectMessage"]
+
+    def test_a_home_that_does_not_answer_is_waited_for_for_a_second(self) -> None:
+        node = make_node(2)
+        peer = node.workers[0].authenticating(node.user_at(1))
+        node.workers[0].advance(900)
+        assert self.types(peer) == []
+        node.workers[0].advance(150)
+        assert self.types(peer) == ["Connected"]
+        node.pump()
+        assert self.types(peer) == []
+
+    def test_a_home_that_is_lost_is_not_waited_for(self) -> None:
+        node = make_node(2)
+        user = node.user_at(1)
+        peer = node.workers[0].authenticating(user)
+        node.kill(1, tell=False)
+        assert self.types(peer) == ["Connected"]
+        assert self.types(node.workers[0].authenticating(user)) == ["Connected"]
+
+    def test_an_inbox_that_gets_another_home_is_asked_for_there(self) -> None:
+        node = make_node(3)
+        users = [f"user{number}" for number in range(100)]
+        user = next(each for each in users if (node.home(f"@{each}"), node.home(f"@{each}", [0, 2])) == (1, 2))
+        node.workers[1].hub.set_members(1, [0, 2], node.version + 1)
+        peer = node.workers[0].authenticating(user)
+        node.pump()
+        assert self.types(peer) == []
+        node.tell_members([0, 2])
+        node.pump()
+        node.advance(200)
+        assert self.types(peer) == ["Connected"]
+        sender = node.workers[2].connect("sender")
+        node.ask(sender, {"type": "DirectMessage", "id": 1, "to": [user], "payload": 1})
+        assert self.types(peer) == ["DirectMessage"]
+
+    def test_who_closes_meanwhile_is_answered(self) -> None:
+        node = make_node(2)
+        peer = node.workers[0].authenticating(node.user_at(1))
+        peer.send_frame((1000).to_bytes(2, "big"), CLOSE)
+        assert self.types(peer) == ["Connected"]
+        assert peer.close == (1000, "")
+        node.pump()
+        assert node.workers[1].hub.stats()["users"] == 0
 
 
 class TestLostWorkers:
@@ -491,3 +518,20 @@ class TestMembersThatChange:
         node.pump()
         assert node.publish(writer, topic, "b")[1] == 2
         assert texts(reader.messages()) == [(1, "a"), (2, "b")]
+
+    def test_what_is_held_meanwhile_is_bounded_in_bytes(self) -> None:
+        node = make_node(2, max_frame_size=2 << 20, max_message_size=2 << 20)
+        peer = node.workers[0].connect("alice")
+        version = node.version + 1
+        node.workers[1].hub.set_members(1, [0, 1], version)  # it waits for the other one from now on
+        payload, outcomes = "x" * (1 << 20), []
+        for number in range(70):
+            peer.send({"type": "Broadcast", "id": number, "topic": node.topic_at(1), "payload": payload})
+            node.pump()
+            outcomes += peer.messages()
+        assert [each["id"] for each in outcomes] == list(range(63, 70)), "those above 64 MiB are refused at once"
+        assert {each["code"] for each in outcomes} == {"unavailable"}
+        node.workers[0].hub.set_members(0, [0, 1], version)
+        node.pump()
+        acknowledged = peer.messages()
+        assert [(each["type"], each["offset"]) for each in acknowledged] == [("Ack", n + 1) for n in range(63)]

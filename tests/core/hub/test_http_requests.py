@@ -3,7 +3,7 @@
 import pytest
 
 from core.hub.sans_io import identity, make_hub
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.outcome import RequestError
 
 WRONG = [("", "topic_invalid"), ("a*", "topic_invalid"), ("a\n", "topic_invalid"), ("x" * 256, "topic_invalid")]
 RESERVED = [("@alice", "forbidden"), ("$sys", "forbidden")]

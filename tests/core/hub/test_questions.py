@@ -48,8 +48,7 @@ def place(request: pytest.FixtureRequest) -> tuple[Node, Upstream | None, str]:
     node = make_node(2)
     upstream = Upstream() if above else None
     if upstream is not None:
-        for worker in node.workers.values():
-            upstream.join(worker.hub)
+        node.go_below(upstream)
         carry(node, upstream)
     return node, upstream, node.topic_at(where)
 
@@ -156,10 +155,10 @@ class TestPresence:
 
     def test_an_upstream_that_refuses(self) -> None:
         server = make_hub()
+        peer = server.connect("alice")
         server.hub.set_upstream(lambda: None)
         server.hub.upstream_back()
         server.hub.take_upstream()
-        peer = server.connect("alice")
         peer.send({"type": "Presence", "id": 1, "topic": "t"}, {"type": "Ping", "id": 2})
         (token,) = [item[2] for item in server.hub.take_upstream() if item[0] == "presence"]
         server.hub.refuse_waiting(token, "unavailable", "not now", 500)

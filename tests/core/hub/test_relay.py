@@ -31,14 +31,15 @@ def test_frames_in_the_order_of_the_requests() -> None:
     assert 0 not in tokens
 
 
-def test_the_home_of_an_inbox_hears_of_its_user_once() -> None:
+def test_the_home_of_an_inbox_hears_of_each_session_and_of_the_end_of_all() -> None:
     node = make_node(2)
     node.pump()
     user = node.user_at(1)
-    first = node.workers[0].connect(user)
-    second = node.workers[0].connect(user)
+    first = node.workers[0].connect(user, welcome=False)
+    second = node.workers[0].connect(user, welcome=False)
     frames, _ = split_frames(node.workers[0].hub.take_for_peer(1))
-    assert [(frame[0], frame[3]) for frame in frames] == [(INTEREST, b"@" + user.encode())]
+    assert [(frame[0], frame[3]) for frame in frames] == [(INTEREST, b"@" + user.encode())] * 2
+    assert len({frame[2] for frame in frames} - {0}) == 2  # each wants to know when its inbox is fed
     first.end()
     assert node.workers[0].hub.take_for_peer(1) == b""
     second.end()

@@ -127,13 +127,6 @@ class TestClosing:
         assert peer.messages() == []
 
 
-def test_requests_beyond_a_batch_are_resumed_in_order() -> None:
-    server = make_hub(batch_size=3)
-    peer = server.connect()
-    peer.send(*({"type": "Ping", "id": number} for number in range(100)))
-    assert [message["id"] for message in peer.messages()] == list(range(100))
-
-
 def test_churn_leaves_nothing() -> None:
     server = make_hub()
     for number in range(500):

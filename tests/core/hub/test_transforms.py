@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.hub.sans_io import ADMIN, READ, WRITE, Server, identity, make_hub, settings
-from realtime_communication._core.hub.publications import RequestError
+from realtime_communication._core.hub.outcome import RequestError
 from realtime_communication._core.hub.transforms import read
 
 Function = Callable[[str, bytes], bytes | None]

@@ -64,7 +64,8 @@ class TestHandover:
         topic = node.topic_at(0)
         place = node.publish(node.workers[0].connect("w"), topic, 1)
         node.tell_members([1])
-        peer = node.workers[1].connect("alice")
+        peer = node.workers[1].connect("alice", welcome=False)
+        assert [each["type"] for each in peer.messages()] == ["Connected"]  # its inbox is at home here
         peer.send(
             {"type": "Subscribe", "id": 1, "topic": topic, "recover": {"epoch": place[0], "offset": 0}},
             {"type": "Broadcast", "id": 2, "topic": topic, "payload": 2},
@@ -114,8 +115,7 @@ class TestUpstream:
         upstream = Upstream()
         nodes = [make_node(workers) for _ in range(count)]
         for node in nodes:
-            for worker in node.workers.values():
-                upstream.join(worker.hub)
+            node.go_below(upstream)
         carry(upstream, *nodes)
         return upstream, nodes
 
@@ -155,6 +155,40 @@ class TestUpstream:
         bob.end()
         carry(upstream, *nodes)
         assert not upstream.users[b"bob"]
+
+    @pytest.mark.parametrize("home", [0, 1])
+    def test_connected_waits_for_the_feed_of_the_inbox(self, home: int) -> None:
+        upstream, nodes = self.nodes(2, 2)
+        user = nodes[0].user_at(home)
+        sender = nodes[1].workers[0].connect("sender")
+        peer = nodes[0].workers[0].authenticating(user, {"type": "Ping", "id": 1})
+        nodes[0].pump()
+        assert peer.messages() == []
+        while not (messages := peer.messages()):
+            assert upstream.step()
+            nodes[0].pump()
+        assert [each["type"] for each in messages] == ["Connected", "Pong"]
+        assert nodes[0].workers[home].hub in upstream.feeds[f"@{user}".encode()]
+        sender.send({"type": "DirectMessage", "to": [user], "payload": 1})
+        carry(upstream, *nodes)
+        assert [each["type"] for each in peer.messages()] == ["DirectMessage"]
+        other = nodes[0].workers[0].authenticating(user)
+        nodes[0].pump()
+        assert [each["type"] for each in other.messages()] == ["Connected"], "it is fed already"
+
+    @pytest.mark.parametrize("home", [0, 1])
+    def test_connected_does_not_wait_for_an_upstream_that_is_away(self, home: int) -> None:
+        _, nodes = self.nodes(1, 2)
+        peer = nodes[0].workers[0].authenticating(nodes[0].user_at(home))
+        nodes[0].pump()
+        assert peer.messages() == []
+        for worker in nodes[0].workers.values():
+            worker.hub.upstream_lost()
+        nodes[0].pump()
+        assert [each["type"] for each in peer.messages()] == ["Connected"]
+        later = nodes[0].workers[0].authenticating(nodes[0].user_at(home, "later"))
+        nodes[0].pump()
+        assert [each["type"] for each in later.messages()] == ["Connected"]
 
     def test_away_and_back(self) -> None:
         upstream, nodes = self.nodes(2, 1)
@@ -226,3 +260,42 @@ class TestUpstream:
         for peer in peers:
             lagged, message = peer.messages()
             assert (lagged["type"], lagged["offset"], message["offset"]) == ("Lagged", 0, 1)
+
+    def test_what_is_lost_within_an_epoch_is_counted(self) -> None:
+        upstream, nodes = self.nodes(1, 2)
+        peers = [worker.connect("p") for worker in nodes[0].workers.values()]
+        for peer in peers:
+            peer.send({"type": "Subscribe", "id": 1, "topic": "t"})
+        carry(upstream, *nodes)
+        peers[0].send({"type": "Broadcast", "topic": "t", "payload": 1})
+        carry(upstream, *nodes)
+        for peer in peers:
+            peer.messages()
+        for hub in upstream.hubs:
+            hub.reset_topic(b"t", upstream.stream(b"t")[0], 4)
+        carry(upstream, *nodes)
+        for peer in peers:
+            (lagged,) = peer.messages()
+            assert (lagged["missed"], lagged["offset"], lagged["recovered"]) == (3, 4, False)
+
+    @pytest.mark.parametrize("strategy", ["backpressure", "drop_oldest", "drop_newest", "block"])
+    def test_and_what_a_slow_consumer_missed_with_it(self, strategy: str) -> None:
+        upstream, node = Upstream(), make_node(1, overflow_strategy=strategy, mailbox_capacity=3)
+        node.go_below(upstream)
+        (worker,) = node.workers.values()
+        reader, writer = worker.connect("r"), worker.connect("w")
+        reader.send({"type": "Subscribe", "id": 1, "topic": "t"})
+        carry(upstream, node)
+        reader.messages()
+        reader.stall()
+        for number in range(1, 7):
+            writer.send({"type": "Broadcast", "topic": "t", "payload": number})
+            carry(upstream, node)
+        worker.hub.reset_topic(b"t", upstream.stream(b"t")[0], 20)
+        reader.resume()
+        carry(upstream, node)
+        offset = 0
+        for each in reader.messages():
+            assert each["offset"] == offset + (each["missed"] if each["type"] == "Lagged" else 1), each
+            offset = each["offset"]
+        assert offset == 20

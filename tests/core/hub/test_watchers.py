@@ -220,10 +220,10 @@ class TestUpstream:
     def test_what_happens_while_it_is_asked_who_is_there(self) -> None:
         server = make_hub()
         hub = server.hub
+        peer = server.connect("watcher")
         hub.set_upstream(lambda: None)
         hub.upstream_back()
         hub.take_upstream()
-        peer = server.connect("watcher")
         peer.send({"type": "Subscribe", "id": 1, "topic": "t", "presence": True})
         server.flush()
         (token,) = [item[2] for item in hub.take_upstream() if item[0] == "subscribe" and item[1] == b"t"]

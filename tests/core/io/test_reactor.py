@@ -296,6 +296,7 @@ class TestHandOver:
         with socket.create_connection(address, 20) as peer:
             peer.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
             assert rest_of(peer) == b""
+        running.until(lambda: running.errors)  # the descriptor is closed before the error is told
         assert [str(error["exception"]) for error in running.errors] == ["no"]
         running.errors.clear()
         running.call(reactor.stop)
@@ -429,6 +430,30 @@ class TestClosing:
             socket.create_connection(running.address, 5)
         alice.send({"type": "Ping", "id": 1})
         assert alice.message()["type"] == "Pong"
+
+
+class TestACrowd:
+    def test_who_waits_in_the_backlog_is_taken_before_requests_are_served(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accepted: list[int] = []
+
+        def authenticate(running: Running, headers: Any, query: bytes, peer: str, secure: bool) -> Any:
+            accepted.append(running.hub.stats()["accepted"])
+            return identity(query.decode())
+
+        monkeypatch.setattr(Running, "authenticate", authenticate)
+        running = Running()
+
+        def arrive() -> None:
+            for number in range(400):
+                peer = running.socket()
+                peer.sendall(UPGRADE % b"user%d" % number)
+
+        running.call(arrive)
+        running.until(lambda: len(accepted) == 400)
+        running.stop()
+        assert accepted == [400] * 400
 
 
 class TestSlowReaders:

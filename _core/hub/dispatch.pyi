@@ -1,0 +1,5 @@
+"""From bytes to requests."""
+
+from realtime_communication._core.hub.migration import Migration
+
+class Dispatch(Migration): ...

@@ -1,0 +1,11 @@
+# Broadcast and DirectMessage over HTTP: the body read, the sender's limits, the answer as a Python object.
+#
+# Rules: `identity` is the caller's, checked by the control plane. There is no connection to be read no further, so what
+# would wait is refused, with the time after which it may be tried again.
+
+from realtime_communication._core.hub.core cimport Core
+
+
+# A dict, or a Later that gives one. Both raise RequestError.
+cdef object publish_body(Core core, bytes body, object identity)
+cdef object send_body(Core core, bytes body, object identity)

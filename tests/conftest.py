@@ -1,0 +1,22 @@
+"""What holds for all tests: which come first, and what a test may say at the end of the run."""
+
+import pytest
+
+LONGEST = "tests/autobahn/"
+"""Takes minutes: begun last, it would keep one process busy after the others have done."""
+
+CLOSING = "closing"
+"""The name under which a test records a property (pytest's `record_property`) that is shown when all have run."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # stable: the others stay as they are
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name == CLOSING:
+                    terminalreporter.write_line(str(value))
