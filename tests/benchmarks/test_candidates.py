@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import figures, prepare, tables
+from benchmarks import figures, tables
 from benchmarks.candidates import CANDIDATES, PRODUCT, Candidate, Need
 from benchmarks.generator import Generator, GeneratorError
 from benchmarks.measure import Plan, Session
@@ -61,9 +61,7 @@ class TestEachOne:
     def test_names_are_told_apart(self) -> None:
         assert len({candidate.name for candidate in CANDIDATES}) == len(CANDIDATES)
 
-    def test_the_load_generator_knows_the_protocol(self, tmp_path: Path) -> None:
-        prepare.compiled_parts(tmp_path)
-        generator = Generator(tmp_path / "load")
+    def test_the_load_generator_knows_the_protocol(self, generator: Generator) -> None:
         for protocol in {candidate.protocol for candidate in CANDIDATES}:
             with pytest.raises(GeneratorError, match="--mode and --port are needed"):
                 generator.run(f"--protocol={protocol}")
