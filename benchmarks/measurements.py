@@ -42,6 +42,8 @@ class Measurements(msgspec.Struct, frozen=True):
 
     machine: Machine
     dates: list[str]
+    lengths: list[tuple[int, float]]
+    """Of each file: how many rounds, and how many seconds a run is measured."""
     servers: list[Server]
     figures: list[Figure]
     results: Results
@@ -75,6 +77,7 @@ def read(paths: Sequence[Path]) -> Measurements:
     return Measurements(
         machine=machines.pop(),
         dates=sorted({setting.measured_at for setting in settings}),
+        lengths=[(setting.rounds, setting.seconds) for setting in settings],
         servers=list({server.name: server for setting in settings for server in setting.servers}.values()),
         figures=list({figure.key: figure for setting in settings for figure in setting.figures}.values()),
         results=results,

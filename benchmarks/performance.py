@@ -87,8 +87,10 @@ def section(title: str, chart: Chart | None, text: str) -> str:
 def machine(measured: Measurements) -> str:
     where = measured.machine
     foreign = ", ".join(f"{share:.0%}" for share in measured.foreign_shares)
+    rounds = ", ".join(f"{count} with runs of {seconds:g} s" for count, seconds in measured.lengths)
     rows = [
         ["measured on", ", ".join(measured.dates)],
+        ["rounds", rounds],
         ["processor", f"{where.processor}, {where.cores} cores"],
         ["memory", f"{where.memory_bytes / 2**30:.1f} GiB"],
         ["system", f"{where.system}, {where.kernel}"],

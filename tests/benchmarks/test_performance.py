@@ -143,6 +143,17 @@ class TestReading:
 
 
 class TestPage:
+    def test_it_says_where_and_how_long_was_measured(self, measured: Measurements) -> None:
+        text = section(performance.page(measured, []), "Machine")
+        for row in (
+            "| measured on | 2031-05-04 |",
+            "| rounds | 2 with runs of 1 s |",
+            "| processor | Some Processor, 2 cores |",
+            "| memory | 8.0 GiB |",
+            "| other programs took | 3% of the two cores |",
+        ):
+            assert row in text
+
     def test_cells_have_median_least_and_most(self, measured: Measurements) -> None:
         text = section(performance.page(measured, []), "Fan-out over publications in flight")
         assert "| bare C loop | 50,200 (50,000 – 50,500) |" in text
