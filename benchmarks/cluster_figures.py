@@ -57,7 +57,7 @@ def measure(options: argparse.Namespace, driver: Driver, cores: tuple[int, int])
             case "crossing":
                 rows += crossing.crossing(driver, both, options.rounds)
             case "redis":
-                rows += crossing.through_redis(driver, both, options.rounds, options.subscribers)
+                rows += crossing.through_redis(driver, str(server_core), options.rounds, options.subscribers)
             case "restart":
                 rows += restarts.restarts(driver, cores, options.outage_rounds, options.restart_clients)
             case "cuts":
