@@ -19,6 +19,7 @@ CROSSING_SHARE = 0.1
 LATENCY_LOAD = 0.5
 HALF_OF_DELIVERIES = 325_000
 """Half of the 650,000 deliveries a second that one Redis is known to feed."""
+FEWER_SUBSCRIBERS = 100
 HALF_OF_PUBLICATIONS = 30_000
 """Half of the 60,000 publications a second that one node is to get from another."""
 
@@ -44,6 +45,7 @@ REDIS_FIGURES = (
     "… CPU per delivery at the subscribers' node, µs",
     "… p99 at half that rate, ms",
     "… p99 at 325,000 deliveries/s, ms",
+    "… p99 at 325,000 deliveries/s to 100 subscribers, ms",
     "… p99 at 30,000 publications/s to one subscriber, ms",
 )
 
@@ -114,6 +116,7 @@ def through_redis(driver: Driver, cores: str, rounds: int, subscribers: int) -> 
                 paced = [
                     to_the_other_node(driver, both, subscribers, rate=rate),
                     to_the_other_node(driver, both, subscribers, rate=HALF_OF_DELIVERIES / subscribers),
+                    to_the_other_node(driver, both, FEWER_SUBSCRIBERS, rate=HALF_OF_DELIVERIES / FEWER_SUBSCRIBERS),
                     to_the_other_node(driver, both, 1, rate=HALF_OF_PUBLICATIONS),
                 ]
                 publications = one.publications / 1e6
@@ -128,7 +131,7 @@ def through_redis(driver: Driver, cores: str, rounds: int, subscribers: int) -> 
                     row.append(value)
     except (Unavailable, StartError) as problem:
         return not_available(REDIS_FIGURES, problem)
-    digits = (0, 1, 1, 1, 0, 3, 2, 2, 2)
+    digits = (0, 1, 1, 1, 0, 3, 2, 2, 2, 2)
     return [Row(*row) for row in zip(REDIS_FIGURES, values, digits, strict=True)]
 
 

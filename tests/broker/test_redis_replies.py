@@ -1,7 +1,10 @@
 """Each failure of the Redis client: its code, and what helps."""
 
+import asyncio
+
 import pytest
 import redis.exceptions as redis_py
+from redis.asyncio.connection import Connection
 
 from realtime_communication.broker.redis_errors import Remedy
 from realtime_communication.broker.redis_replies import NotSentError, explain
@@ -11,6 +14,15 @@ def not_sent(cause=None):
     error = NotSentError()
     error.__cause__ = cause
     return error
+
+
+def closed_before_the_write():
+    """What redis-py raises when one of its connections is closed between its look at it and the write."""
+    try:
+        asyncio.run(Connection()._send_packed_command([b""]))
+    except AttributeError as error:
+        return error
+    raise AssertionError("it wrote")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +58,8 @@ def not_sent(cause=None):
         (TimeoutError(), "TIMEOUT", Remedy.UNSURE),
         (redis_py.ConnectionError("hush"), "LOST", Remedy.UNSURE),
         (ConnectionResetError(), "LOST", Remedy.UNSURE),
+        (closed_before_the_write(), "CONNECT", Remedy.REPEAT),
+        (AttributeError("hush"), "INTERNAL", Remedy.UNSURE),
         (ValueError("hush"), "INTERNAL", Remedy.UNSURE),
     ],
 )

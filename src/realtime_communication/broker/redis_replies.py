@@ -29,6 +29,8 @@ def explain(error: BaseException) -> RedisFailed:
             return RedisFailed("POOL")
         cause = _reply_of(error.__cause__)
         return RedisFailed("CONNECT" if cause in ("LOST", "TIMEOUT") else cause)
+    if isinstance(error, AttributeError) and error.name == "writelines" and error.obj is None:
+        return RedisFailed("CONNECT")  # redis-py was about to write when the connection was closed: nothing left
     return RedisFailed(_reply_of(error))
 
 

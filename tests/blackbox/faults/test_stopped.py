@@ -8,7 +8,7 @@ from serving.asking import until
 from serving.checker import Checker
 from serving.continuity import acknowledged
 from serving.deployments import started, two_nodes
-from serving.notices import assert_clean, total
+from serving.notices import total
 from serving.peer import unique
 from serving.processes import ServerProcess, free_port
 from serving.proxy import scenario
