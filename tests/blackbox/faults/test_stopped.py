@@ -10,7 +10,7 @@ from serving.continuity import acknowledged
 from serving.deployments import started, two_nodes
 from serving.notices import total
 from serving.peer import unique
-from serving.processes import ServerProcess, free_port
+from serving.processes import ServerProcess, assert_clean, free_port
 from serving.proxy import scenario
 from serving.redis import RedisServer
 from serving.swarm import Swarm
