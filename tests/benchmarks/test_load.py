@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from benchmarks import prepare
 from benchmarks.candidates import CANDIDATES, LIMIT, SECRET
 from benchmarks.figures import PAYLOAD_BYTES, Figure
 from benchmarks.generator import Generator, GeneratorError, Report, write_tokens
@@ -132,6 +134,29 @@ class TestAgainstTheBareLoop:
         report = generator.run(*arguments(limit, Figure("echo", "echo", 8), tokens))
         assert report.is_sound, report.problems
         assert report.bytes == report.deliveries * PAYLOAD_BYTES
+
+
+class TestSends:
+    @pytest.fixture(scope="class")
+    def sends(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+        binary = tmp_path_factory.mktemp("sends") / "sends"
+        source = prepare.ROOT / "benchmarks" / "limit"
+        subprocess.run(["make", "-s", "-C", str(source), f"OUT={binary.parent}", str(binary)], check=True)
+        return str(binary)
+
+    def test_every_way_has_its_figures_or_the_refusal_is_named(self, sends: str) -> None:
+        done = subprocess.run([sends, "10", "200", "20"], capture_output=True, text=True)
+        if done.returncode == 0:
+            rows = [[int(field) for field in line.split()] for line in done.stdout.splitlines()[1:]]
+            assert [row[0] for row in rows] == [0, 8, 64, 256, 1024]
+            assert all(0 < low <= quarter <= half for _, low, quarter, half in rows)
+        else:  # by a seccomp filter, as containers have
+            assert done.stderr.startswith("sends: io_uring: ")
+
+    @pytest.mark.parametrize("sockets", ["0", "100001", "many"])
+    def test_a_number_out_of_range_is_named(self, sends: str, sockets: str) -> None:
+        done = subprocess.run([sends, sockets, "1", "1"], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (2, f"sends: {sockets} is not from 1 to 100000\n")
 
 
 class TestFaultsAreFound:
