@@ -337,6 +337,7 @@ cdef class Questions(Handover):
         cdef bytes name = checked_name(topic)
         cdef Slice wanted = slice_of(<const uint8_t*> name, len(name))
         cdef int authority = peers_authority(&self.peers, wanted)
+        cdef Topic* found
         cdef Waiting* waiting
         cdef Buffer members
         self.home.refresh()
@@ -351,13 +352,19 @@ cdef class Questions(Handover):
                     waiting_remove(&self.peers, waiting)
                 raise too_busy(TOO_MANY)
             return self.later_of(waiting)
+        if name.startswith(b"@"):
+            found = self.inbox(slice_of(wanted.data + 1, wanted.size - 1))
+        else:
+            found = topic_find(&self.store, wanted)
         buffer_init(&members)
         try:
-            if self.list_present(topic_find(&self.store, wanted), &members) < 0:
+            if self.list_present(found, &members) < 0:
                 raise too_busy(TOO_MANY)
             return presence_dict(wanted, slice_of(members.data, members.size))
         finally:
             buffer_free(&members)
+            if found != NULL:
+                topic_release(&self.store, found)
 
     cdef Later later_of(self, Waiting* waiting):
         cdef Later later = Later()
