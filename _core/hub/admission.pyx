@@ -149,7 +149,7 @@ cdef bint admit(Core core, Session* session, int type, Refusal* refusal) noexcep
         if wait >= 0:
             bucket_give_back(&session.bucket, &core.settings.connection_rate)
             return refuse(core, session, &core.settings.custom_rates[i], wait, &core.settings.custom_names[i][0],
-                               refusal)
+                          refusal)
     if session.user != NULL:
         if admit_user(core, <User*> session.user, refusal):
             return True
