@@ -59,6 +59,11 @@ cdef inline Slice slice_of(const void* data, size_t size) noexcept nogil:
     return out
 
 
+# A copy for Python. Raises MemoryError.
+cdef inline bytes bytes_of(Slice text):
+    return (<const char*> text.data)[:text.size]
+
+
 cdef inline bint slice_is(Slice value, const char* text, size_t size) noexcept nogil:
     cdef size_t i
     if value.size != size:

@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t, uint8_t
 
-from realtime_communication._core.base.memory cimport Buffer, Slice
+from realtime_communication._core.base.memory cimport Buffer, Slice, bytes_of
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
 from realtime_communication._core.base.timer_wheel cimport wheel_cancel, wheel_set
 from realtime_communication._core.hub.attendees cimport (
@@ -32,6 +32,7 @@ from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
     Subscription,
     Topic,
+    next_topic,
     topic_find,
     topic_name,
     topic_release,
@@ -49,10 +50,6 @@ from realtime_communication._core.hub.watchers cimport Watchers, add_info, add_u
 
 cdef enum:
     SESSION_DIGITS = 32
-
-
-cdef bytes bytes_of(Slice text):
-    return (<const char*> text.data)[:text.size]
 
 
 cdef bytes digits_of(uint64_t id_high, uint64_t id_low):
@@ -286,14 +283,13 @@ cdef class Attendance(Watchers):
                 self.drop_attendee(attendee, True)
                 topic_release(&self.store, topic)
         table_start(&cursor)
-        while True:
-            topic = <Topic*> table_next(&self.store.topics, &cursor)
-            if topic == NULL:
-                break
+        topic = next_topic(&self.store, &cursor)
+        while topic != NULL:
             if topic.watching >> slot & 1:
                 topic.watching &= ~(<uint64_t> 1 << slot)
                 self.watched(topic)
                 topic_release(&self.store, topic)
+            topic = next_topic(&self.store, &cursor)
 
     # --- the upstream
 

@@ -10,7 +10,7 @@ from libc.stdlib cimport free, malloc
 from realtime_communication._core.base.counters cimport counters_dict
 from realtime_communication._core.base.memory cimport Slice, slice_of
 from realtime_communication._core.base.shared cimport shared_key
-from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
+from realtime_communication._core.base.table cimport TableCursor, table_start
 from realtime_communication._core.hub.core cimport Position
 from realtime_communication._core.hub.dispatch cimport Dispatch
 from realtime_communication._core.hub.http_publications cimport publish_body, send_body
@@ -31,7 +31,14 @@ from realtime_communication._core.hub.session cimport (
 )
 from realtime_communication._core.hub.shared_limits cimport shared_user_read
 from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_full_in_ms, bucket_init, bucket_remaining
-from realtime_communication._core.hub.topics cimport TOPIC_PLAIN, Topic, store_largest, topic_epoch, topic_name
+from realtime_communication._core.hub.topics cimport (
+    TOPIC_PLAIN,
+    Topic,
+    next_topic,
+    store_largest,
+    topic_epoch,
+    topic_name,
+)
 from realtime_communication._core.hub.users cimport User, user_find, user_id
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport JSON_TEXT
@@ -214,7 +221,7 @@ cdef class Control(Dispatch):
         made = []
         table_start(&cursor)
         while len(made) < limit:
-            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            topic = next_topic(&self.store, &cursor)
             if topic == NULL:
                 break
             topic_epoch(topic, epoch)

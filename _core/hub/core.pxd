@@ -18,7 +18,7 @@ from realtime_communication._core.hub.peers cimport Peers
 from realtime_communication._core.hub.samples cimport Samples
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.settings cimport Settings
-from realtime_communication._core.hub.token_bucket cimport BucketRate, TokenBucket
+from realtime_communication._core.hub.token_bucket cimport TokenBucket
 from realtime_communication._core.hub.topics cimport EPOCH_SIZE, Subscription, Topic, TopicStore
 from realtime_communication._core.hub.users cimport Member, User, UserStore
 from realtime_communication._core.wire.envelope cimport Request
@@ -27,12 +27,6 @@ from realtime_communication._core.wire.envelope cimport Request
 cdef struct Position:            # where a publication went
     uint64_t offset
     uint8_t epoch[EPOCH_SIZE]
-
-
-cdef struct Refusal:             # why a limit refused a request
-    int64_t retry_after_ms
-    const char* scope
-    bint abusive                 # the connection goes on breaking its limits
 
 
 cdef Slice inbox_name(Slice user, uint8_t* place) noexcept nogil  # `@user`, written into `place` (256 bytes)
@@ -63,7 +57,7 @@ cdef class Core(BusUser):
     cdef uint64_t origin_instance    # of the publication being published for another worker
     cdef uint64_t origin_serial  # of its publisher, when it is left out; else 0
     cdef bytes keyed             # the idempotency key of the publication being published; None without one
-    cdef list upward             # items that wait for the upstream to take them, see exchange.pxd
+    cdef list upward             # items that wait for the upstream to take them, see upstream.pxd
     cdef object on_fault         # callback(peer, code, reason, untold) for what `tell` is told; None without any
     cdef uint64_t told_second    # the second (monotonic) `told` is of
     cdef uint32_t told           # calls of the callback in it
@@ -119,17 +113,6 @@ cdef class Core(BusUser):
     cdef void forget_user(self, User* user) noexcept
     # The last session of a member has been gone for the grace period.
     cdef void member_expired(self, void* member) noexcept
-    # Takes a token from every bucket a request is under. True when all had one.
-    cdef bint admit(self, Session* session, int type, Refusal* refusal) noexcept nogil
-    cdef uint32_t take_custom(self, Session* session, uint32_t bit, int64_t* wait) noexcept nogil
-    cdef bint refuse(self, Session* session, const BucketRate* rate, int64_t wait, const char* scope,
-                     Refusal* refusal) noexcept nogil
-    cdef void strike(self, Session* session, const BucketRate* rate, Refusal* refusal, bint own) noexcept nogil
-    # The same for a request that came over HTTP.
-    cdef bint admit_user(self, User* user, Refusal* refusal) noexcept nogil
-    # The same from the buckets of all workers.
-    cdef bint admit_shared(self, User* user, Refusal* refusal) noexcept nogil
-    cdef int64_t take_shared(self, User* user) noexcept nogil
     # Sends an Error; `request` may be NULL.
     cdef void error(self, Session* session, const Request* request, int code, const char* message,
                     int64_t retry_after_ms, const char* scope) noexcept

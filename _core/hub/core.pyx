@@ -2,10 +2,10 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
-from realtime_communication._core.base.shared cimport shared_disconnect, shared_key
+from realtime_communication._core.base.shared cimport shared_disconnect
 from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_set
 from realtime_communication._core.hub.backlog cimport backlog_count_full, backlog_discard, backlog_forget
 from realtime_communication._core.hub.bus_user cimport BusUser
@@ -17,12 +17,7 @@ from realtime_communication._core.hub.message cimport (
     message_payload,
     message_sender,
 )
-from realtime_communication._core.hub.outbox cimport (
-    outbox_flush_topic,
-    outbox_publish,
-    outbox_reply,
-    outbox_tell_reset,
-)
+from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply, outbox_tell_reset
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_WORKER,
     FRAME_DELIVER,
@@ -52,27 +47,8 @@ from realtime_communication._core.hub.session cimport (
     session_id,
     session_info,
 )
-from realtime_communication._core.hub.settings cimport (
-    CACHE_BYTES,
-    MAX_CUSTOM_LIMITS,
-    PRESENCE_GRACE_MS,
-    STRIKE_WINDOW_MS,
-)
-from realtime_communication._core.hub.shared_limits cimport (
-    TAKEN_NOWHERE,
-    shared_take,
-    shared_user_give_back,
-    shared_user_take,
-)
-from realtime_communication._core.hub.token_bucket cimport (
-    BucketRate,
-    TokenBucket,
-    bucket_full_in_ms,
-    bucket_give_back,
-    bucket_idle_ms,
-    bucket_init,
-    bucket_take,
-)
+from realtime_communication._core.hub.settings cimport CACHE_BYTES, PRESENCE_GRACE_MS
+from realtime_communication._core.hub.token_bucket cimport bucket_full_in_ms, bucket_idle_ms, bucket_init
 from realtime_communication._core.hub.topics cimport (
     TOPIC_ALL,
     TOPIC_INBOX,
@@ -109,7 +85,6 @@ from realtime_communication._core.wire.outbound cimport write_error, write_join
 
 cdef enum:
     FAULTS_A_SECOND = 10         # faults of peers that are told one by one; the others are counted
-    STRIKES_LEAST = 20           # refused requests in a window that never make a connection abusive
 
 
 cdef Slice inbox_name(Slice user, uint8_t* place) noexcept nogil:
@@ -440,131 +415,6 @@ cdef class Core(BusUser):
         elif not timer_is_set(&user.timer):
             wait += self.now_ms + self.settings.sweep_ms - 1
             wheel_set(&self.wheel, &user.timer, wait - wait % self.settings.sweep_ms)
-
-    cdef bint admit(self, Session* session, int type, Refusal* refusal) noexcept nogil:
-        cdef uint32_t i
-        cdef uint32_t bit = <uint32_t> 1 << type
-        cdef int64_t wait
-        if not self.settings.rate_limiting:
-            return True
-        if session.bucket.refilled_ms == 0:
-            bucket_init(&session.bucket, &self.settings.connection_rate, self.now_ms)
-        wait = bucket_take(&session.bucket, &self.settings.connection_rate, self.now_ms)
-        if wait >= 0:
-            return self.refuse(session, &self.settings.connection_rate, wait, b"connection", refusal)
-        if self.settings.custom_count:
-            i = self.take_custom(session, bit, &wait)
-            if wait >= 0:
-                bucket_give_back(&session.bucket, &self.settings.connection_rate)
-                return self.refuse(session, &self.settings.custom_rates[i], wait, &self.settings.custom_names[i][0],
-                                   refusal)
-        if session.user != NULL:
-            if self.admit_user(<User*> session.user, refusal):
-                return True
-            bucket_give_back(&session.bucket, &self.settings.connection_rate)
-            self.strike(session, &self.settings.connection_rate, refusal, refusal.scope[0] == b"u")
-            return False
-        return True
-
-    cdef uint32_t take_custom(self, Session* session, uint32_t bit, int64_t* wait) noexcept nogil:
-        """Take from each custom bucket of that type; the index of the one that is empty, with its wait."""
-        cdef uint32_t i, j
-        cdef const BucketRate* rates = self.settings.custom_rates
-        wait[0] = -1
-        if session.custom == NULL:
-            session.custom = <TokenBucket*> malloc(MAX_CUSTOM_LIMITS * sizeof(TokenBucket))
-            if session.custom == NULL:
-                return 0
-            memset(session.custom, 0, MAX_CUSTOM_LIMITS * sizeof(TokenBucket))
-        for i in range(self.settings.custom_count):
-            if not self.settings.custom_types[i] & bit:
-                continue
-            if session.custom[i].refilled_ms == 0:
-                bucket_init(&session.custom[i], &rates[i], self.now_ms)
-            wait[0] = bucket_take(&session.custom[i], &rates[i], self.now_ms)
-            if wait[0] >= 0:
-                for j in range(i):
-                    if self.settings.custom_types[j] & bit:
-                        bucket_give_back(&session.custom[j], &rates[j])
-                return i
-        return 0
-
-    cdef bint admit_user(self, User* user, Refusal* refusal) noexcept nogil:
-        cdef int64_t wait
-        if not self.settings.rate_limiting:
-            return True
-        if self.shared != NULL:
-            return self.admit_shared(user, refusal)
-        wait = bucket_take(&user.bucket, &self.settings.user_rate, self.now_ms)
-        if wait >= 0:
-            refusal.retry_after_ms = wait
-            refusal.scope = b"user"
-            refusal.abusive = False
-            return False
-        wait = bucket_take(&self.global_bucket, &self.settings.global_rate, self.now_ms)
-        if wait >= 0:
-            bucket_give_back(&user.bucket, &self.settings.user_rate)
-            refusal.retry_after_ms = wait
-            refusal.scope = b"global"
-            refusal.abusive = False
-            return False
-        return True
-
-    cdef bint admit_shared(self, User* user, Refusal* refusal) noexcept nogil:
-        cdef int64_t wait = self.take_shared(user)
-        refusal.abusive = False
-        if wait >= 0:
-            refusal.retry_after_ms = wait
-            refusal.scope = b"user"
-            return False
-        wait = shared_take(&self.shared.head.global_bucket, &self.settings.global_rate, self.now_ms)
-        if wait < 0:
-            return True
-        if user.shared != NULL:
-            shared_user_give_back(user.shared, user.shared_key, &self.settings.user_rate)
-        else:
-            bucket_give_back(&user.bucket, &self.settings.user_rate)
-        refusal.retry_after_ms = wait
-        refusal.scope = b"global"
-        return False
-
-    cdef int64_t take_shared(self, User* user) noexcept nogil:
-        """A token of the user: of all workers, or of this one alone when there is no place for so many users."""
-        cdef int64_t wait
-        if user.shared_key == 0:
-            user.shared_key = shared_key(self.shared, user.entry.key, user.entry.key_size)
-        wait = shared_user_take(self.shared, &user.shared, user.shared_key, &self.settings.user_rate,
-                                <uint64_t> self.settings.idle_bucket_ms + self.settings.user_rate.interval_ms,
-                                self.now_ms)
-        if wait != TAKEN_NOWHERE:
-            return wait
-        self.counters.unshared += 1
-        return bucket_take(&user.bucket, &self.settings.user_rate, self.now_ms)
-
-    cdef bint refuse(self, Session* session, const BucketRate* rate, int64_t wait, const char* scope,
-                     Refusal* refusal) noexcept nogil:
-        refusal.retry_after_ms = wait
-        refusal.scope = scope
-        self.strike(session, rate, refusal, True)
-        return False
-
-    cdef void strike(self, Session* session, const BucketRate* rate, Refusal* refusal, bint own) noexcept nogil:
-        """Count a refused request; past twice the burst in a window the connection is abusive.
-
-        The server's own limit (`own` False) is nobody's fault and does not count.
-        """
-        cdef uint64_t bound = <uint64_t> (2 * (rate.capacity // 1000000000))
-        if bound < STRIKES_LEAST:
-            bound = STRIKES_LEAST
-        self.counters.rate_limited += 1
-        refusal.abusive = False
-        if not own:
-            return
-        if self.now_ms - session.strikes_ms > STRIKE_WINDOW_MS:
-            session.strikes_ms = self.now_ms
-            session.strikes = 0
-        session.strikes += 1
-        refusal.abusive = session.strikes > bound
 
     cdef void error(self, Session* session, const Request* request, int code, const char* message,
                     int64_t retry_after_ms, const char* scope) noexcept:

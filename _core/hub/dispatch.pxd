@@ -8,7 +8,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
-from realtime_communication._core.hub.core cimport Refusal
+from realtime_communication._core.hub.admission cimport Refusal
 from realtime_communication._core.hub.migration cimport Migration
 from realtime_communication._core.hub.session cimport Session
 

@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from realtime_communication._core.base.memory cimport buffer_append, buffer_free
-from realtime_communication._core.hub.core cimport Refusal
+from realtime_communication._core.hub.admission cimport Refusal, admit
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.mailbox cimport mailbox_has_bytes
 from realtime_communication._core.hub.migration cimport Migration
@@ -148,7 +148,7 @@ cdef class Dispatch(Migration):
         if session.expires_at >= 0 and session.expires_at * 1000 <= <int64_t> self.wall_ms:
             self.open_session_expired(session)
             return
-        if not self.admit(session, self.inbound.request.type, &refusal):
+        if not admit(self, session, self.inbound.request.type, &refusal):
             self.over_limit(session, &refusal)
             return
         outcome = handle_request(self, session, &self.inbound.request)
@@ -201,7 +201,7 @@ cdef class Dispatch(Migration):
         cdef int code = self.inbound.request.error
         self.counters.requests += 1
         self.counters.invalid += 1
-        if not self.admit(session, self.inbound.request.type, &refusal):
+        if not admit(self, session, self.inbound.request.type, &refusal):
             self.over_limit(session, &refusal)
             return
         if code != ERROR_BAD_REQUEST or not self.settings.drop_invalid:

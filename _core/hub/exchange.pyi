@@ -1,13 +1,8 @@
-"""What comes from other workers, and what it does here."""
+"""What comes from other workers."""
 
-from collections.abc import Iterable
+from realtime_communication._core.hub.homes import Homes
 
-from realtime_communication._core.hub.gate import Gate
-
-class Exchange(Gate):
-    @property
-    def holding(self) -> bool: ...
-    def set_members(self, me: int, members: Iterable[int], version: int = 0) -> None: ...
+class Exchange(Homes):
     def link(self, slot: int, up: bool) -> None: ...
     def take_for_peer(self, slot: int) -> bytes: ...
     def receive_from_peer(self, slot: int, data: bytes) -> int: ...

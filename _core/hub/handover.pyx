@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
+from realtime_communication._core.base.table cimport TableCursor, table_start
 from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel, wheel_set
 from realtime_communication._core.hub.attendance cimport Attendance
 from realtime_communication._core.hub.attendees cimport Attendee, attendee_info
@@ -16,6 +16,7 @@ from realtime_communication._core.hub.topics cimport (
     Subscription,
     Topic,
     TopicStore,
+    next_topic,
     topic_release,
 )
 from realtime_communication._core.hub.users cimport Member, User, member_remove, user_id
@@ -29,7 +30,7 @@ cdef Topic* next_at_home(TopicStore* store, TableCursor* cursor) noexcept nogil:
     """The next plain topic that has its home here; NULL behind the last one."""
     cdef Topic* topic
     while True:
-        topic = <Topic*> table_next(&store.topics, cursor)
+        topic = next_topic(store, cursor)
         if topic == NULL or topic.kind == TOPIC_PLAIN and is_home(topic):
             return topic
 
@@ -41,12 +42,11 @@ cdef class Handover(Attendance):
         cdef Topic* topic
         Attendance.peer_joined(self, slot, incarnation)
         table_start(&cursor)
-        while True:
-            topic = <Topic*> table_next(&self.store.topics, &cursor)
-            if topic == NULL:
-                break
+        topic = next_topic(&self.store, &cursor)
+        while topic != NULL:
             if topic.kind == TOPIC_PLAIN and topic.authority == AUTHORITY_WORKER + slot:
                 self.retell(topic)
+            topic = next_topic(&self.store, &cursor)
 
     # --- from home to home
 

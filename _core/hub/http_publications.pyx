@@ -4,7 +4,8 @@ from libc.stdint cimport uint32_t, uint8_t
 from libc.stdlib cimport free
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_of
-from realtime_communication._core.hub.core cimport Core, Position, Refusal
+from realtime_communication._core.hub.admission cimport Refusal, admit_user
+from realtime_communication._core.hub.core cimport Core, Position
 from realtime_communication._core.hub.direct_messages cimport (
     any_arriving,
     any_elsewhere,
@@ -90,7 +91,7 @@ cdef class Body:
             raise RequestError("unavailable", "out of memory; try again later", BACKPRESSURE_RETRY_MS)
         if user.bucket.refilled_ms == 0:
             bucket_init(&user.bucket, &core.settings.user_rate, core.now_ms)
-        cdef bint admitted = core.admit_user(user, &refusal)
+        cdef bint admitted = admit_user(core, user, &refusal)
         core.forget_user(user)
         core.counters.requests += 1
         if not admitted:

@@ -40,6 +40,8 @@ cdef int presence(Core core, Session* session, const Request* request) noexcept:
         return OUTCOME_DONE
     if core.peers.spread and not is_reserved(request.topic):
         return core.ask_presence(session, request)
+    if topic == NULL and is_reserved(request.topic):
+        topic = core.inbox(slice_of(request.topic.data + 1, request.topic.size - 1))  # nobody has written to it yet
     out = start(core)
     if write_presence_state_head(out, encoding, request, request.topic, topic.subscribers if topic != NULL else 0) < 0:
         no_memory(core, session, request)

@@ -3,12 +3,21 @@
 from cpython.ref cimport Py_INCREF
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memset, strlen
+from libc.string cimport strlen
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
-from realtime_communication._core.hub.handover cimport Handover
+from realtime_communication._core.base.memory cimport (
+    Buffer,
+    Slice,
+    buffer_append,
+    buffer_free,
+    buffer_init,
+    bytes_of,
+    slice_of,
+)
+from realtime_communication._core.hub.answers cimport frame_of
 from realtime_communication._core.hub.attendees cimport Attendee, attendee_info
-from realtime_communication._core.hub.exchange cimport CODE_MOVED
+from realtime_communication._core.hub.feed cimport CODE_MOVED, MOVING, RETRY_MS
+from realtime_communication._core.hub.handover cimport Handover
 from realtime_communication._core.hub.history cimport page_range
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic
@@ -61,11 +70,9 @@ from realtime_communication._core.wire.outbound cimport write_presence_member, w
 from realtime_communication._core.hub.outcome import RequestError
 
 cdef enum:
-    RETRY_MS = 200               # told to whoever asked while a topic moves
     LIST_BYTES = MAX_PEER_FRAME - 65536  # of all sessions on a topic
     SESSION_DIGITS = 32
 
-cdef const char* MOVING = b"topic: its home is changing; try again"
 cdef const char* TOO_MANY = b"topic: more sessions than can be listed"
 
 
@@ -85,20 +92,12 @@ cdef int add_present(Buffer* out, uint64_t id_high, uint64_t id_low, uint64_t jo
     return -1 if buffer_append(out, size, 2) < 0 or buffer_append(out, info.data, info.size) < 0 else 0
 
 
-cdef Frame frame_of(Slice bytes) noexcept nogil:
-    cdef Frame out
-    memset(&out, 0, sizeof(Frame))
-    out.rest = bytes.data
-    out.rest_size = bytes.size
-    return out
-
-
 cdef bytes array_of(const Buffer* items):
     return b"[%b]" % (<const char*> items.data)[:items.size] if items.size else b"[]"
 
 
 cdef str text_of(Slice text):
-    return (<const char*> text.data)[:text.size].decode()
+    return bytes_of(text).decode()
 
 
 cdef dict presence_dict(Slice topic, Slice members):
@@ -186,7 +185,7 @@ cdef class Questions(Handover):
         cdef Py_ssize_t start
         if waiting.authority == AUTHORITY_UPSTREAM:
             try:
-                self.upward.append(("presence", (<const char*> topic.data)[:topic.size], waiting.token))
+                self.upward.append(("presence", bytes_of(topic), waiting.token))
             except Exception:
                 return -1
             return 0
@@ -338,6 +337,7 @@ cdef class Questions(Handover):
         cdef bytes name = checked_name(topic)
         cdef Slice wanted = slice_of(<const uint8_t*> name, len(name))
         cdef int authority = peers_authority(&self.peers, wanted)
+        cdef Topic* found
         cdef Waiting* waiting
         cdef Buffer members
         self.home.refresh()
@@ -352,13 +352,19 @@ cdef class Questions(Handover):
                     waiting_remove(&self.peers, waiting)
                 raise too_busy(TOO_MANY)
             return self.later_of(waiting)
+        if name.startswith(b"@"):
+            found = self.inbox(slice_of(wanted.data + 1, wanted.size - 1))
+        else:
+            found = topic_find(&self.store, wanted)
         buffer_init(&members)
         try:
-            if self.list_present(topic_find(&self.store, wanted), &members) < 0:
+            if self.list_present(found, &members) < 0:
                 raise too_busy(TOO_MANY)
             return presence_dict(wanted, slice_of(members.data, members.size))
         finally:
             buffer_free(&members)
+            if found != NULL:
+                topic_release(&self.store, found)
 
     cdef Later later_of(self, Waiting* waiting):
         cdef Later later = Later()

@@ -1,5 +1,5 @@
 # The asking side of topics that are not at home here: requests become frames for another worker, or items for the
-# upstream, and wait for their answer under a token (peers.pxd). exchange.pyx has the answering side.
+# upstream, and wait for their answer under a token (peers.pxd). asked.pyx has the answering side.
 #
 # Rules: a Broadcast or DirectMessage does not hold its connection up: the Ack comes when it comes. A Subscribe or a
 # History does: its bytes are parked with the session, which is not read until the answer is here (OUTCOME_ASKED), so

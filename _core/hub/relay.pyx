@@ -5,7 +5,15 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memset
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_of
+from realtime_communication._core.base.memory cimport (
+    Buffer,
+    Slice,
+    buffer_append,
+    buffer_free,
+    buffer_init,
+    bytes_of,
+    slice_of,
+)
 from realtime_communication._core.hub.core cimport Core, inbox_name
 from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, OUTCOME_DONE
 from realtime_communication._core.hub.peers cimport (
@@ -112,10 +120,6 @@ cdef void request_of(const Waiting* waiting, Request* out) noexcept nogil:
     out.id = waiting_id(waiting)
     out.encoding = waiting.encoding
     out.topic = waiting_topic(waiting)
-
-
-cdef bytes bytes_of(Slice text):
-    return (<const char*> text.data)[:text.size]
 
 
 # --- publications

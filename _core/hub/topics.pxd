@@ -13,7 +13,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.base.memory cimport Arena, Pool, Slice
-from realtime_communication._core.base.table cimport Table, TableEntry
+from realtime_communication._core.base.table cimport Table, TableCursor, TableEntry, table_next
 from realtime_communication._core.hub.message cimport Message
 from realtime_communication._core.hub.session cimport Session
 
@@ -123,6 +123,11 @@ cdef inline Slice topic_name(const Topic* topic) noexcept nogil:
 
 cdef enum:
     EPOCH_SIZE = 16              # bytes of an epoch's text
+
+# The topics one by one, NULL behind the last one; `cursor` comes from `table_start`. The one that was returned last may
+# be freed meanwhile.
+cdef inline Topic* next_topic(const TopicStore* store, TableCursor* cursor) noexcept nogil:
+    return <Topic*> table_next(&store.topics, cursor)
 
 cdef Topic* topic_find(const TopicStore* store, Slice name) noexcept nogil
 # The topic of that name, made when it is not there; NULL without memory.

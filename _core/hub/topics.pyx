@@ -8,12 +8,10 @@ from libc.string cimport memcmp, memcpy, memset
 from realtime_communication._core.base.memory cimport Slice, pool_free, pool_init
 from realtime_communication._core.base.table cimport (
     TableCursor,
-    TableEntry,
     table_add,
     table_find,
     table_free,
     table_init,
-    table_next,
     table_remove,
     table_start,
 )
@@ -34,19 +32,18 @@ cdef void store_init(TopicStore* store, size_t message_pool, uint64_t epoch) noe
 
 cdef void store_free(TopicStore* store) noexcept nogil:
     cdef TableCursor cursor
-    cdef TableEntry* entry
+    cdef Topic* topic
     cache_limit(store, 0, 0)
     table_start(&cursor)
-    while True:
-        entry = table_next(&store.topics, &cursor)
-        if entry == NULL:
-            break
-        (<Topic*> entry).interest = 0
-        (<Topic*> entry).asking = 0
-        (<Topic*> entry).synced = False
-        (<Topic*> entry).watching = 0
-        (<Topic*> entry).members = 0  # whoever has them frees them
-        topic_release(store, <Topic*> entry)
+    topic = next_topic(store, &cursor)
+    while topic != NULL:
+        topic.interest = 0
+        topic.asking = 0
+        topic.synced = False
+        topic.watching = 0
+        topic.members = 0        # whoever has them frees them
+        topic_release(store, topic)
+        topic = next_topic(store, &cursor)
     table_free(&store.topics)
     table_free(&store.subscriptions)
     pool_free(&store.messages)
@@ -142,7 +139,7 @@ cdef uint32_t store_largest(const TopicStore* store, Topic** out, uint32_t most)
     cdef uint32_t count = 0, i
     table_start(&cursor)
     while most:
-        topic = <Topic*> table_next(&store.topics, &cursor)
+        topic = next_topic(store, &cursor)
         if topic == NULL:
             break
         if topic.kind != TOPIC_PLAIN:

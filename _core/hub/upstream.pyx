@@ -5,8 +5,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset, strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, slice_of
-from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
-from realtime_communication._core.hub.exchange cimport Exchange
+from realtime_communication._core.base.table cimport TableCursor, table_start
+from realtime_communication._core.hub.exchange cimport LOST, Exchange
+from realtime_communication._core.hub.feed cimport RETRY_MS
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_HERE,
@@ -29,6 +30,7 @@ from realtime_communication._core.hub.topics cimport (
     TOPIC_INBOX,
     TOPIC_PLAIN,
     Topic,
+    next_topic,
     topic_find,
     topic_first,
     topic_message,
@@ -39,9 +41,6 @@ from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, error
 
 cdef enum:
     KEPT_ITEMS = 100000          # publications that wait for an upstream that is away and takes none
-    RETRY_MS = 200               # told to clients whose answer was lost with the upstream
-
-cdef const char* LOST = b"topic: its home was lost before it answered; the message may or may not have been published"
 
 
 cdef class Upstream(Exchange):
@@ -117,7 +116,7 @@ cdef class Upstream(Exchange):
             waiting = following
         table_start(&cursor)
         while True:
-            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            topic = next_topic(&self.store, &cursor)
             if topic == NULL:
                 break
             if topic.authority == AUTHORITY_UPSTREAM:
@@ -138,7 +137,7 @@ cdef class Upstream(Exchange):
         self.open_topic(slice_of(b"*", 1), TOPIC_ALL)
         table_start(&cursor)
         while True:
-            topic = <Topic*> table_next(&self.store.topics, &cursor)
+            topic = next_topic(&self.store, &cursor)
             if topic == NULL:
                 break
             if peers_authority(&self.peers, topic_name(topic)) != AUTHORITY_UPSTREAM:

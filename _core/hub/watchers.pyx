@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, slice_of
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, bytes_of, slice_of
 from realtime_communication._core.base.table cimport table_init
 from realtime_communication._core.base.timer_wheel cimport timer_is_set, wheel_cancel
 from realtime_communication._core.hub.attendees cimport Attendee, attendee_find, attendee_info, attendees_free
@@ -54,10 +54,6 @@ from realtime_communication._core.hub.users cimport (
 
 cdef enum:
     SESSION_DIGITS = 32
-
-
-cdef bytes bytes_of(Slice text):
-    return (<const char*> text.data)[:text.size]
 
 
 cdef void add_user(Buffer* out, Slice user) noexcept nogil:

@@ -19,6 +19,21 @@ def test_who_is_there() -> None:
     ]
 
 
+def test_the_own_inbox_lists_the_own_sessions_before_anybody_writes_to_it() -> None:
+    server = make_hub()
+    alice, other = server.connect("alice"), server.connect("alice")
+    server.connect("bob")
+    answer = other.request({"type": "Presence", "id": 1, "topic": "@alice"})
+    assert (answer["topic"], answer["count"]) == ("@alice", 2)
+    assert sorted((each["user_id"], each["session_id"]) for each in answer["members"]) == [
+        ("alice", "0" * 31 + "1"),
+        ("alice", "0" * 31 + "2"),
+    ]
+    for peer in (alice, other):
+        peer.end()
+    assert server.stats()["topics"] == 0
+
+
 @pytest.mark.parametrize("protocol", ["rtc.v1.json", "rtc.v1.msgpack"])
 def test_who_they_are(protocol: str) -> None:
     server = make_hub()

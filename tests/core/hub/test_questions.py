@@ -151,7 +151,14 @@ class TestPresence:
     def test_of_the_own_inbox(self) -> None:
         node = make_node(2)
         peer = node.workers[0].connect("alice")
-        assert peer.request({"type": "Presence", "id": 1, "topic": "@alice"})["type"] == "PresenceState"
+        node.workers[1].connect("alice")
+        answer = peer.request({"type": "Presence", "id": 1, "topic": "@alice"})
+        assert (answer["type"], answer["count"]) == ("PresenceState", 1)
+        node.pump()
+        writer = node.workers[1].connect("writer")
+        sent = node.ask(writer, {"type": "DirectMessage", "id": 1, "to": "alice", "payload": 1})
+        assert sent["delivered"] == ["alice"]
+        assert [each["type"] for each in peer.messages()] == ["DirectMessage"]
 
     def test_an_upstream_that_refuses(self) -> None:
         server = make_hub()

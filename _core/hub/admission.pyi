@@ -1,0 +1,1 @@
+"""The limits of rates; nothing of it is for Python."""

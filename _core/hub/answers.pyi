@@ -1,0 +1,3 @@
+from realtime_communication._core.hub.feed import Feed
+
+class Answers(Feed): ...

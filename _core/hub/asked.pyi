@@ -1,0 +1,3 @@
+from realtime_communication._core.hub.answers import Answers
+
+class Asked(Answers): ...

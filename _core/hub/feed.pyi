@@ -1,0 +1,3 @@
+from realtime_communication._core.hub.gate import Gate
+
+class Feed(Gate): ...
