@@ -2,38 +2,25 @@
 
 import json
 import os
-import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from benchmarks import prepare
+from benchmarks.candidates import CANDIDATES, LIMIT, SECRET
 from benchmarks.figures import PAYLOAD_BYTES, Figure
 from benchmarks.generator import Generator, GeneratorError, Report, write_tokens
-from benchmarks.servers import CANDIDATES, LIMIT, SECRET, Running, free_port, rss_bytes, running
+from benchmarks.servers import Running, free_port, rss_bytes, running
 
 MOMENT_SECS = 0.2
 SUBSCRIBERS = 20
 BACK_WITHIN_SECS = 30.0
+Faulty = Callable[..., AbstractContextManager[int]]
 ABORT_AFTER = 30  # publications, in faulty_server.py
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the freshly built load generator and bare C loop."""
-    folder = tmp_path_factory.mktemp("compiled")
-    prepare.compiled_parts(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def generator(compiled: Path) -> Generator:
-    return Generator(compiled / "load")
 
 
 @pytest.fixture(scope="session")
@@ -147,20 +134,9 @@ class TestAgainstTheBareLoop:
         assert report.bytes == report.deliveries * PAYLOAD_BYTES
 
 
-@contextmanager
-def faulty(script: str, fault: str) -> Iterator[int]:
-    command = [sys.executable, str(Path(__file__).with_name(script)), fault]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
-
-
 class TestFaultsAreFound:
     @pytest.mark.parametrize(("fault", "found"), [("lose", "gaps"), ("double", "duplicates"), ("swap", "disorder")])
-    def test_each_kind_is_counted_as_itself(self, generator: Generator, fault: str, found: str) -> None:
+    def test_each_kind_is_counted_as_itself(self, generator: Generator, faulty: Faulty, fault: str, found: str) -> None:
         with faulty("faulty_relay.py", fault) as port:
             report = generator.run(
                 "--mode=fanout",
@@ -175,7 +151,7 @@ class TestFaultsAreFound:
         assert getattr(report, found) > 0
         assert report.errors == 0
 
-    def test_an_honest_relay_is_sound(self, generator: Generator) -> None:
+    def test_an_honest_relay_is_sound(self, generator: Generator, faulty: Faulty) -> None:
         with faulty("faulty_relay.py", "none") as port:
             report = generator.run(
                 "--mode=fanout", "--protocol=text", f"--port={port}", "--connections=2", "--in-flight=10", "--warmup=0"
@@ -199,7 +175,7 @@ def come_back(generator: Generator, port: int, *arguments: str, clients: int = 8
 
 
 class TestClientsThatComeBack:
-    def test_an_honest_server_is_sound(self, generator: Generator) -> None:
+    def test_an_honest_server_is_sound(self, generator: Generator, faulty: Faulty) -> None:
         with faulty("faulty_server.py", "none") as port:
             report = come_back(generator, port)
         comeback = report.comeback
@@ -219,21 +195,25 @@ class TestClientsThatComeBack:
         ("fault", "found"),
         [("lose", "gaps"), ("double", "duplicates"), ("swap", "disorder"), ("hole", "gaps"), ("again", "duplicates")],
     )
-    def test_each_fault_is_counted_as_itself(self, generator: Generator, fault: str, found: str) -> None:
+    def test_each_fault_is_counted_as_itself(
+        self, generator: Generator, faulty: Faulty, fault: str, found: str
+    ) -> None:
         with faulty("faulty_server.py", fault) as port:
             report = come_back(generator, port)
         assert not report.is_sound
         assert getattr(report, found) > 0
         assert report.errors == 0
 
-    def test_a_history_that_was_lost_is_no_fault_when_it_is_told(self, generator: Generator) -> None:
+    def test_a_history_that_was_lost_is_no_fault_when_it_is_told(self, generator: Generator, faulty: Faulty) -> None:
         with faulty("faulty_server.py", "forget") as port:
             report = come_back(generator, port)
         assert report.is_sound, report.problems
         assert report.comeback is not None
         assert (report.comeback.recovered, report.comeback.reset) == (0, 8)
 
-    def test_who_never_comes_back_is_counted(self, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_who_never_comes_back_is_counted(
+        self, generator: Generator, faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(sys.modules[__name__], "BACK_WITHIN_SECS", 0.5)
         with faulty("faulty_server.py", "refuse") as port:
             report = come_back(generator, port)
