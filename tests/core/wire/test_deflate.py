@@ -234,7 +234,7 @@ for size in (0, 1, 250, 3000, 70_000):
     @attack
     @given(messages)
     def test_hardly_larger_than_the_message(self, message: bytes) -> None:
-        assert len(deflate.deflate(message)) <= len(message) + 5 * (len(message) // 16_000 + 2)
+        assert len(deflate.deflate(message)) <= len(message) * 1.01 + 64
 
 
 class TestGarbage:
