@@ -3,7 +3,7 @@
 # Rules: no state between messages in either direction (both sides agree on no context takeover), so a connection costs
 # no memory for it and one compressed message serves all subscribers with the same window. Work and memory of inflating
 # are bounded by the caller's limit, negotiating by the header's length. igzip (`isal`) compresses, where there is none of it Python's `zlib`; they write
-# different bytes that mean the same. `zlib` inflates: igzip passes some streams that RFC 1951 forbids.
+# different bytes that mean the same. `zlib` inflates: igzip finds errors at other places.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
