@@ -2,8 +2,8 @@
 #
 # Rules: no state between messages in either direction (both sides agree on no context takeover), so a connection costs
 # no memory for it and one compressed message serves all subscribers with the same window. Work and memory of inflating
-# are bounded by the caller's limit, negotiating by the header's length. igzip (`isal`) compresses, where there is none of it Python's `zlib`; they write
-# different bytes that mean the same. `zlib` inflates: igzip finds errors at other places.
+# are bounded by the caller's limit, negotiating by the header's length. igzip (`isal`) compresses, or Python's `zlib`
+# where there is none; they write different bytes that mean the same. `zlib` inflates.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
