@@ -49,7 +49,7 @@ def optional(peer: Callable[[], None]) -> None:
 
 
 def debian_packages() -> None:
-    """Installs the compiler, what the load generator links, and libuv (which socketify loads) where they are missing."""
+    """Installs the compiler, what the load generator links and libuv (for socketify), where they are missing."""
     wanted = [package for package in ("gcc", "make") if shutil.which(package) is None]
     wanted += [package for header, package in HEADERS.items() if not Path("/usr/include", header).exists()]
     try:
