@@ -74,6 +74,8 @@ class Driver:
         topic: str = "bench",
         topics: int = 1,
         publish_port: int | None = None,
+        compression: str = "none",
+        payload_file: Path | None = None,
         warmup: float = WARMUP_SECS,
         hold: Callable[[], None] | None = None,
     ) -> Report:
@@ -92,6 +94,8 @@ class Driver:
             f"--seconds={self._seconds}",
             f"--warmup={warmup}",
             f"--tokens={self._tokens}",
+            f"--compression={compression}",
+            *([] if payload_file is None else [f"--payload={payload_file}"]),
             *(f"--server-pid={pid}" for pid in pids),
             hold=hold,
         )

@@ -25,6 +25,7 @@ CENTRIFUGO = GO_PROGRAMS / "centrifugo"
 CENTRIFUGO_MODULE = "github.com/centrifugal/centrifugo/v6@latest"
 NATS_MODULE = "github.com/nats-io/nats-server/v2@latest"
 NATS_PACKAGE = "nats-server"
+HEADERS = {"zlib.h": "zlib1g-dev", "zstd.h": "libzstd-dev", "lz4frame.h": "liblz4-dev"}
 BUILD_REQUIREMENTS = ("scikit-build-core>=0.11", "cython>=3.1", "cmake", "ninja")
 
 
@@ -48,8 +49,9 @@ def optional(peer: Callable[[], None]) -> None:
 
 
 def debian_packages() -> None:
-    """Installs the compiler and libuv (which socketify loads) where they are missing."""
+    """Installs the compiler, what the load generator links and libuv (for socketify), where they are missing."""
     wanted = [package for package in ("gcc", "make") if shutil.which(package) is None]
+    wanted += [package for header, package in HEADERS.items() if not Path("/usr/include", header).exists()]
     try:
         ctypes.CDLL("libuv.so.1")
     except OSError:

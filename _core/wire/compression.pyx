@@ -9,6 +9,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
+from realtime_communication._core.wire.deflate cimport gzip_frame
+
 cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char* data, Py_ssize_t size, int flags)
     int PyBUF_READ
@@ -26,10 +28,8 @@ cdef object zstd_decoder = ZstdDecompressor()
 cdef object ZstdError = zstandard.ZstdError
 cdef object lz4_compress = lz4.frame.compress
 cdef object Lz4Decompressor = lz4.frame.LZ4FrameDecompressor
-cdef object compressobj = zlib.compressobj
 cdef object decompressobj = zlib.decompressobj
 cdef object ZlibError = zlib.error
-cdef object DEFLATED = zlib.DEFLATED
 
 
 cdef struct ZstdFrame:           # what a frame's structure tells before it is decoded
@@ -117,16 +117,6 @@ cdef object view_of(const uint8_t* data, size_t size):
     return PyMemoryView_FromMemory(<char*> data, <Py_ssize_t> size, PyBUF_READ)
 
 
-cdef bytes gzip_message(const uint8_t* data, size_t size):
-    cdef int bits = 9
-    cdef object encoder
-    while bits < WINDOW_MOST and (<size_t> 1 << bits) < size:  # a larger window only costs time
-        bits += 1
-    encoder = compressobj(1, DEFLATED, GZIP_BITS + bits, min(bits - 6, 8))
-    cdef bytes out = encoder.compress(view_of(data, size))
-    return out + <bytes> encoder.flush()
-
-
 cdef bytes compress_message(int form, const uint8_t* data, size_t size):
     if size == 0:
         data = b""
@@ -137,7 +127,7 @@ cdef bytes compress_message(int form, const uint8_t* data, size_t size):
     if form == COMPRESSION_LZ4:
         return lz4_compress(view_of(data, size))
     if form == COMPRESSION_GZIP:
-        return gzip_message(data, size)
+        return gzip_frame(data, size)
     raise ValueError(f"no message compression {form}")
 
 

@@ -2,7 +2,8 @@
 #
 # Rules: no state between messages in either direction (both sides agree on no context takeover), so a connection costs
 # no memory for it and one compressed message serves all subscribers with the same window. Work and memory of inflating
-# are bounded by the caller's limit, negotiating by the header's length. Python's `zlib` does the work.
+# are bounded by the caller's limit, negotiating by the header's length. igzip (`isal`) compresses, or Python's `zlib`
+# where there is none; they write different bytes that mean the same. `zlib` inflates.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
@@ -30,3 +31,5 @@ cdef object inflate_message(const uint8_t* data, size_t size, size_t limit, int*
 # A message as it goes into a frame with RSV1, for peers that allow a window of `window_bits` (9..15) or larger.
 # Raises MemoryError.
 cdef bytes deflate_message(const uint8_t* data, size_t size, int window_bits)
+# The bytes as one gzip frame (RFC 1952), as fast as deflate_message. Raises MemoryError.
+cdef bytes gzip_frame(const uint8_t* data, size_t size)

@@ -8,3 +8,6 @@ def inflate(data: bytes, limit: int) -> bytes | int:
 
 def deflate(data: bytes, window_bits: int = 15) -> bytes:
     """`data` as a compressed message; raises ValueError for a window outside 9..15."""
+
+def encoder() -> str:
+    """The name of the module that compresses."""

@@ -51,6 +51,8 @@ void load_init(struct load *load, const struct options *options, size_t count)
     load->epoll = epoll_create1(EPOLL_CLOEXEC);
     load->connections = calloc(count, sizeof *load->connections);
     load->buffer = malloc(SHARED_BUFFER);
+    if (options->compression != COMPRESSION_NONE)
+        load->unpacker = unpacker_new(options->compression);
     if (load->epoll < 0 || load->connections == NULL || load->buffer == NULL)
         out_of_memory();
     for (size_t index = 0; index < count; index++) {
@@ -144,10 +146,17 @@ bool load_connect(struct load *load, struct connection *connection)
 static void send_request(struct load *load, struct connection *connection)
 {
     const struct protocol *protocol = load->options->protocol;
-    char host[64], request[LONGEST_REQUEST];
+    enum compression compression = load->options->compression;
+    char host[64], subprotocol[64], request[LONGEST_REQUEST];
     snprintf(host, sizeof host, "127.0.0.1:%u", port_of(load, connection));
-    int length = write_request(request, sizeof request, host, path_of(load, connection), protocol->subprotocol,
-                               protocol->token_in_request ? token_of(load, connection) : NULL);
+    struct request wanted = {.host = host, .path = path_of(load, connection), .subprotocol = protocol->subprotocol,
+                             .extensions = compression_extension(compression),
+                             .token = protocol->token_in_request ? token_of(load, connection) : NULL};
+    if (compression != COMPRESSION_NONE && wanted.extensions == NULL) {
+        snprintf(subprotocol, sizeof subprotocol, "%s+%s", protocol->subprotocol, compression_name(compression));
+        wanted.subprotocol = subprotocol;
+    }
+    int length = write_request(request, sizeof request, &wanted);
     if (length < 0) {
         lose(load, connection, "the token is too long", NULL, 0);
         return;
@@ -231,7 +240,7 @@ static void after_acceptance(struct load *load, struct connection *connection, c
 static void take_piece(struct load *load, struct connection *connection, const struct inbound *piece)
 {
     const char *pong = protocol_of(load, connection)->pong;
-    struct frame frame = {connection->opcode, piece->payload, piece->length, piece->size};
+    struct frame frame = {connection->opcode, false, piece->payload, piece->length, piece->size};
     switch (piece->kind) {
     case KIND_INCOMPLETE:
     case KIND_ACKNOWLEDGED: return;
@@ -306,7 +315,17 @@ static void take_frame(struct load *load, struct connection *connection, const s
         lose(load, connection, why, frame->payload + 2, frame->length > 2 ? frame->length - 2 : 0);
         return;
     }
-    take_data(load, connection, frame);
+    struct frame data = *frame;
+    if (is_packed(load->options->compression, frame)) {
+        if (!unpack(load->unpacker, connection->packed++, &data)) {
+            lose(load, connection, "no message of the form that was asked for", NULL, 0);
+            return;
+        }
+    } else if (frame->deflated) {
+        lose(load, connection, "deflated, which was not asked for", NULL, 0);
+        return;
+    }
+    take_data(load, connection, &data);
 }
 
 /* Reads as many frames as `data` holds and returns how many bytes they were. */
@@ -442,4 +461,6 @@ void load_close(struct load *load)
     close(load->epoll);
     free(load->connections);
     free(load->buffer);
+    if (load->unpacker != NULL)
+        unpacker_free(load->unpacker);
 }

@@ -10,6 +10,7 @@
 
 #include "options.h"
 #include "report.h"
+#include "unpack.h"
 #include "websocket.h"
 
 enum { SHARED_BUFFER = 1 << 20, EVENTS_PER_TURN = 1024, TOPIC_ROOM = 256 };
@@ -34,6 +35,7 @@ struct connection {
     bool subscribes;
     bool waits;       /* epoll reports when it can be written */
     uint64_t base;    /* rtc: the topic's offset when it subscribed */
+    uint64_t packed;  /* compressed frames that it got */
     uint64_t next;    /* the sequence number it must see next; the modes count it */
     struct bytes rest; /* received, not a complete frame yet */
     struct bytes stream; /* of frames, not a complete piece of the protocol yet */
@@ -58,6 +60,7 @@ struct load {
     uint64_t received; /* bytes, with the frames' headers */
     struct problems problems;
     uint8_t *buffer; /* owned; SHARED_BUFFER bytes */
+    struct unpacker *unpacker; /* owned; NULL without compression */
     /* A data message for a ready connection: its payload (rtc: the envelope). `frame` is valid during the call. */
     void (*on_message)(struct load *load, struct connection *connection, const struct frame *frame);
     /* Of a mode whose connections come back; otherwise NULL, and a lost connection is an error. A lost connection may

@@ -111,7 +111,10 @@ static void make_message(struct fanout *fanout, const struct options *options)
     fanout->message = malloc(room);
     if (payload == NULL || fanout->message == NULL)
         exit(1);
-    fill_payload(protocol, payload, options->message_bytes);
+    if (options->payload != NULL)
+        memcpy(payload, options->payload, options->message_bytes);
+    else
+        fill_payload(protocol, payload, options->message_bytes);
     fanout->message_length =
         protocol->write_publish(fanout->message, room, options->topic, payload, options->message_bytes);
     if (!protocol->is_numbered)

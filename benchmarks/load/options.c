@@ -16,6 +16,7 @@ static const char usage[] =
     "            [--connections=N] [--in-flight=N] [--message-bytes=N] [--seconds=S] [--warmup=S] [--rate=N]\n"
     "            [--path=/ws] [--topic=bench] [--topics=N] [--opening=N] [--publish-port=N] [--server-pid=N ...]\n"
     "            [--publishers=N] [--jitter-ms=N] [--retry-ms=N]\n"
+    "            [--compression=none|zstd|lz4|gzip|deflate] [--payload=FILE]\n"
     "prints one line of JSON; idle and reconnect print `ready` first and go on until their standard input ends\n";
 
 const char *mode_name(enum mode mode)
@@ -45,6 +46,33 @@ static enum mode mode_of(const char *name)
             return (enum mode)index;
     fail("no such mode", name);
     return MODE_FANOUT;
+}
+
+static enum compression compression_of(const char *name)
+{
+    for (int form = 0; form < COMPRESSIONS; form++)
+        if (strcmp(compression_name((enum compression)form), name) == 0)
+            return (enum compression)form;
+    fail("no such compression", name);
+    return COMPRESSION_NONE;
+}
+
+/* Reads the value that is published; the line break at the end of the file is not part of it. */
+static void read_payload(const char *path, struct options *options)
+{
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        fail(strerror(errno), path);
+    options->payload = malloc(LONGEST_MESSAGE);
+    if (options->payload == NULL)
+        fail("no memory", NULL);
+    size_t length = fread(options->payload, 1, LONGEST_MESSAGE, file);
+    fclose(file);
+    while (length > 0 && options->payload[length - 1] == '\n')
+        length--;
+    if (length == 0 || length == LONGEST_MESSAGE)
+        fail("the payload is empty or too long", path);
+    options->message_bytes = length;
 }
 
 static void read_tokens(const char *path, struct options *options)
@@ -79,7 +107,8 @@ void read_options(int argc, char **argv, struct options *options)
         {"rate", required_argument, NULL, 'r'},       {"opening", required_argument, NULL, 'o'},
         {"server-pid", required_argument, NULL, 'S'}, {"publish-port", required_argument, NULL, 'U'},
         {"publishers", required_argument, NULL, 'B'}, {"jitter-ms", required_argument, NULL, 'j'},
-        {"retry-ms", required_argument, NULL, 'y'},
+        {"retry-ms", required_argument, NULL, 'y'},   {"compression", required_argument, NULL, 'z'},
+        {"payload", required_argument, NULL, 'l'},
         {NULL, 0, NULL, 0},
     };
     *options = (struct options){.protocol = &protocol_rtc, .topic = "bench", .topics = 1, .connections = 64,
@@ -95,6 +124,8 @@ void read_options(int argc, char **argv, struct options *options)
             if (options->protocol == NULL)
                 fail("no such protocol", optarg);
             break;
+        case 'z': options->compression = compression_of(optarg); break;
+        case 'l': read_payload(optarg, options); break;
         case 'P': options->port = (uint16_t)number(optarg, 1, 65535); break;
         case 'U': options->publish_port = (uint16_t)number(optarg, 1, 65535); break;
         case 'a': options->path = optarg; break;
@@ -127,6 +158,8 @@ void read_options(int argc, char **argv, struct options *options)
         options->publish_port = options->port;
     if (strlen(options->topic) > 200)
         fail("the topic is too long", NULL);
+    if ((options->compression != COMPRESSION_NONE || options->payload != NULL) && options->protocol != &protocol_rtc)
+        fail("compression and payload need rtc", NULL);
     if (options->mode == MODE_DIRECT && (options->protocol != &protocol_rtc || options->connections % 2 != 0))
         fail("direct needs rtc and an even number of connections", NULL);
     if (options->mode == MODE_RECONNECT

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "protocol.h"
+#include "unpack.h"
 
 enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_DIRECT, MODE_CONNECT, MODE_IDLE, MODE_RECONNECT };
 
@@ -16,6 +17,7 @@ enum { MAX_SERVER_PIDS = 64, MAX_PUBLISHERS = 1000 };
 struct options {
     enum mode mode;
     const struct protocol *protocol;
+    enum compression compression; /* that every connection asks for */
     uint16_t port;
     uint16_t publish_port;  /* where the publisher connects; `port` unless it was given */
     const char *path;       /* NULL: the protocol's */
@@ -26,6 +28,7 @@ struct options {
     size_t connections;     /* subscribers, echo connections, users (two make a pair), idle connections */
     size_t in_flight;       /* fanout: publications under way at any time */
     size_t message_bytes;   /* of the payload; with rtc of its JSON value, with text of the message */
+    char *payload;          /* fanout, latency, with rtc: the JSON value that is published; NULL: letters */
     double seconds;         /* measured, after `warmup`; reconnect: the longest wait for what is missing at the end */
     double warmup;
     double rate;            /* latency, reconnect: publications a second */

@@ -1,5 +1,6 @@
 #include "websocket.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -8,20 +9,29 @@
 #define SAMPLE_KEY "dGhlIHNhbXBsZSBub25jZQ=="
 #define SAMPLE_ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-int write_request(char *to, size_t room, const char *host, const char *path, const char *subprotocol, const char *token)
+/* Appends a header line, or nothing without a value. `length` is SIZE_MAX once there was not enough room. */
+static size_t append_header(char *to, size_t room, size_t length, const char *name, const char *value)
 {
-    int length = snprintf(to, room,
-                          "GET %s HTTP/1.1\r\n"
-                          "Host: %s\r\n"
-                          "Upgrade: websocket\r\n"
-                          "Connection: Upgrade\r\n"
-                          "Sec-WebSocket-Key: " SAMPLE_KEY "\r\n"
-                          "Sec-WebSocket-Version: 13\r\n"
-                          "%s%s%s%s%s%s\r\n",
-                          path, host, subprotocol ? "Sec-WebSocket-Protocol: " : "", subprotocol ? subprotocol : "",
-                          subprotocol ? "\r\n" : "", token ? "Authorization: Bearer " : "", token ? token : "",
-                          token ? "\r\n" : "");
-    return length < 0 || (size_t)length >= room ? -1 : length;
+    if (value == NULL || length >= room)
+        return length;
+    int more = snprintf(to + length, room - length, "%s%s\r\n", name, value);
+    return more < 0 || (size_t)more >= room - length ? SIZE_MAX : length + (size_t)more;
+}
+
+int write_request(char *to, size_t room, const struct request *request)
+{
+    int line = snprintf(to, room, "GET %s HTTP/1.1\r\n", request->path);
+    size_t length = line < 0 || (size_t)line >= room ? SIZE_MAX : (size_t)line;
+    length = append_header(to, room, length, "Host: ", request->host);
+    length = append_header(to, room, length, "Upgrade: ", "websocket");
+    length = append_header(to, room, length, "Connection: ", "Upgrade");
+    length = append_header(to, room, length, "Sec-WebSocket-Key: ", SAMPLE_KEY);
+    length = append_header(to, room, length, "Sec-WebSocket-Version: ", "13");
+    length = append_header(to, room, length, "Sec-WebSocket-Protocol: ", request->subprotocol);
+    length = append_header(to, room, length, "Sec-WebSocket-Extensions: ", request->extensions);
+    length = append_header(to, room, length, "Authorization: Bearer ", request->token);
+    length = append_header(to, room, length, "", "");
+    return length == SIZE_MAX ? -1 : (int)length;
 }
 
 long read_response(const char *data, size_t length)
@@ -64,7 +74,8 @@ int read_frame(const uint8_t *data, size_t length, struct frame *frame)
 {
     if (length < 2)
         return 0;
-    if ((data[0] & 0xf0) != 0x80 || (data[1] & 0x80) != 0)
+    bool deflated = (data[0] & 0xf8) == 0xc0; /* RSV1, and no control frame */
+    if ((!deflated && (data[0] & 0xf0) != 0x80) || (data[1] & 0x80) != 0)
         return -1;
     uint64_t size = data[1];
     size_t head = 2;
@@ -84,6 +95,7 @@ int read_frame(const uint8_t *data, size_t length, struct frame *frame)
     if (length - head < size)
         return 0;
     frame->opcode = data[0] & 0x0f;
+    frame->deflated = deflated;
     frame->payload = data + head;
     frame->length = (size_t)size;
     frame->size = head + (size_t)size;

@@ -4,6 +4,7 @@
 #ifndef LOAD_WEBSOCKET_H
 #define LOAD_WEBSOCKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,13 +15,23 @@ enum { MAX_FRAME_HEADER = 14 };
 
 struct frame {
     enum opcode opcode;
+    bool deflated;          /* RSV1 of permessage-deflate; never on control frames */
     const uint8_t *payload; /* into the bytes that were parsed */
     size_t length;          /* of the payload, bytes */
     size_t size;            /* of header and payload, bytes */
 };
 
-/* Writes the opening request; `subprotocol` and `token` may be NULL. Returns its length, or -1 when it does not fit. */
-int write_request(char *to, size_t room, const char *host, const char *path, const char *subprotocol, const char *token);
+/* What the opening request asks for; all but host and path may be NULL. */
+struct request {
+    const char *host;
+    const char *path;
+    const char *subprotocol;
+    const char *extensions;
+    const char *token;
+};
+
+/* Writes the opening request. Returns its length, or -1 when it does not fit. */
+int write_request(char *to, size_t room, const struct request *request);
 
 /* The length of the response head in `data` when it is complete and accepts the request of `write_request`,
  * 0 when more bytes are needed, -1 when it refuses. */
@@ -30,7 +41,7 @@ long read_response(const char *data, size_t length);
 size_t write_frame(uint8_t *to, enum opcode opcode, const void *payload, size_t length, uint32_t mask);
 
 /* Reads the frame that `data` begins with. Returns 1; 0 when it is not complete; -1 when it is none a server may send
- * here (masked, fragmented, reserved bits). */
+ * here (masked, fragmented, reserved bits but RSV1 of a data frame). */
 int read_frame(const uint8_t *data, size_t length, struct frame *frame);
 
 #endif

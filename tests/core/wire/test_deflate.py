@@ -1,8 +1,11 @@
 """RFC 7692 by clause; messages against zlib and against the `websockets` package's extension."""
 
 import random
+import subprocess
+import sys
 import tracemalloc
 import zlib
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import given, settings
@@ -203,6 +206,35 @@ class TestMessages72:
         for bad in (deflate.deflate(bytes(1000)), b"\xff\xff\xff", good[:-2]):
             assert deflate.inflate(bad, 100) in (1007, 1009)
             assert deflate.inflate(good, 100) == b"good"
+
+
+class TestEncoders:
+    """igzip where there is a wheel of it, zlib elsewhere: different bytes with the same meaning."""
+
+    WITHOUT_IGZIP = """
+import gzip, random, sys, zlib
+sys.modules["isal"] = None
+from realtime_communication._core.wire import compression, deflate
+assert deflate.encoder() == "zlib"
+for size in (0, 1, 250, 3000, 70_000):
+    message = random.Random(size).randbytes(size // 2) * 2
+    for bits in range(9, 16):
+        compressed = deflate.deflate(message, bits)
+        assert zlib.decompressobj(-bits).decompress(compressed + b"\\x00\\x00\\xff\\xff") == message
+        assert deflate.inflate(compressed, len(message)) == message
+    assert gzip.decompress(compression.compress(3, message)) == message
+"""
+
+    def test_the_one_in_use(self) -> None:
+        assert deflate.encoder() == ("isal.isal_zlib" if find_spec("isal") else "zlib")
+
+    def test_without_igzip(self) -> None:
+        subprocess.run([sys.executable, "-c", self.WITHOUT_IGZIP], check=True, timeout=60)
+
+    @attack
+    @given(messages)
+    def test_hardly_larger_than_the_message(self, message: bytes) -> None:
+        assert len(deflate.deflate(message)) <= len(message) * 1.01 + 64
 
 
 class TestGarbage:
