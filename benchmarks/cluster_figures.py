@@ -16,7 +16,7 @@ import msgspec
 from . import costs, crossing, outages, restarts
 from .driver import Driver, Row, Unsound
 from .generator import Generator, GeneratorError
-from .machine import Watch
+from .machine import Watch, processor
 from .measure import say, two_cores
 
 FIGURES = ("workers", "crossing", "redis", "restart", "cuts")
@@ -80,7 +80,7 @@ def write_costs(options: argparse.Namespace, driver: Driver, cores: tuple[int, i
     )
     file = costs.Costs(
         measured_at=time.strftime("%Y-%m-%d", time.gmtime()),
-        machine=costs.processor(),
+        machine=processor(),
         foreign_share=round(watch.foreign_share(), 3),
         costs=found,
     )

@@ -23,9 +23,10 @@ from pathlib import Path
 import msgspec
 
 from . import figures
+from .candidates import CANDIDATES, PRODUCT, PRODUCT_CONFIGURATION, SECRET, Candidate
 from .generator import Generator, Report, write_tokens
 from .measure import say, two_cores
-from .servers import CANDIDATES, PRODUCT, PRODUCT_CONFIGURATION, SECRET, Candidate, Running, free_port, running
+from .servers import Running, free_port, running
 
 GUIDE = Path(__file__).resolve().parent.parent / "tests" / "config" / "guide" / "config.toml"
 SCRAPE_SECS = 1.0

@@ -51,14 +51,6 @@ def read(path: Path = FILE) -> Costs:
     return msgspec.json.decode(path.read_bytes(), type=Costs)
 
 
-def processor() -> str:
-    """The name the kernel has for it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown"
-
-
 def kernel_bytes() -> int:
     """Memory of the kernel's own objects, sockets among them, of the whole machine."""
     for line in Path("/proc/meminfo").read_text().splitlines():

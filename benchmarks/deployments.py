@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from .servers import CANDIDATES, PRODUCT, PRODUCT_CONFIGURATION, Candidate, Running, free_port, running, stop
+from .candidates import CANDIDATES, PRODUCT, PRODUCT_CONFIGURATION, Candidate
+from .servers import Running, free_port, running, stop
 
 WORKERS_TIMEOUT_SECS = 5.0
 REDIS_TIMEOUT_SECS = 10.0

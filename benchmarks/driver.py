@@ -7,9 +7,9 @@ from statistics import median
 
 import msgspec
 
+from .candidates import SECRET
 from .figures import PAYLOAD_BYTES
 from .generator import Generator, Held, Report, write_tokens
-from .servers import SECRET
 
 WARMUP_SECS = 0.2
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from .servers import Candidate
+from .candidates import Candidate
 
 SUBSCRIBERS = 1000
 PAYLOAD_BYTES = 100
@@ -10,6 +10,10 @@ ECHO_CONNECTIONS = 64
 FANOUT_IN_FLIGHT = (1, 16, 64)
 CLIFF_IN_FLIGHT = (256, 1024)
 SPREAD_SUBSCRIBERS = (10, 100, 10_000)
+CURVE_IN_FLIGHT = (1, 4, 16, 64, 256, 1024)
+LATENCY_PERCENT = 20
+CURVE_PERCENT = (5, 10, LATENCY_PERCENT, 40, 80, 160)
+CURVE_CONNECTIONS = (1000, 2500, 5000, 10_000)
 IDLE_TOPICS = 100
 
 SAMPLE_ENVELOPE = (
@@ -18,7 +22,7 @@ SAMPLE_ENVELOPE = (
     + '"}'
 )
 """What a subscriber gets for a payload of PAYLOAD_BYTES. Peers without envelopes relay messages of the same length, so
-that every server moves the same number of bytes."""
+that they move the same number of bytes. Peers with a protocol of their own get the payload and frame it as they do."""
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -31,12 +35,13 @@ class Figure(msgspec.Struct, frozen=True):
     kind: str
     connections: int
     in_flight: int = 1
+    percent: int = 0
+    """Of latency: the load, in percent of what uWebSockets takes with one in flight."""
 
     def arguments(self, candidate: Candidate, seconds: float, rate: float) -> list[str]:
         """The load generator's command line for this figure; `rate` is in publications a second."""
-        rtc = candidate.protocol == "rtc"
-        relayed = self.kind in {"fanout", "latency"}
-        size = len(SAMPLE_ENVELOPE) if relayed and not rtc else PAYLOAD_BYTES
+        relayed = candidate.protocol == "text" and self.kind in {"fanout", "latency"}
+        size = len(SAMPLE_ENVELOPE) if relayed else PAYLOAD_BYTES
         arguments = [
             f"--mode={self.kind}",
             f"--protocol={candidate.protocol}",
@@ -65,7 +70,13 @@ def spread(subscribers: int) -> Figure:
 
 ECHO = Figure("echo", "echo", ECHO_CONNECTIONS)
 DIRECT = Figure("direct", "direct", 2 * ECHO_CONNECTIONS)
-LATENCY = Figure("latency", "latency", SUBSCRIBERS)
+LATENCY = Figure("latency", "latency", SUBSCRIBERS, percent=LATENCY_PERCENT)
+
+
+def load(percent: int) -> Figure:
+    if percent == LATENCY_PERCENT:
+        return LATENCY
+    return Figure(f"latency-{percent}", "latency", SUBSCRIBERS, percent=percent)
 
 
 def connect(connections: int) -> Figure:
@@ -74,3 +85,21 @@ def connect(connections: int) -> Figure:
 
 def idle(connections: int) -> Figure:
     return Figure("idle", "idle", connections)
+
+
+def held(connections: int) -> Figure:
+    return Figure(f"memory-{connections}", "idle", connections)
+
+
+def order(figure: Figure) -> tuple[int, int, int, int]:
+    """Within a round: the fan-outs first, since loads are shares of what they reach; loads from the lowest up."""
+    kinds = ("fanout", "echo", "direct", "connect", "latency", "idle")
+    return kinds.index(figure.kind), figure.connections != SUBSCRIBERS, figure.in_flight, figure.percent
+
+
+CURVES = {
+    "inflight": tuple(fanout(count) for count in CURVE_IN_FLIGHT),
+    "load": (fanout(1), *(load(percent) for percent in CURVE_PERCENT)),
+    "memory": tuple(held(count) for count in CURVE_CONNECTIONS),
+}
+"""Series of figures for the plots, by what `--only` calls them. The percentages of `load` are of its first figure."""

@@ -18,6 +18,13 @@ ISSUER = "ai-system-rust"
 AUDIENCE = "realtime-communication"
 
 
+KEPT_UP = 0.95
+"""The share of the publications that were due that a server must deliver to count as having kept up."""
+
+EDGE = 2
+"""Publications that may be on their way when the measured time ends."""
+
+
 class Stage(msgspec.Struct, frozen=True):
     """When connections that were lost had come so far: monotonic nanoseconds, all 0 when none did."""
 
@@ -72,6 +79,10 @@ class Report(msgspec.Struct):
     p99_us: float | None = None
     p999_us: float | None = None
     max_us: float | None = None
+    received: int = 0
+    """Bytes of everything that arrived, frame headers and all; of fan-out, latency and echo runs."""
+    offered: float = 0.0
+    """Of latency runs: publications a second that were due."""
     server_cpus: list[float] = []
     """Of fan-out and latency runs: `server_cpu` of each process, in the order they were named."""
     comeback: Comeback | None = None
@@ -81,6 +92,13 @@ class Report(msgspec.Struct):
     def is_sound(self) -> bool:
         """No loss, no duplicate, no disorder, no error: only such a run counts."""
         return not (self.gaps or self.duplicates or self.disorder or self.lost or self.errors or self.stalled)
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether what was published at a fixed rate arrived at it; what piles up makes latencies mean nothing."""
+        if self.offered and not self.deliveries:
+            return False
+        return self.publications + EDGE >= KEPT_UP * self.offered * self.seconds
 
     @property
     def problems(self) -> str:

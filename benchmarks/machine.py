@@ -1,4 +1,4 @@
-"""What else happens on the cores that are measured on."""
+"""The processor, and what else happens on the cores that are measured on."""
 
 import os
 import resource
@@ -35,6 +35,14 @@ class Watch:
                 together += sum(times)
                 busy += sum(times) - sum(times[field] for field in IDLE_FIELDS)
         return busy, together
+
+
+def processor() -> str:
+    """The name the kernel has for it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"
 
 
 def own_seconds() -> float:

@@ -20,9 +20,10 @@ from serving.member import Client
 from serving.swarm import Swarm
 from serving.tokens import token
 
+from .candidates import SECRET
 from .deployments import product
 from .driver import Row
-from .servers import SECRET, running
+from .servers import running
 
 T = TypeVar("T")
 SUBSCRIBERS_PER_TOPIC = 100

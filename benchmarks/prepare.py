@@ -10,13 +10,21 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "benchmarks"
 PYTHON = CACHE / "venv" / "bin" / "python"
 REQUIREMENTS = ROOT / "benchmarks" / "requirements.txt"
+PEERS = ROOT / "benchmarks" / "peers"
+PACKAGES = PEERS / "package.json"
+NODE_MODULES = CACHE / "node" / "node_modules"
+GO_PROGRAMS = CACHE / "go"
+CENTRIFUGO = GO_PROGRAMS / "centrifugo"
+CENTRIFUGO_MODULE = "github.com/centrifugal/centrifugo/v6@latest"
+NATS_MODULE = "github.com/nats-io/nats-server/v2@latest"
+NATS_PACKAGE = "nats-server"
 BUILD_REQUIREMENTS = ("scikit-build-core>=0.11", "cython>=3.1", "cmake", "ninja")
 
 
@@ -27,6 +35,16 @@ def everything() -> None:
     compiled_parts(CACHE)
     environment()
     product()
+    for peer in (node_packages, centrifugo, nats):
+        optional(peer)
+
+
+def optional(peer: Callable[[], None]) -> None:
+    """Makes a peer that a machine may do without: the report then says what is missing."""
+    try:
+        peer()
+    except (OSError, subprocess.CalledProcessError) as problem:
+        print(f"{peer.__name__}: {problem}", file=sys.stderr, flush=True)
 
 
 def debian_packages() -> None:
@@ -65,6 +83,58 @@ def product() -> None:
     if changed("product", sources):
         pip("--no-build-isolation", f"-Cbuild-dir={CACHE / 'build'}", str(ROOT))
         remember("product", sources)
+
+
+def node_packages() -> None:
+    """Installs the packages of the Node.js peers, again when their list has changed."""
+    if shutil.which("npm") is not None and (changed("node", [PACKAGES]) or not NODE_MODULES.is_dir()):
+        folder = NODE_MODULES.parent
+        folder.mkdir(exist_ok=True)
+        shutil.copy(PACKAGES, folder)
+        run("npm", "install", "--silent", "--no-audit", "--no-fund", cwd=folder)
+        remember("node", [PACKAGES])
+
+
+def centrifugo() -> None:
+    """Builds Centrifugo, which takes some minutes the first time."""
+    if not CENTRIFUGO.exists() and shutil.which("go") is not None:
+        go_program(CENTRIFUGO_MODULE)
+
+
+def nats() -> None:
+    """Gets nats-server where there is none: unpacks Debian's package here, which starts no service, or builds it."""
+    if Path(nats_server()).exists():
+        return
+    if shutil.which("apt-get") is not None:
+        folder = CACHE / "debian"
+        folder.mkdir(exist_ok=True)
+        try:
+            run("apt-get", "download", NATS_PACKAGE, cwd=folder)
+            for package in folder.glob(f"{NATS_PACKAGE}_*.deb"):
+                run("dpkg-deb", "--extract", str(package), str(folder))
+            return
+        except subprocess.CalledProcessError as problem:
+            print(f"nats: {problem}", file=sys.stderr, flush=True)
+    if shutil.which("go") is not None:
+        go_program(NATS_MODULE)
+
+
+def nats_server() -> str:
+    """Where nats-server is, or would be."""
+    places = [CACHE / "debian" / "usr" / "sbin" / "nats-server", Path("/usr/sbin/nats-server")]
+    found = shutil.which("nats-server") or next((str(place) for place in places if place.exists()), None)
+    return found or str(GO_PROGRAMS / "nats-server")
+
+
+def go_program(module: str) -> None:
+    print(f"building {module}", file=sys.stderr, flush=True)
+    run("go", "install", module, environment={"GOBIN": str(GO_PROGRAMS)})
+
+
+def run(*command: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> None:
+    """Raises OSError, CalledProcessError."""
+    variables = {**os.environ, **(environment or {})}
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=cwd, env=variables)
 
 
 def pip(*arguments: str) -> None:

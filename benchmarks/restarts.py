@@ -14,10 +14,11 @@ from contextlib import ExitStack, contextmanager
 import msgspec
 
 from . import deployments
+from .candidates import Candidate
 from .deployments import Unavailable, peak_rss_bytes, product
 from .driver import Driver, Row, not_available
 from .generator import Held, Report
-from .servers import Candidate, Running, free_port, run_time_ns, running
+from .servers import Running, free_port, run_time_ns, running
 
 SUBSCRIBERS_PER_TOPIC = 100
 PUBLISHERS = 2

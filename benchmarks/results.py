@@ -5,9 +5,10 @@ from statistics import median
 
 import msgspec
 
+from .candidates import Candidate
 from .figures import Figure
 from .generator import Report
-from .servers import Candidate
+from .setting import Setting
 
 
 class Idle(msgspec.Struct, frozen=True):
@@ -60,11 +61,22 @@ class Results:
     def __init__(self) -> None:
         self._reports: dict[tuple[str, str], dict[int, Report]] = {}
         self.idle: dict[str, Idle] = {}
+        self.memory: dict[str, list[Idle]] = {}
+        """Of the curve: by server, each with fewer connections first."""
         self.not_started: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+        """What a server lacks on this machine; it is not measured, and that is no failure."""
         self.foreign_share: float | None = None
 
     def add(self, figure: Figure, candidate: Candidate, number: int, report: Report) -> None:
-        self._reports.setdefault((figure.key, candidate.name), {})[number] = report
+        self.add_report(figure.key, candidate.name, number, report)
+
+    def add_report(self, key: str, name: str, number: int, report: Report) -> None:
+        self._reports.setdefault((key, name), {})[number] = report
+
+    def rounds(self) -> int:
+        """One more than the number of the last round."""
+        return max((number + 1 for reports in self._reports.values() for number in reports), default=0)
 
     def sound(self, figure: Figure, name: str) -> dict[int, Report]:
         """The sound reports by round."""
@@ -79,7 +91,8 @@ class Results:
             for report in reports.values()
             if not report.is_sound
         ]
-        return found + [("idle", name, idle.report) for name, idle in self.idle.items() if not idle.report.is_sound]
+        held = [*self.idle.items(), *((name, idle) for name, curve in self.memory.items() for idle in curve)]
+        return found + [("idle", name, idle.report) for name, idle in held if not idle.report.is_sound]
 
     def runs(self) -> int:
         return sum(len(reports) for reports in self._reports.values()) + len(self.idle)
@@ -120,15 +133,23 @@ class Results:
         share = user / (user + system) if user + system else 0.0
         return CpuCost(total * share, total * (1 - share))
 
-    def as_json(self) -> bytes:
+    def kept_up(self, figure: Figure, name: str) -> bool:
+        """Whether the server delivered a fixed rate at that rate, in most rounds."""
+        kept = [report.kept_up for report in self.sound(figure, name).values()]
+        return 2 * sum(kept) > len(kept) or not kept
+
+    def as_json(self, setting: Setting) -> bytes:
         document = {
+            "setting": setting,
             "runs": [
                 {"figure": key, "server": name, "round": number, "report": report}
                 for (key, name), reports in self._reports.items()
                 for number, report in reports.items()
             ],
             "idle": self.idle,
+            "memory": self.memory,
             "not_started": self.not_started,
+            "missing": self.missing,
             "foreign_share": self.foreign_share,
         }
         return msgspec.json.encode(document)

@@ -1,112 +1,22 @@
-"""The servers that are measured: how each is started, what it speaks, and what its processes use."""
+"""Starting the servers that are measured, stopping them, and what their processes use."""
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
-
-import msgspec
 
 from . import prepare
+from .candidates import SECRET, Candidate
 
 START_TIMEOUT_SECS = 20.0
 STOP_TIMEOUT_SECS = 10.0
-
-SECRET = secrets.token_hex(32)
-"""Signs every token of this run."""
-
-PRODUCT_CONFIGURATION = """
-[server]
-host = "127.0.0.1"
-workers = 1
-
-[websocket]
-max_connections = 15000
-
-[actor_system]
-mailbox_capacity = 10000
-
-[rate_limiting]
-enabled = false
-
-[logging]
-level = "warn"
-
-[development]
-enable_debug_endpoints = true
-"""
-
-Protocol = Literal["rtc", "text"]
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """A server that can be started.
-
-    `{port}` in its command is a free port, `{config}` a file with its `configuration`; `figures` are those it can be
-    asked for.
-    """
-
-    name: str
-    title: str
-    protocol: Protocol
-    command: tuple[str, ...]
-    figures: frozenset[str]
-    echo_path: str | None = None
-    configuration: str = PRODUCT_CONFIGURATION
-
-
-PEER_FIGURES = frozenset({"fanout", "latency", "echo", "connect", "idle"})
-LIMIT = "limit"
-PRODUCT = "product"
-UWEBSOCKETS = "uwebsockets"
-
-
-def peer(name: str, title: str, module: str) -> Candidate:
-    command = (sys.executable, "-m", f"benchmarks.peers.{module}", "--port", "{port}")
-    return Candidate(name, title, "text", command, PEER_FIGURES)
-
-
-CANDIDATES = (
-    Candidate(
-        LIMIT,
-        "bare C loop",
-        "text",
-        (str(prepare.CACHE / "limit"), "{port}"),
-        frozenset({"fanout", "latency", "echo", "connect"}),
-    ),
-    Candidate(
-        PRODUCT,
-        "**this build**",
-        "rtc",
-        (
-            str(Path(sys.executable).with_name("rtc")),
-            "serve",
-            "--profile=test",
-            "--config={config}",
-            "--port={port}",
-        ),
-        frozenset({"fanout", "latency", "echo", "direct", "connect", "idle"}),
-        echo_path="/debug/echo",
-    ),
-    peer(UWEBSOCKETS, "uWebSockets (C++), `publish`", "uwebsockets_publish"),
-    peer("picows", "picows listener under uvloop", "picows_listener"),
-    peer("websockets", "`websockets` under uvloop", "websockets_broadcast"),
-    Candidate(
-        "baseline",
-        "baseline: plain-Python `rtc.v1`",
-        "rtc",
-        (sys.executable, "-m", "benchmarks.baseline", "--port", "{port}"),
-        frozenset({"fanout", "latency", "direct", "connect", "idle"}),
-    ),
-)
+SUFFIXES = {"centrifugo": "json", "nats": "conf"}
+"""Of configuration files that are not TOML, by protocol."""
 
 
 class StartError(Exception):
@@ -173,10 +83,10 @@ def running(candidate: Candidate, core: int | str, port: int = 0) -> Iterator[Ru
     `core` may be a list of them, as taskset(1) has it; port 0 is a free one.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        configuration = Path(folder) / "config.toml"
-        configuration.write_text(candidate.configuration)
+        configuration = Path(folder) / f"config.{SUFFIXES.get(candidate.protocol, 'toml')}"
         output = Path(folder) / "output"
         port = port or free_port()
+        configuration.write_text(candidate.configuration.replace("@PORT@", str(port)))
         command = [part.format(port=port, config=configuration) for part in candidate.command]
         with output.open("wb") as out:
             process = subprocess.Popen(
@@ -185,7 +95,7 @@ def running(candidate: Candidate, core: int | str, port: int = 0) -> Iterator[Ru
                 stdout=out,
                 stderr=out,
                 cwd=prepare.ROOT,
-                env={**os.environ, "JWT_SECRET": SECRET},
+                env={**os.environ, "JWT_SECRET": SECRET, **dict(candidate.environment)},
             )
         try:
             wait_until_listening(candidate, process, port, output)

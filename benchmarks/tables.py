@@ -1,16 +1,27 @@
 """The measured figures as Markdown. Every number comes out of the run."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 
 from . import figures
+from .candidates import LIMIT, PRODUCT, UWEBSOCKETS, Candidate
 from .figures import Figure
 from .results import CpuCost, Results, Spread
-from .servers import LIMIT, PRODUCT, UWEBSOCKETS, Candidate
 
 MISSING = "–"
+
+
+class Named(Protocol):
+    """A server, as a table needs it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
 
 
 class Goal(msgspec.Struct, frozen=True):
@@ -28,11 +39,13 @@ class Goal(msgspec.Struct, frozen=True):
 
 def document(candidates: Sequence[Candidate], measured: Sequence[Figure], idle: Figure | None, results: Results) -> str:
     """All tables, one below the other."""
-    started = [candidate for candidate in candidates if candidate.name not in results.not_started]
+    absent = {*results.not_started, *results.missing}
+    started = [candidate for candidate in candidates if candidate.name not in absent]
     parts = [
         "### Rates\n\nMedian of the rounds, least and most in brackets. Deliveries a second with a payload of "
-        f"{figures.PAYLOAD_BYTES} bytes ({len(figures.SAMPLE_ENVELOPE)} on the wire).",
+        f"{figures.PAYLOAD_BYTES} bytes ({len(figures.SAMPLE_ENVELOPE)} in an envelope).",
         rates_table(started, measured, idle, results),
+        *missing_servers(candidates, results),
         "### As a share of the bare C loop and of uWebSockets\n\nRound by round, so that what disturbed both of a pair "
         "does not count. Direct messages are compared with echoes.",
         ratios_table(started, measured, results),
@@ -43,7 +56,12 @@ def document(candidates: Sequence[Candidate], measured: Sequence[Figure], idle: 
         cpu_table(started, measured, results),
     ]
     if any(figure.kind == "latency" for figure in measured):
-        parts += ["### Latency\n\nMicroseconds, every server at the same rate.", latency_table(started, results)]
+        text = (
+            "### Latency\n\nMicroseconds, every server at the same rate, in percent of uWebSockets' with one in flight."
+        )
+        parts += [text, latency_table(started, measured, results)]
+    if results.memory:
+        parts += ["### Memory over connections\n\nMiB of the process.", memory_table(started, results)]
     if any(candidate.name == PRODUCT for candidate in started):
         parts += ["### Figures to reach", goals_table(measured, idle, results)]
     return "\n\n".join([*parts, "### Soundness", soundness(results)])
@@ -100,8 +118,8 @@ def rates_table(
     return table(head, rows)
 
 
-def idle_cells(candidate: Candidate, results: Results) -> list[str]:
-    found = results.idle.get(candidate.name)
+def idle_cells(server: Named, results: Results) -> list[str]:
+    found = results.idle.get(server.name)
     if found is None or not found.report.is_sound:
         return [MISSING] * 3
     cpu = found.report.server_cpu * 1e6 / found.report.connections / found.report.seconds
@@ -152,17 +170,46 @@ def cpu_table(candidates: Sequence[Candidate], measured: Sequence[Figure], resul
     return table(["server", *map(heading, columns)], rows)
 
 
-def latency_table(candidates: Sequence[Candidate], results: Results) -> str:
-    figure = figures.LATENCY
+def missing_servers(candidates: Sequence[Candidate], results: Results) -> list[str]:
+    return [
+        f"{candidate.title}: not available, {results.missing[candidate.name]}."
+        for candidate in candidates
+        if candidate.name in results.missing
+    ]
+
+
+def latency_table(candidates: Sequence[Candidate], measured: Sequence[Figure], results: Results) -> str:
     rows = []
-    for candidate in candidates:
-        cells = [
-            spread_cell(results.spread(figure, candidate.name, lambda report: report.p50_us or 0.0)),
-            spread_cell(results.spread(figure, candidate.name, lambda report: report.p99_us or 0.0)),
-            spread_cell(results.spread(figure, candidate.name, lambda report: report.p999_us or 0.0)),
-        ]
-        rows.append([candidate.title, *cells])
-    return table(["server", "p50", "p99", "p99.9"], rows)
+    for figure in measured:
+        if figure.kind == "latency":
+            rows += [
+                [candidate.title, f"{figure.percent} %", *latency_cells(figure, candidate.name, results)]
+                for candidate in candidates
+            ]
+    return table(["server", "load", "p50", "p99", "p99.9"], rows)
+
+
+def latency_cells(figure: Figure, name: str, results: Results) -> list[str]:
+    if not results.kept_up(figure, name):
+        return ["did not keep up", MISSING, MISSING]
+    return [
+        spread_cell(results.spread(figure, name, lambda report: report.p50_us or 0.0)),
+        spread_cell(results.spread(figure, name, lambda report: report.p99_us or 0.0)),
+        spread_cell(results.spread(figure, name, lambda report: report.p999_us or 0.0)),
+    ]
+
+
+def memory_table(servers: Iterable[Named], results: Results, absent: str = MISSING) -> str:
+    """MiB of the process over connections; nothing when there are no measurements."""
+    counts = sorted({idle.report.connections for curve in results.memory.values() for idle in curve})
+    rows = []
+    for server in servers:
+        curve = results.memory.get(server.name, [])
+        sound = {idle.report.connections: idle for idle in curve if idle.report.is_sound}
+        if sound:
+            cells = [f"{sound[count].rss_with / 2**20:.1f}" if count in sound else absent for count in counts]
+            rows.append([server.title, *cells])
+    return table(["server", *(f"{count:,} connections" for count in counts)], rows) if rows else ""
 
 
 def goals_table(measured: Sequence[Figure], idle: Figure | None, results: Results) -> str:

@@ -10,15 +10,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "rtc.h"
+
 enum {
     /* A loopback address has some 28,000 ephemeral ports. Spread over many source addresses, connections that are made
      * again seldom get a port whose last connection is in TIME_WAIT: with a few addresses, a third of them would. */
     CONNECTIONS_PER_ADDRESS = 500,
     OPENING_TIMEOUT_NS_PER_CONNECTION = 20 * 1000 * 1000,
-    SEARCHED_BYTES = 160,
+    LONGEST_REQUEST = 8192,
 };
-
-static const char text_subprotocol[] = "rtc.v1.json";
 
 static void out_of_memory(void)
 {
@@ -45,23 +45,6 @@ static void bytes_append(struct bytes *bytes, const void *data, size_t length)
     bytes->length += length;
 }
 
-uint64_t number_after(const struct frame *frame, const char *key, size_t key_length)
-{
-    const char *end = (const char *)frame->payload + frame->length;
-    size_t searched = frame->length < SEARCHED_BYTES ? frame->length : SEARCHED_BYTES;
-    const char *at = memmem(frame->payload, searched, key, key_length);
-    if (at == NULL)
-        return UINT64_MAX;
-    at += key_length;
-    while (at < end && *at == ' ')
-        at++;
-    uint64_t value = 0;
-    const char *digits = at;
-    for (; at < end && *at >= '0' && *at <= '9'; at++)
-        value = value * 10 + (uint64_t)(*at - '0');
-    return at == digits ? UINT64_MAX : value;
-}
-
 void load_init(struct load *load, const struct options *options, size_t count)
 {
     *load = (struct load){.options = options, .count = count};
@@ -75,6 +58,7 @@ void load_init(struct load *load, const struct options *options, size_t count)
         connection->fd = -1;
         connection->index = index;
         connection->state = STATE_CLOSED;
+        connection->opcode = options->protocol->opcode;
         connection->mask = 0x9e3779b9u * (uint32_t)(index + 1) | 0x01010101u;
     }
 }
@@ -106,10 +90,10 @@ static void lose(struct load *load, struct connection *connection, const char *w
 
 static const char *path_of(const struct load *load, const struct connection *connection)
 {
-    static const char *const text_paths[] = {"/subscribe", "/publish", "/echo", "/echo"};
+    static const char *const paths[] = {"/subscribe", "/publish", "/echo", "/echo"};
     if (load->options->path != NULL)
         return load->options->path;
-    return load->options->protocol == PROTOCOL_RTC ? "/ws" : text_paths[connection->role];
+    return load->options->protocol->path != NULL ? load->options->protocol->path : paths[connection->role];
 }
 
 static uint16_t port_of(const struct load *load, const struct connection *connection)
@@ -117,11 +101,18 @@ static uint16_t port_of(const struct load *load, const struct connection *connec
     return connection->role == ROLE_PUBLISHER ? load->options->publish_port : load->options->port;
 }
 
+static const char *token_of(const struct load *load, const struct connection *connection)
+{
+    const struct options *options = load->options;
+    return options->token_count ? options->tokens[connection->index % options->token_count] : NULL;
+}
+
 static bool start_connecting(struct load *load, struct connection *connection)
 {
     connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (connection->fd < 0)
         return false;
+    connection->stream.length = 0;
     int on = 1;
     setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(connection->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
@@ -152,12 +143,11 @@ bool load_connect(struct load *load, struct connection *connection)
 
 static void send_request(struct load *load, struct connection *connection)
 {
-    const struct options *options = load->options;
-    char host[64], request[8192];
+    const struct protocol *protocol = load->options->protocol;
+    char host[64], request[LONGEST_REQUEST];
     snprintf(host, sizeof host, "127.0.0.1:%u", port_of(load, connection));
-    const char *token = options->token_count ? options->tokens[connection->index % options->token_count] : NULL;
-    int length = write_request(request, sizeof request, host, path_of(load, connection),
-                               options->protocol == PROTOCOL_RTC ? text_subprotocol : NULL, token);
+    int length = write_request(request, sizeof request, host, path_of(load, connection), protocol->subprotocol,
+                               protocol->token_in_request ? token_of(load, connection) : NULL);
     if (length < 0) {
         lose(load, connection, "the token is too long", NULL, 0);
         return;
@@ -173,38 +163,132 @@ static void become_ready(struct load *load, struct connection *connection)
     load->ready++;
 }
 
-static void subscribe(struct load *load, struct connection *connection)
+const struct protocol *protocol_of(const struct load *load, const struct connection *connection)
+{
+    const struct protocol *protocol = load->options->protocol;
+    return connection->role == ROLE_ECHO && protocol == &protocol_rtc ? &protocol_text : protocol;
+}
+
+void write_topic(char *to, const struct load *load, const struct connection *connection)
 {
     const struct options *options = load->options;
-    char text[512];
-    size_t length;
-    if (load->write_subscribe != NULL)
-        length = load->write_subscribe(load, connection, text, sizeof text);
+    if (connection->role == ROLE_ECHO)
+        snprintf(to, TOPIC_ROOM, "%s-%zu", options->topic, connection->index);
     else if (options->topics > 1)
-        length = (size_t)snprintf(text, sizeof text, "{\"type\":\"Subscribe\",\"id\":1,\"topic\":\"%s-%zu\"}",
-                                  options->topic, connection->index % options->topics);
+        snprintf(to, TOPIC_ROOM, "%s-%zu", options->topic, connection->index % options->topics);
     else
-        length = (size_t)snprintf(text, sizeof text, "{\"type\":\"Subscribe\",\"id\":1,\"topic\":\"%s\"}",
-                                  options->topic);
+        snprintf(to, TOPIC_ROOM, "%s", options->topic);
+}
+
+static void sign_on(struct load *load, struct connection *connection)
+{
+    char text[LONGEST_REQUEST];
+    size_t length = protocol_of(load, connection)->write_sign_on(text, sizeof text, token_of(load, connection));
+    if (length != 0) {
+        connection_append(connection, text, length);
+        connection_flush(load, connection);
+    }
+}
+
+static void subscribe(struct load *load, struct connection *connection)
+{
+    char topic[TOPIC_ROOM], text[2 * TOPIC_ROOM];
+    size_t length;
+    if (load->write_subscribe != NULL) {
+        length = load->write_subscribe(load, connection, text, sizeof text);
+    } else {
+        write_topic(topic, load, connection);
+        length = protocol_of(load, connection)->write_subscribe(text, sizeof text, topic);
+    }
     connection->state = STATE_SUBSCRIBING;
     connection_append(connection, text, length);
     connection_flush(load, connection);
 }
 
-bool has_type(const struct frame *frame, const char *name)
-{
-    char wanted[64];
-    int length = snprintf(wanted, sizeof wanted, "{\"type\":\"%s\"", name);
-    return frame->length > (size_t)length && memcmp(frame->payload, wanted, (size_t)length) == 0;
-}
-
 static void after_upgrade(struct load *load, struct connection *connection)
 {
-    /* Echo endpoints know no rtc.v1, whoever serves them. */
-    if (load->options->protocol == PROTOCOL_RTC && connection->role != ROLE_ECHO)
-        connection->state = STATE_SIGNING_ON;
-    else
+    const struct protocol *protocol = protocol_of(load, connection);
+    if (protocol->write_sign_on == NULL) {
         become_ready(load, connection);
+        return;
+    }
+    connection->state = STATE_SIGNING_ON;
+    if (protocol->begins)
+        sign_on(load, connection);
+}
+
+static void after_acceptance(struct load *load, struct connection *connection, const struct frame *answer)
+{
+    if (connection->state == STATE_SIGNING_ON && connection->subscribes) {
+        subscribe(load, connection);
+        return;
+    }
+    bool subscribed = connection->state == STATE_SUBSCRIBING;
+    if (subscribed)
+        connection->base = number_after(answer, "\"offset\":", 9);
+    become_ready(load, connection);
+    if (subscribed && load->on_subscribed != NULL)
+        load->on_subscribed(load, connection, answer);
+}
+
+static void take_piece(struct load *load, struct connection *connection, const struct inbound *piece)
+{
+    const char *pong = protocol_of(load, connection)->pong;
+    struct frame frame = {connection->opcode, piece->payload, piece->length, piece->size};
+    switch (piece->kind) {
+    case KIND_INCOMPLETE:
+    case KIND_ACKNOWLEDGED: return;
+    case KIND_WELCOME:
+        if (connection->state == STATE_SIGNING_ON)
+            sign_on(load, connection);
+        return;
+    case KIND_PING:
+        connection_append(connection, pong, strlen(pong));
+        connection_flush(load, connection);
+        return;
+    case KIND_ACCEPTED:
+        if (connection->state != STATE_READY) {
+            after_acceptance(load, connection, &frame);
+            return;
+        }
+        break;
+    case KIND_MESSAGE:
+    case KIND_REFUSED: break;
+    }
+    if (connection->state == STATE_READY)
+        load->on_message(load, connection, &frame);
+    else
+        lose(load, connection, "instead of being accepted: ", frame.payload, frame.length);
+}
+
+/* Takes as many pieces of the protocol as `data` holds and returns how many bytes they were. */
+static size_t take_pieces(struct load *load, struct connection *connection, const uint8_t *data, size_t length)
+{
+    const struct protocol *protocol = protocol_of(load, connection);
+    size_t at = 0;
+    while (at < length && connection->state != STATE_CLOSED) {
+        struct inbound piece = protocol->read(data + at, length - at);
+        if (piece.kind == KIND_INCOMPLETE)
+            break;
+        take_piece(load, connection, &piece);
+        at += piece.size;
+    }
+    return at;
+}
+
+static void take_data(struct load *load, struct connection *connection, const struct frame *frame)
+{
+    struct bytes *stream = &connection->stream;
+    if (stream->length != 0) {
+        bytes_append(stream, frame->payload, frame->length);
+        size_t used = take_pieces(load, connection, stream->data, stream->length);
+        stream->length -= used;
+        memmove(stream->data, stream->data + used, stream->length);
+        return;
+    }
+    size_t used = take_pieces(load, connection, frame->payload, frame->length);
+    if (used < frame->length && connection->state != STATE_CLOSED)
+        bytes_append(stream, frame->payload + used, frame->length - used);
 }
 
 static void take_frame(struct load *load, struct connection *connection, const struct frame *frame)
@@ -225,28 +309,7 @@ static void take_frame(struct load *load, struct connection *connection, const s
         lose(load, connection, why, frame->payload + 2, frame->length > 2 ? frame->length - 2 : 0);
         return;
     }
-    switch (connection->state) {
-    case STATE_SIGNING_ON:
-        if (!has_type(frame, "Connected"))
-            lose(load, connection, "instead of Connected: ", frame->payload, frame->length);
-        else if (connection->subscribes)
-            subscribe(load, connection);
-        else
-            become_ready(load, connection);
-        break;
-    case STATE_SUBSCRIBING:
-        if (!has_type(frame, "Subscribed")) {
-            lose(load, connection, "instead of Subscribed: ", frame->payload, frame->length);
-        } else {
-            connection->base = number_after(frame, "\"offset\":", 9);
-            become_ready(load, connection);
-            if (load->on_subscribed != NULL)
-                load->on_subscribed(load, connection, frame);
-        }
-        break;
-    default:
-        load->on_message(load, connection, frame);
-    }
+    take_data(load, connection, frame);
 }
 
 /* Reads as many frames as `data` holds and returns how many bytes they were. */
@@ -291,6 +354,7 @@ static void receive(struct load *load, struct connection *connection)
             lose(load, connection, got == 0 ? "the server closed" : strerror(errno), NULL, 0);
         return;
     }
+    load->received += (size_t)got;
     size_t length = kept + (size_t)got;
     rest->length = 0;
     size_t used = take(load, connection, load->buffer, length);
@@ -341,8 +405,8 @@ bool load_open(struct load *load)
 void connection_append(struct connection *connection, const void *payload, size_t length)
 {
     bytes_reserve(&connection->out, length + MAX_FRAME_HEADER);
-    connection->out.length +=
-        write_frame(connection->out.data + connection->out.length, OPCODE_TEXT, payload, length, connection->mask);
+    connection->out.length += write_frame(connection->out.data + connection->out.length, connection->opcode, payload,
+                                          length, connection->mask);
 }
 
 void connection_flush(struct load *load, struct connection *connection)
@@ -375,6 +439,7 @@ void load_close(struct load *load)
             close(connection->fd);
         }
         free(connection->rest.data);
+        free(connection->stream.data);
         free(connection->out.data);
     }
     close(load->epoll);

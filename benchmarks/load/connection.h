@@ -1,7 +1,7 @@
 /* Many WebSocket connections on one epoll: opens them in batches, signs them on, reads and writes frames.
  *
- * A connection is ready once the peer has accepted it: with plain text after the upgrade, with rtc.v1 after `Connected`
- * and, when it is to subscribe, after `Subscribed`. What arrives later goes to `on_message`.
+ * A connection is ready once the peer has accepted it: after the upgrade, after what the protocol has for signing on
+ * and, when it is to subscribe, after the answer to that. What arrives later goes to `on_message`.
  * Everything is read into one shared buffer; only a frame that is not complete yet is kept with its connection. */
 #ifndef LOAD_CONNECTION_H
 #define LOAD_CONNECTION_H
@@ -12,7 +12,7 @@
 #include "report.h"
 #include "websocket.h"
 
-enum { SHARED_BUFFER = 1 << 20, EVENTS_PER_TURN = 1024 };
+enum { SHARED_BUFFER = 1 << 20, EVENTS_PER_TURN = 1024, TOPIC_ROOM = 256 };
 
 enum role { ROLE_SUBSCRIBER, ROLE_PUBLISHER, ROLE_ECHO, ROLE_USER };
 
@@ -29,12 +29,14 @@ struct connection {
     enum role role;
     enum state state;
     size_t index;     /* among all connections; its user is `u<index>` when there are enough tokens */
+    enum opcode opcode; /* of its messages */
     uint32_t mask;    /* of its frames */
     bool subscribes;
     bool waits;       /* epoll reports when it can be written */
     uint64_t base;    /* rtc: the topic's offset when it subscribed */
     uint64_t next;    /* the sequence number it must see next; the modes count it */
     struct bytes rest; /* received, not a complete frame yet */
+    struct bytes stream; /* of frames, not a complete piece of the protocol yet */
     struct bytes out;  /* not sent yet */
 };
 
@@ -53,9 +55,10 @@ struct load {
     size_t count;
     size_t ready;   /* in STATE_READY */
     size_t closed;  /* lost since they were opened */
+    uint64_t received; /* bytes, with the frames' headers */
     struct problems problems;
     uint8_t *buffer; /* owned; SHARED_BUFFER bytes */
-    /* A data message for a ready connection; `frame` is valid during the call. */
+    /* A data message for a ready connection: its payload (rtc: the envelope). `frame` is valid during the call. */
     void (*on_message)(struct load *load, struct connection *connection, const struct frame *frame);
     /* Of a mode whose connections come back; otherwise NULL, and a lost connection is an error. A lost connection may
      * be connected again, but not from here. */
@@ -92,10 +95,10 @@ void load_close(struct load *load);
 /* Makes room for `more` bytes behind those in `bytes`. Exits with 1 when there is no memory. */
 void bytes_reserve(struct bytes *bytes, size_t more);
 
-/* Whether the frame is an envelope of that type. */
-bool has_type(const struct frame *frame, const char *name);
+/* What the connection speaks: echo endpoints know no rtc.v1, whoever serves them. */
+const struct protocol *protocol_of(const struct load *load, const struct connection *connection);
 
-/* The number that follows `key` in the first bytes of an envelope; UINT64_MAX when there is none. */
-uint64_t number_after(const struct frame *frame, const char *key, size_t key_length);
+/* The topic that the connection subscribes to, into TOPIC_ROOM bytes: its own when it is an echo's. */
+void write_topic(char *to, const struct load *load, const struct connection *connection);
 
 #endif

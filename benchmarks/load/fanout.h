@@ -1,7 +1,7 @@
 /* One publisher, many subscribers of one topic: as fast as it goes, or at a fixed rate with latencies.
  *
  * A publication has landed once every subscriber got it. Sequence numbers (rtc: offsets from the topic's offset at the
- * start; text: the number the publisher put into the message) must rise by one at every subscriber. */
+ * start; otherwise the number that the publisher put into the payload) must rise by one at every subscriber. */
 #ifndef LOAD_FANOUT_H
 #define LOAD_FANOUT_H
 

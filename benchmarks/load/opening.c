@@ -25,7 +25,7 @@ bool run_opening(const struct options *options, struct result *result, struct pr
     struct load load;
     load_init(&load, options, options->connections);
     for (size_t index = 0; index < load.count; index++)
-        load.connections[index].subscribes = options->protocol == PROTOCOL_RTC && options->topics > 0;
+        load.connections[index].subscribes = options->protocol->write_subscribe != NULL && options->topics > 0;
     load.on_message = take_any;
     struct cpu_time cpu = cpu_time_of(options->server_pids, options->server_pid_count);
     uint64_t start = now_ns();

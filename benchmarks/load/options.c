@@ -11,8 +11,8 @@ enum { LONGEST_IN_FLIGHT = 32768, LONGEST_MESSAGE = 1 << 20 };
 static const char *const mode_names[] = {"fanout", "latency", "echo", "direct", "connect", "idle", "reconnect"};
 
 static const char usage[] =
-    "usage: load --mode=fanout|latency|echo|direct|connect|idle|reconnect --port=N [--protocol=rtc|text]\n"
-    "            [--tokens=FILE]\n"
+    "usage: load --mode=fanout|latency|echo|direct|connect|idle|reconnect --port=N\n"
+    "            [--protocol=rtc|text|nats|centrifugo|socketio] [--tokens=FILE]\n"
     "            [--connections=N] [--in-flight=N] [--message-bytes=N] [--seconds=S] [--warmup=S] [--rate=N]\n"
     "            [--path=/ws] [--topic=bench] [--topics=N] [--opening=N] [--publish-port=N] [--server-pid=N ...]\n"
     "            [--publishers=N] [--jitter-ms=N] [--retry-ms=N]\n"
@@ -82,18 +82,18 @@ void read_options(int argc, char **argv, struct options *options)
         {"retry-ms", required_argument, NULL, 'y'},
         {NULL, 0, NULL, 0},
     };
-    *options = (struct options){.topic = "bench", .topics = 1, .connections = 64, .in_flight = 1, .message_bytes = 100,
-                                .seconds = 1, .warmup = 0.2, .rate = 100, .opening = 64,
-                                .publishers = 2, .jitter_ms = 250, .retry_ms = 100};
+    *options = (struct options){.protocol = &protocol_rtc, .topic = "bench", .topics = 1, .connections = 64,
+                                .in_flight = 1, .message_bytes = 100, .seconds = 1, .warmup = 0.2, .rate = 100,
+                                .opening = 64, .publishers = 2, .jitter_ms = 250, .retry_ms = 100};
     bool has_mode = false;
     int option;
     while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (option) {
         case 'm': options->mode = mode_of(optarg); has_mode = true; break;
         case 'p':
-            if (strcmp(optarg, "rtc") != 0 && strcmp(optarg, "text") != 0)
+            options->protocol = protocol_named(optarg);
+            if (options->protocol == NULL)
                 fail("no such protocol", optarg);
-            options->protocol = strcmp(optarg, "rtc") == 0 ? PROTOCOL_RTC : PROTOCOL_TEXT;
             break;
         case 'P': options->port = (uint16_t)number(optarg, 1, 65535); break;
         case 'U': options->publish_port = (uint16_t)number(optarg, 1, 65535); break;
@@ -127,9 +127,9 @@ void read_options(int argc, char **argv, struct options *options)
         options->publish_port = options->port;
     if (strlen(options->topic) > 200)
         fail("the topic is too long", NULL);
-    if (options->mode == MODE_DIRECT && (options->protocol != PROTOCOL_RTC || options->connections % 2 != 0))
+    if (options->mode == MODE_DIRECT && (options->protocol != &protocol_rtc || options->connections % 2 != 0))
         fail("direct needs rtc and an even number of connections", NULL);
     if (options->mode == MODE_RECONNECT
-        && (options->protocol != PROTOCOL_RTC || options->topics == 0 || options->publishers > options->connections))
+        && (options->protocol != &protocol_rtc || options->topics == 0 || options->publishers > options->connections))
         fail("reconnect needs rtc, a topic and no more publishers than connections", NULL);
 }

@@ -7,26 +7,25 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_DIRECT, MODE_CONNECT, MODE_IDLE, MODE_RECONNECT };
+#include "protocol.h"
 
-/* What the peer speaks: rtc.v1 envelopes in JSON, or plain text whose first 20 bytes are a sequence number. */
-enum protocol { PROTOCOL_RTC, PROTOCOL_TEXT };
+enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_DIRECT, MODE_CONNECT, MODE_IDLE, MODE_RECONNECT };
 
 enum { MAX_SERVER_PIDS = 64, MAX_PUBLISHERS = 1000 };
 
 struct options {
     enum mode mode;
-    enum protocol protocol;
+    const struct protocol *protocol;
     uint16_t port;
     uint16_t publish_port;  /* where the publisher connects; `port` unless it was given */
-    const char *path;       /* NULL: /ws with rtc; with text /subscribe, /publish or /echo by role */
+    const char *path;       /* NULL: the protocol's */
     const char *topic;      /* what is subscribed to and published on */
     unsigned topics;        /* idle, connect, reconnect: topics the connections are spread over; 0: no subscription */
     char **tokens;          /* one per connection, used in turn; the user of token i is `u<i>` */
     size_t token_count;
     size_t connections;     /* subscribers, echo connections, users (two make a pair), idle connections */
     size_t in_flight;       /* fanout: publications under way at any time */
-    size_t message_bytes;   /* text: of the message; rtc: of the payload value */
+    size_t message_bytes;   /* of the payload; with rtc of its JSON value, with text of the message */
     double seconds;         /* measured, after `warmup`; reconnect: the longest wait for what is missing at the end */
     double warmup;
     double rate;            /* latency, reconnect: publications a second */

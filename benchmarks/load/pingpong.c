@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEQUENCE_DIGITS = 20 };
+#include "rtc.h"
+
+enum { LONGEST_HEAD = 512 }; /* what a protocol has around a payload, the topic with it */
 static const uint64_t STALLED_NS = 5000000000u;
 static const uint64_t DRAIN_NS = 2000000000u;
 static const double SECOND_NS = 1e9;
@@ -13,37 +15,41 @@ struct pingpong {
     uint64_t deliveries;
     uint64_t bytes;
     bool stopping;  /* what arrives is counted and not answered */
-    char *message;  /* owned; with echo its first 20 bytes are the connection's sequence number */
+    char *message;  /* owned: the payload; with echo it has the connection's sequence number */
     size_t message_length;
+    char *text;     /* owned: what the payload is sent in */
 };
 
-static void make_echo(struct pingpong *pingpong, const struct options *options)
+static void make_echo(struct load *load)
 {
-    pingpong->message_length = options->message_bytes;
-    pingpong->message = malloc(options->message_bytes);
-    if (pingpong->message == NULL)
+    struct pingpong *pingpong = load->state;
+    pingpong->message_length = load->options->message_bytes;
+    pingpong->message = malloc(pingpong->message_length);
+    pingpong->text = malloc(pingpong->message_length + LONGEST_HEAD);
+    if (pingpong->message == NULL || pingpong->text == NULL)
         exit(1);
-    for (size_t index = 0; index < options->message_bytes; index++)
-        pingpong->message[index] = (char)('a' + index % 26);
-}
-
-static void write_sequence(char *to, uint64_t sequence)
-{
-    for (int index = SEQUENCE_DIGITS - 1; index >= 0; index--, sequence /= 10)
-        to[index] = (char)('0' + sequence % 10);
+    fill_payload(protocol_of(load, &load->connections[0]), pingpong->message, pingpong->message_length);
 }
 
 static void send_echo(struct load *load, struct connection *connection)
 {
     struct pingpong *pingpong = load->state;
-    write_sequence(pingpong->message, connection->next);
-    connection_append(connection, pingpong->message, pingpong->message_length);
+    const struct protocol *protocol = protocol_of(load, connection);
+    size_t length = pingpong->message_length, room = length + LONGEST_HEAD;
+    write_sequence(protocol, pingpong->message, connection->next);
+    if (protocol->write_echo != NULL) {
+        length = protocol->write_echo(pingpong->text, room, pingpong->message, length);
+    } else {
+        char topic[TOPIC_ROOM];
+        write_topic(topic, load, connection);
+        length = protocol->write_publish(pingpong->text, room, topic, pingpong->message, length);
+    }
+    connection_append(connection, pingpong->text, length);
     connection_flush(load, connection);
 }
 
 static void send_direct(struct load *load, struct connection *connection)
 {
-    struct pingpong *pingpong = load->state;
     char head[96];
     int length = snprintf(head, sizeof head, "{\"type\":\"DirectMessage\",\"to\":\"u%zu\",\"payload\":\"",
                           connection->index ^ 1);
@@ -52,7 +58,7 @@ static void send_direct(struct load *load, struct connection *connection)
     if ((size_t)length + fill + 2 > sizeof text)
         fill = sizeof text - (size_t)length - 2;
     memcpy(text, head, (size_t)length);
-    memcpy(text + length, pingpong->message, fill);
+    memset(text + length, 'x', fill);
     memcpy(text + (size_t)length + fill, "\"}", 2);
     connection_append(connection, text, (size_t)length + fill + 2);
     connection_flush(load, connection);
@@ -61,7 +67,7 @@ static void send_direct(struct load *load, struct connection *connection)
 static void take_echo(struct load *load, struct connection *connection, const struct frame *frame)
 {
     struct pingpong *pingpong = load->state;
-    write_sequence(pingpong->message, connection->next);
+    write_sequence(protocol_of(load, connection), pingpong->message, connection->next);
     if (frame->length != pingpong->message_length
         || memcmp(frame->payload, pingpong->message, pingpong->message_length) != 0) {
         note_error(&load->problems, "not the echo: ", frame->payload, frame->length);
@@ -104,7 +110,8 @@ static void drive(struct load *load, struct pingpong *pingpong, struct result *r
     while (now_ns() < from && load->problems.errors == 0)
         load_turn(load, 0);
     struct cpu_time cpu = cpu_time_of(options->server_pids, options->server_pid_count);
-    uint64_t deliveries = pingpong->deliveries, bytes = pingpong->bytes, measured_from = now_ns();
+    uint64_t deliveries = pingpong->deliveries, bytes = pingpong->bytes, received = load->received;
+    uint64_t measured_from = now_ns();
     for (;;) {
         load_turn(load, 0);
         now = now_ns();
@@ -121,6 +128,7 @@ static void drive(struct load *load, struct pingpong *pingpong, struct result *r
     result->deliveries = pingpong->deliveries - deliveries;
     result->publications = result->deliveries;
     result->bytes = pingpong->bytes - bytes;
+    result->received = load->received - received;
     result->server = cpu_time_between(cpu, end);
 }
 
@@ -130,11 +138,14 @@ bool run_pingpong(const struct options *options, struct result *result, struct p
     struct load load;
     struct pingpong pingpong = {0};
     load_init(&load, options, options->connections);
-    for (size_t index = 0; index < load.count; index++)
-        load.connections[index].role = direct ? ROLE_USER : ROLE_ECHO;
+    for (size_t index = 0; index < load.count; index++) {
+        struct connection *connection = &load.connections[index];
+        connection->role = direct ? ROLE_USER : ROLE_ECHO;
+        connection->subscribes = !direct && protocol_of(&load, connection)->write_echo == NULL;
+    }
     load.on_message = direct ? take_direct : take_echo;
     load.state = &pingpong;
-    make_echo(&pingpong, options);
+    make_echo(&load);
     uint64_t start = now_ns();
     bool opened = load_open(&load);
     result->connect_seconds = (double)(now_ns() - start) / SECOND_NS;
@@ -152,5 +163,6 @@ bool run_pingpong(const struct options *options, struct result *result, struct p
     *problems = load.problems;
     load_close(&load);
     free(pingpong.message);
+    free(pingpong.text);
     return opened;
 }

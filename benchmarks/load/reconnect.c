@@ -6,6 +6,7 @@
 
 #include "ledger.h"
 #include "opening.h"
+#include "rtc.h"
 
 enum { TURN_MS = 1, NUMBER_DIGITS = 12, STARTS_PER_TURN = 256 };
 static const uint64_t MS_NS = 1000000u;

@@ -155,11 +155,12 @@ static void print_comeback(const struct comeback *comeback)
 void print_result(const struct result *result, const struct problems *problems, const struct comeback *comeback)
 {
     printf("{\"mode\":\"%s\",\"connections\":%zu,\"connect_seconds\":%.6f,\"seconds\":%.6f,\"deliveries\":%llu,"
-           "\"publications\":%llu,\"bytes\":%llu,\"server_user\":%.2f,\"server_system\":%.2f,"
+           "\"publications\":%llu,\"bytes\":%llu,\"received\":%llu,\"offered\":%.3f,\"server_user\":%.2f,\"server_system\":%.2f,"
            "\"server_cpu\":%.6f",
            result->mode, result->connections, result->connect_seconds, result->seconds,
            (unsigned long long)result->deliveries, (unsigned long long)result->publications,
-           (unsigned long long)result->bytes, result->server.user, result->server.system,
+           (unsigned long long)result->bytes,
+           (unsigned long long)result->received, result->offered, result->server.user, result->server.system,
            result->server.total);
     printf(",\"server_cpus\":[");
     for (size_t index = 0; index < result->each_count; index++)

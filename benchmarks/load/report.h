@@ -59,7 +59,9 @@ struct result {
     double seconds;         /* measured */
     uint64_t deliveries;    /* messages that arrived in that time; echoes count once */
     uint64_t publications;  /* that had arrived everywhere in that time */
-    uint64_t bytes;         /* of those deliveries' payloads */
+    uint64_t bytes;         /* of those deliveries' payloads; rtc: of their envelopes */
+    uint64_t received;      /* bytes of everything that arrived in that time, with the frames' headers */
+    double offered;         /* latency: publications a second that were due; otherwise 0 */
     struct cpu_time server; /* used by the server in that time */
     double each_cpu[MAX_SERVER_PIDS]; /* the same for each of its processes, in the order they were named */
     size_t each_count;

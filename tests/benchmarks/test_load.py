@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from benchmarks import prepare
+from benchmarks.candidates import CANDIDATES, LIMIT, SECRET
 from benchmarks.figures import PAYLOAD_BYTES, Figure
 from benchmarks.generator import Generator, GeneratorError, Report, write_tokens
-from benchmarks.servers import CANDIDATES, LIMIT, SECRET, Running, free_port, rss_bytes, running
+from benchmarks.servers import Running, free_port, rss_bytes, running
 
 MOMENT_SECS = 0.2
 SUBSCRIBERS = 20

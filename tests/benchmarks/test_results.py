@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from benchmarks import figures, tables
+from benchmarks.candidates import CANDIDATES, LIMIT, PRODUCT, Candidate
 from benchmarks.generator import Report
 from benchmarks.results import Idle, Results
-from benchmarks.servers import CANDIDATES, LIMIT, PRODUCT, Candidate
 
 FIGURE = figures.fanout(1)
 SOUND = Report(
@@ -17,6 +17,8 @@ SOUND = Report(
     deliveries=1000,
     publications=1,
     bytes=195_000,
+    received=197_000,
+    offered=0.0,
     server_user=0.25,
     server_system=0.75,
     server_cpu=2.0,
@@ -90,3 +92,39 @@ def test_what_was_not_measured_is_said_to_be_so() -> None:
     text = tables.goals_table([FIGURE], None, Results())
     assert "not measured" in text
     assert "yes" not in text
+
+
+@pytest.mark.parametrize(
+    ("publications", "deliveries", "kept_up"), [(200, 1000, True), (189, 1000, True), (180, 1000, False), (0, 0, False)]
+)
+def test_a_rate_was_kept_up_with_or_not(publications: int, deliveries: int, kept_up: bool) -> None:
+    """200 were due in two seconds; two may be on their way at the end, and 5 % are allowed for noise."""
+    report = msgspec.structs.replace(SOUND, publications=publications, deliveries=deliveries, offered=100.0)
+    assert report.kept_up is kept_up
+
+
+def test_nothing_was_due_is_kept_up_with() -> None:
+    assert SOUND.kept_up
+
+
+def test_the_latency_of_a_server_that_did_not_keep_up_is_not_shown() -> None:
+    results = Results()
+    late = msgspec.structs.replace(SOUND, offered=100.0, p50_us=1.0, p99_us=2.0, p999_us=3.0)
+    results.add(figures.LATENCY, candidate(PRODUCT), 0, late)
+    text = tables.latency_table([candidate(PRODUCT)], [figures.LATENCY], results)
+    assert "| **this build** | 20 % | did not keep up | – | – |" in text
+
+
+def test_memory_over_connections_is_that_of_the_process() -> None:
+    results = Results()
+    held = msgspec.structs.replace(SOUND, mode="idle")
+    results.memory[PRODUCT] = [Idle(held, 2**20, 3 * 2**20)]
+    assert "| **this build** | 3.0 |" in tables.memory_table([candidate(PRODUCT)], results)
+
+
+def test_a_rate_counts_as_kept_up_with_when_most_rounds_did() -> None:
+    results = Results()
+    for number, publications in enumerate((200, 10, 200)):
+        report = msgspec.structs.replace(SOUND, offered=100.0, publications=publications)
+        results.add(figures.LATENCY, candidate(PRODUCT), number, report)
+        assert results.kept_up(figures.LATENCY, PRODUCT) is (number != 1)
