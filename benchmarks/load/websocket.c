@@ -8,7 +8,8 @@
 #define SAMPLE_KEY "dGhlIHNhbXBsZSBub25jZQ=="
 #define SAMPLE_ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-int write_request(char *to, size_t room, const char *host, const char *path, const char *subprotocol, const char *token)
+int write_request(char *to, size_t room, const char *host, const char *path, const char *subprotocol,
+                  const char *token_header, const char *token)
 {
     int length = snprintf(to, room,
                           "GET %s HTTP/1.1\r\n"
@@ -19,7 +20,7 @@ int write_request(char *to, size_t room, const char *host, const char *path, con
                           "Sec-WebSocket-Version: 13\r\n"
                           "%s%s%s%s%s%s\r\n",
                           path, host, subprotocol ? "Sec-WebSocket-Protocol: " : "", subprotocol ? subprotocol : "",
-                          subprotocol ? "\r\n" : "", token ? "Authorization: Bearer " : "", token ? token : "",
+                          subprotocol ? "\r\n" : "", token ? token_header : "", token ? token : "",
                           token ? "\r\n" : "");
     return length < 0 || (size_t)length >= room ? -1 : length;
 }

@@ -19,8 +19,9 @@ struct frame {
     size_t size;            /* of header and payload, bytes */
 };
 
-/* Writes the opening request; `subprotocol` and `token` may be NULL. Returns its length, or -1 when it does not fit. */
-int write_request(char *to, size_t room, const char *host, const char *path, const char *subprotocol, const char *token);
+/* Writes the opening request; `subprotocol` and `token` may be NULL. `token_header` is what stands before the token. Returns its length, or -1 when it does not fit. */
+int write_request(char *to, size_t room, const char *host, const char *path, const char *subprotocol,
+                  const char *token_header, const char *token);
 
 /* The length of the response head in `data` when it is complete and accepts the request of `write_request`,
  * 0 when more bytes are needed, -1 when it refuses. */
