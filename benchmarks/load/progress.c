@@ -26,6 +26,13 @@ void progress_free(struct progress *progress)
     free(progress->whole);
 }
 
+/* A run that nobody listens to any more ends. */
+static void end_line(void)
+{
+    if (fflush(stdout) != 0)
+        exit(1);
+}
+
 bool progress_is_due(const struct progress *progress, uint64_t now)
 {
     return progress->every_ns != 0 && now >= progress->next_ns;
@@ -35,7 +42,7 @@ void progress_opening(struct progress *progress, uint64_t now, size_t open, size
 {
     progress->next_ns = now + progress->every_ns;
     printf("{\"progress\":\"opening\",\"open\":%zu,\"of\":%zu}\n", open, count);
-    fflush(stdout);
+    end_line();
 }
 
 void progress_begin(struct progress *progress, uint64_t now, uint64_t deliveries)
@@ -61,8 +68,8 @@ void progress_running(struct progress *progress, uint64_t now, uint64_t deliveri
     if (progress->interval->total != 0)
         printf(",\"p50_us\":%.2f,\"p99_us\":%.2f", histogram_quantile(progress->interval, 0.5),
                histogram_quantile(progress->interval, 0.99));
-    puts("}");
-    fflush(stdout);
+    printf("}\n");
+    end_line();
     memset(progress->interval, 0, sizeof *progress->interval);
     progress->said = deliveries;
     progress->said_ns = now;

@@ -3,6 +3,7 @@
  *     {"progress":"opening","open":12,"of":100}
  *     {"progress":"running","at":0.25,"measuring":true,"deliveries":1200,"rate":4800.0,"p50_us":91.0,"p99_us":120.5}
  *
+ * When nobody reads the lines any more, the process exits with 1.
  * Without an interval nothing is said and nothing is timed: what is measured beside other servers pays for none of it. */
 #ifndef LOAD_PROGRESS_H
 #define LOAD_PROGRESS_H

@@ -33,7 +33,9 @@ _OUTPUT = click.Path(dir_okay=False, path_type=Path)
 _WHERE = (
     click.option("--url", required=True, help="The server: ws://host:port/ws."),
     click.option("--secret-file", type=_FILE, help="File with the secret that signs a token for each connection."),
-    click.option("--secret", help=f"The secret itself; better in {_SECRET_VARIABLE}, where no list of processes shows it."),
+    click.option(
+        "--secret", help=f"The secret itself; better in {_SECRET_VARIABLE}, where no list of processes shows it."
+    ),
     click.option("--issuer", default=KEYS["auth.jwt_issuer"].default, show_default=True, help="Claim iss."),
     click.option("--audience", default=KEYS["auth.jwt_audience"].default, show_default=True, help="Claim aud."),
     click.option("--algorithm", type=click.Choice(["HS256", "HS384", "HS512"]), default="HS256", show_default=True),
@@ -186,7 +188,11 @@ def _run(mode: str, values: dict[str, Any]) -> None:
 def _plan(mode: str, values: dict[str, Any]) -> generator.Plan:
     fields = {name: values[name] for name in generator.Plan.__struct_fields__ if values.get(name) is not None}
     topic = fields.setdefault("topic", f"rtc-bench:{secrets.token_hex(4)}")
-    if not topic or len(topic) > LONGEST_TOPIC or not all("!" <= letter <= "~" and letter not in '"\\' for letter in topic):
+    if (
+        not topic
+        or len(topic) > LONGEST_TOPIC
+        or not all("!" <= letter <= "~" and letter not in '"\\' for letter in topic)
+    ):
         raise click.BadParameter(
             f"must be 1 to {LONGEST_TOPIC} printable ASCII characters without blanks, quotes and backslashes",
             param_hint="'--topic'",

@@ -97,7 +97,7 @@ def check_descriptors(connections: int) -> None:
     if hard != resource.RLIM_INFINITY and connections + OTHER_FILES > hard:
         raise click.UsageError(
             f"--connections={connections} needs {connections + OTHER_FILES} open files, and the limit is {hard}: raise "
-            f"it with `ulimit -Hn` (LimitNOFILE in systemd), or ask for at most {max(hard - OTHER_FILES, 0)} connections"
+            f"it with `ulimit -Hn` (LimitNOFILE in systemd), or use at most {max(hard - OTHER_FILES, 0)} connections"
         )
 
 
@@ -135,7 +135,7 @@ def _started(plan: Plan, target: Target, who: Credentials) -> Iterator[subproces
     try:
         with open(memory, "w", encoding="ascii", closefd=False) as file:
             file.writelines(f"{value}\n" for value in who.values)
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - the generator of this package
             _command(plan, target, who, memory),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -43,7 +43,10 @@ def page(outcome: Outcome) -> str:
         _table(("figure", "value"), figures(outcome)),
         *_plots(outcome),
         "<h2>Options</h2>",
-        _table(("option", "value"), [(f"--{name.replace('_', '-')}", str(value)) for name, value in outcome.options.items()]),
+        _table(
+            ("option", "value"),
+            [(f"--{name.replace('_', '-')}", str(value)) for name, value in outcome.options.items()],
+        ),
         *_intervals(outcome),
     ]
     return (
@@ -104,7 +107,9 @@ def plot(lines: dict[str, Points], along: str, x_format: Format, y_format: Forma
         _, y = place(x_least, y_most * step / 4)
         x, _ = place(x_least + span * step / 4, 0)
         parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(y_format(y_most * step / 4))}</text>')
+        parts.append(
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(y_format(y_most * step / 4))}</text>'
+        )
         label = escape(x_format(x_least + span * step / 4))
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{label}</text>')
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 2}" text-anchor="middle">{escape(along)}</text>')
