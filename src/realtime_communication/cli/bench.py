@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -106,19 +106,15 @@ def bench() -> None:
     """
 
 
-def _command(help_text: str, *options: Any) -> Callable[[str], None]:
-    def add(mode: str) -> None:
-        def run(**values: Any) -> None:
-            _run(mode, values)
-
-        for option in reversed((*_WHERE, *options)):
-            run = option(run)
-        bench.command(mode, help=help_text)(run)
-
-    return add
+def _add(mode: str, help_text: str, *options: Any) -> None:
+    """Adds the command of a mode, with the options of all modes and its own."""
+    command: Any = bench.command(mode, help=help_text)
+    parameters = reversed((*_WHERE, *options))
+    command(reduce(lambda made, option: option(made), parameters, lambda **values: _run(mode, values)))
 
 
-_command(
+_add(
+    "fanout",
     "One connection publishes, all others get it: deliveries a second with so many publications in flight.",
     _connections(100),
     click.option(
@@ -129,28 +125,32 @@ _command(
         help="Publications that are on their way at any time.",
     ),
     *(_BYTES, _seconds(5.0), _WARMUP, _TOPIC),
-)("fanout")
-_command(
+)
+_add(
+    "latency",
     "The same at a fixed rate: how late each delivery is, counted from when its publication was due.",
     _connections(100),
     click.option(
         "--rate", type=click.FloatRange(0.1, 1e6), default=100.0, show_default=True, help="Publications a second."
     ),
     *(_BYTES, _seconds(5.0), _WARMUP, _TOPIC),
-)("latency")
-_command(
+)
+_add(
+    "echo",
     "Each connection publishes on a topic of its own and gets it back: round trips a second, one at a time.",
     *(_connections(100), _BYTES, _seconds(5.0), _WARMUP, _TOPIC),
-)("echo")
-_command(
+)
+_add(
+    "direct",
     "Pairs of users send each other direct messages. Needs a secret, since each connection is a user of its own.",
     *(_connections(100), _BYTES, _seconds(5.0), _WARMUP),
-)("direct")
-_command("Opens connections: how many a second.", _connections(1000), _OPENING, _TOPIC, _TOPICS)("connect")
-_command(
+)
+_add("connect", "Opens connections: how many a second.", _connections(1000), _OPENING, _TOPIC, _TOPICS)
+_add(
+    "idle",
     "Opens connections and holds them, with nothing to do: for looking at the server meanwhile.",
     *(_connections(1000), _OPENING, _seconds(10.0), _TOPIC, _TOPICS),
-)("idle")
+)
 
 
 def _run(mode: str, values: dict[str, Any]) -> None:

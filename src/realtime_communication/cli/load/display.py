@@ -31,7 +31,12 @@ class Display:
     def __enter__(self) -> Display:
         if self._is_terminal and not self._quiet:
             self._bar = click.progressbar(
-                length=STEPS, label=self._plan.mode, show_eta=False, item_show_func=str, file=sys.stderr, width=24
+                length=STEPS,
+                label=self._plan.mode,
+                show_eta=False,
+                item_show_func=lambda text: text or "",
+                file=sys.stderr,
+                width=24,
             )
             self._bar.__enter__()
         return self
@@ -49,7 +54,9 @@ class Display:
         text = self._text(said)
         if self._bar is not None:
             steps = min(int(self._share(said) * STEPS), STEPS)
-            self._bar.update(max(steps - self._done, 0), text)
+            self._bar.current_item = text
+            self._bar.update(max(steps - self._done, 0))
+            self._bar.render_progress()
             self._done = max(self._done, steps)
         elif time.monotonic() - self._said_at >= LINE_EVERY_SECS:
             self._said_at = time.monotonic()
