@@ -14,8 +14,8 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def test_each_connection_gets_a_user_of_its_own() -> None:
-    made = credentials.signed(SECRET, 3, issuer="i", audience="a", algorithm="HS384")
-    read = [jwt.decode(token, SECRET, ["HS384"], issuer="i", audience="a") for token in made.values]
+    made = credentials.signed(2 * SECRET, 3, issuer="i", audience="a", algorithm="HS384")
+    read = [jwt.decode(token, 2 * SECRET, ["HS384"], issuer="i", audience="a") for token in made.values]
     assert [claims["user_id"] for claims in read] == ["rtc-bench-0", "rtc-bench-1", "rtc-bench-2"]
     assert made.users and not made.header
 

@@ -45,7 +45,7 @@ def test_what_a_url_says(url: str, wanted: Target) -> None:
         ("ws://example.com/w s", "printable ASCII"),
         ("ws://example.com/ws\r\nA: b", "printable ASCII"),
         ("ws://exämple.com/ws", "printable ASCII"),
-        ("ws://example.com/ws?token=secret", "must not carry credentials"),
+        ("ws://example.com/ws?token=abcdef", "must not carry credentials"),
         ("ws://example.com/ws?api_key=", "must not carry credentials"),
         ("ws://example.com/" + "a" * 2000, "at most 2000"),
         ("", "must look like ws://"),
@@ -54,7 +54,7 @@ def test_what_a_url_says(url: str, wanted: Target) -> None:
 def test_what_is_no_url_of_a_server(url: str, why: str) -> None:
     with pytest.raises(click.UsageError, match=why) as caught:
         target.read(url)
-    assert "secret" not in str(caught.value)
+    assert "abcdef" not in str(caught.value)
 
 
 def test_a_name_becomes_an_address_that_accepts(port: int) -> None:

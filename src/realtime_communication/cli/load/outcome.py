@@ -102,14 +102,16 @@ def remarks(outcome: Outcome) -> list[str]:
         said.append(f"unsound, the figures do not count: {counts}")
     if outcome.report.first_error:
         said.append(f"first error: {outcome.report.first_error}")
-        said += [hint for sign, hint in _HINTS if sign in outcome.report.first_error]
+        said += [hint for sign, hint in _HINTS if sign in outcome.report.first_error][:1]
     if outcome.is_sound and not outcome.kept_up:
         said.append(f"the server did not keep up with {outcome.plan.rate:g} publications a second: ask for less")
     return said
 
 
+_CREDENTIALS = "the server wants other credentials: see --secret-file, --token-file and --api-key-file"
 _HINTS = (
-    ("HTTP/1.1 401", "the server wants other credentials: see --secret-file, --token-file and --api-key-file"),
+    ("HTTP/1.1 401", _CREDENTIALS),
+    ("unauthorized", _CREDENTIALS),
     ("rate_limited", "the server limits rates (rate_limiting.*): raise or disable them there for a benchmark"),
     ("forbidden", "these credentials may not do that: their permissions or topics are too narrow"),
     ("Lagged", "a mailbox overflowed: ask for fewer --in-flight, or raise actor_system.mailbox_capacity"),

@@ -92,7 +92,7 @@ def _plots(outcome: Outcome) -> list[str]:
 def plot(lines: dict[str, Points], along: str, x_format: Format, y_format: Format) -> str:
     """At most two lines over one axis, from zero up, as an SVG with a key."""
     points = [point for line in lines.values() for point in line]
-    x_least, x_most = min(x for x, _ in points), max(x for x, _ in points)
+    x_least, x_most = 0.0, max(x for x, _ in points)
     y_most = max(y for _, y in points) or 1.0
     span = (x_most - x_least) or 1.0
 
