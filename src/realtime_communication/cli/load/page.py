@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from realtime_communication.cli.load.outcome import Outcome, duration, figures, remarks
@@ -89,7 +89,7 @@ def _plots(outcome: Outcome) -> list[str]:
     return parts
 
 
-def plot(lines: dict[str, Points], along: str, x_format: Format, y_format: Format) -> str:
+def plot(lines: Mapping[str, Points], along: str, x_format: Format, y_format: Format) -> str:
     """At most two lines over one axis, from zero up, as an SVG with a key."""
     points = [point for line in lines.values() for point in line]
     x_least, x_most = 0.0, max(x for x, _ in points)
