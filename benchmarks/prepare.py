@@ -80,7 +80,7 @@ def environment() -> None:
 def product() -> None:
     """Builds this tree's server and installs it, when its sources have changed."""
     sources = [ROOT / "pyproject.toml", ROOT / "CMakeLists.txt"]
-    for folder in ("_core", "src"):
+    for folder in ("_core", "src", "benchmarks/load"):
         sources += [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
     if changed("product", sources):
         pip("--no-build-isolation", f"-Cbuild-dir={CACHE / 'build'}", str(ROOT))

@@ -53,6 +53,7 @@ void load_init(struct load *load, const struct options *options, size_t count)
     load->buffer = malloc(SHARED_BUFFER);
     if (options->compression != COMPRESSION_NONE)
         load->unpacker = unpacker_new(options->compression);
+    progress_init(&load->progress, options->progress_ms);
     if (load->epoll < 0 || load->connections == NULL || load->buffer == NULL)
         out_of_memory();
     for (size_t index = 0; index < count; index++) {
@@ -92,7 +93,7 @@ static void lose(struct load *load, struct connection *connection, const char *w
 
 static const char *path_of(const struct load *load, const struct connection *connection)
 {
-    static const char *const paths[] = {"/subscribe", "/publish", "/echo", "/echo"};
+    static const char *const paths[] = {"/subscribe", "/publish", "/echo", "/echo", "/echo"};
     if (load->options->path != NULL)
         return load->options->path;
     return load->options->protocol->path != NULL ? load->options->protocol->path : paths[connection->role];
@@ -109,22 +110,39 @@ static const char *token_of(const struct load *load, const struct connection *co
     return options->token_count ? options->tokens[connection->index % options->token_count] : NULL;
 }
 
+/* Gives a connection to a loopback address one of many source addresses. */
+static bool bind_source(const struct connection *connection, const struct sockaddr_storage *to)
+{
+    enum { LOOPBACK_NET = 127 };
+    const struct sockaddr_in *four = (const struct sockaddr_in *)to;
+    if (to->ss_family != AF_INET || ntohl(four->sin_addr.s_addr) >> 24 != LOOPBACK_NET)
+        return true;
+    int on = 1;
+    setsockopt(connection->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    uint32_t source = INADDR_LOOPBACK + 1 + (uint32_t)(connection->index / CONNECTIONS_PER_ADDRESS);
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(source)};
+    return bind(connection->fd, (struct sockaddr *)&from, sizeof from) == 0;
+}
+
 static bool start_connecting(struct load *load, struct connection *connection)
 {
-    connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct sockaddr_storage to = load->options->address;
+    bool is_six = to.ss_family == AF_INET6;
+    connection->fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (connection->fd < 0)
         return false;
     connection->stream.length = 0;
     int on = 1;
     setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(connection->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-    uint32_t source = INADDR_LOOPBACK + 1 + (uint32_t)(connection->index / CONNECTIONS_PER_ADDRESS);
-    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(source)};
-    struct sockaddr_in to = {
-        .sin_family = AF_INET, .sin_port = htons(port_of(load, connection)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     connection->state = STATE_CONNECTING;
-    if (bind(connection->fd, (struct sockaddr *)&from, sizeof from) != 0
-        || (connect(connection->fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS))
+    if (!bind_source(connection, &to))
+        return false;
+    if (is_six)
+        ((struct sockaddr_in6 *)&to)->sin6_port = htons(port_of(load, connection));
+    else
+        ((struct sockaddr_in *)&to)->sin_port = htons(port_of(load, connection));
+    socklen_t size = is_six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    if (connect(connection->fd, (struct sockaddr *)&to, size) != 0 && errno != EINPROGRESS)
         return false;
     watch(load, connection, EPOLL_CTL_ADD, true);
     return true;
@@ -147,10 +165,11 @@ static void send_request(struct load *load, struct connection *connection)
 {
     const struct protocol *protocol = load->options->protocol;
     enum compression compression = load->options->compression;
-    char host[64], subprotocol[64], request[LONGEST_REQUEST];
-    snprintf(host, sizeof host, "127.0.0.1:%u", port_of(load, connection));
+    char host[300], subprotocol[64], request[LONGEST_REQUEST];
+    snprintf(host, sizeof host, "%s:%u", load->options->host, port_of(load, connection));
     struct request wanted = {.host = host, .path = path_of(load, connection), .subprotocol = protocol->subprotocol,
                              .extensions = compression_extension(compression),
+                             .token_header = load->options->token_header,
                              .token = protocol->token_in_request ? token_of(load, connection) : NULL};
     if (compression != COMPRESSION_NONE && wanted.extensions == NULL) {
         snprintf(subprotocol, sizeof subprotocol, "%s+%s", protocol->subprotocol, compression_name(compression));
@@ -181,7 +200,7 @@ const struct protocol *protocol_of(const struct load *load, const struct connect
 void write_topic(char *to, const struct load *load, const struct connection *connection)
 {
     const struct options *options = load->options;
-    if (connection->role == ROLE_ECHO)
+    if (connection->role == ROLE_ECHO || connection->role == ROLE_OWN)
         snprintf(to, TOPIC_ROOM, "%s-%zu", options->topic, connection->index);
     else if (options->topics > 1)
         snprintf(to, TOPIC_ROOM, "%s-%zu", options->topic, connection->index % options->topics);
@@ -202,10 +221,13 @@ static void sign_on(struct load *load, struct connection *connection)
 static void subscribe(struct load *load, struct connection *connection)
 {
     char topic[TOPIC_ROOM], text[2 * TOPIC_ROOM];
-    write_topic(topic, load, connection);
-    size_t length = load->write_subscribe != NULL
-        ? load->write_subscribe(load, connection, text, sizeof text)
-        : protocol_of(load, connection)->write_subscribe(text, sizeof text, topic);
+    size_t length;
+    if (load->write_subscribe != NULL) {
+        length = load->write_subscribe(load, connection, text, sizeof text);
+    } else {
+        write_topic(topic, load, connection);
+        length = protocol_of(load, connection)->write_subscribe(text, sizeof text, topic);
+    }
     connection->state = STATE_SUBSCRIBING;
     connection_append(connection, text, length);
     connection_flush(load, connection);
@@ -410,7 +432,10 @@ bool load_open(struct load *load)
             started++;
         }
         load_turn(load, 0);
-        if (now_ns() > deadline) {
+        uint64_t now = now_ns();
+        if (progress_is_due(&load->progress, now))
+            progress_opening(&load->progress, now, load->ready, load->count);
+        if (now > deadline) {
             note_error(&load->problems, "opening the connections took too long", NULL, 0);
             return false;
         }
@@ -459,6 +484,7 @@ void load_close(struct load *load)
         free(connection->out.data);
     }
     close(load->epoll);
+    progress_free(&load->progress);
     free(load->connections);
     free(load->buffer);
     if (load->unpacker != NULL)

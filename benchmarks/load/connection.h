@@ -9,13 +9,14 @@
 #include <netinet/in.h>
 
 #include "options.h"
+#include "progress.h"
 #include "report.h"
 #include "unpack.h"
 #include "websocket.h"
 
 enum { SHARED_BUFFER = 1 << 20, EVENTS_PER_TURN = 1024, TOPIC_ROOM = 256 };
 
-enum role { ROLE_SUBSCRIBER, ROLE_PUBLISHER, ROLE_ECHO, ROLE_USER };
+enum role { ROLE_SUBSCRIBER, ROLE_PUBLISHER, ROLE_ECHO, ROLE_USER, ROLE_OWN };
 
 enum state { STATE_CONNECTING, STATE_UPGRADING, STATE_SIGNING_ON, STATE_SUBSCRIBING, STATE_READY, STATE_CLOSED };
 
@@ -36,6 +37,7 @@ struct connection {
     bool waits;       /* epoll reports when it can be written */
     uint64_t base;    /* rtc: the topic's offset when it subscribed */
     uint64_t packed;  /* compressed frames that it got */
+    uint64_t sent_ns; /* when its last message was sent; only where a run says its progress */
     uint64_t next;    /* the sequence number it must see next; the modes count it */
     struct bytes rest; /* received, not a complete frame yet */
     struct bytes stream; /* of frames, not a complete piece of the protocol yet */
@@ -59,6 +61,7 @@ struct load {
     size_t closed;  /* lost since they were opened */
     uint64_t received; /* bytes, with the frames' headers */
     struct problems problems;
+    struct progress progress;
     uint8_t *buffer; /* owned; SHARED_BUFFER bytes */
     struct unpacker *unpacker; /* owned; NULL without compression */
     /* A data message for a ready connection: its payload (rtc: the envelope). `frame` is valid during the call. */
@@ -101,7 +104,7 @@ void bytes_reserve(struct bytes *bytes, size_t more);
 /* What the connection speaks: echo endpoints know no rtc.v1, whoever serves them. */
 const struct protocol *protocol_of(const struct load *load, const struct connection *connection);
 
-/* The topic that the connection subscribes to, into TOPIC_ROOM bytes: its own when it is an echo's. */
+/* The topic that the connection subscribes to, into TOPIC_ROOM bytes: its own when it gets back what it says. */
 void write_topic(char *to, const struct load *load, const struct connection *connection);
 
 #endif

@@ -71,6 +71,17 @@ static void count_arrival(struct fanout *fanout, uint64_t sequence)
     }
 }
 
+static void time_arrival(struct load *load, uint64_t sequence)
+{
+    struct fanout *fanout = load->state;
+    uint64_t now = now_ns(), due = fanout->due_ns[sequence % RING];
+    uint64_t taken = now > due ? now - due : 0;
+    if (fanout->latency != NULL && fanout->measuring)
+        histogram_add(fanout->latency, taken);
+    if (load->progress.every_ns != 0)
+        progress_add(&load->progress, taken, fanout->measuring);
+}
+
 static void take_message(struct load *load, struct connection *connection, const struct frame *frame)
 {
     struct fanout *fanout = load->state;
@@ -96,10 +107,8 @@ static void take_message(struct load *load, struct connection *connection, const
     connection->next++;
     fanout->deliveries++;
     fanout->bytes += frame->length;
-    if (fanout->latency != NULL && fanout->measuring) {
-        uint64_t now = now_ns(), due = fanout->due_ns[sequence % RING];
-        histogram_add(fanout->latency, now > due ? now - due : 0);
-    }
+    if (fanout->latency != NULL || load->progress.every_ns != 0)
+        time_arrival(load, sequence);
     count_arrival(fanout, sequence);
 }
 
@@ -174,6 +183,7 @@ static void drive(struct load *load, struct fanout *fanout, struct result *resul
     struct cpu_time cpu = {0, 0, 0};
     double each[MAX_SERVER_PIDS] = {0};
     fanout->last_arrival_ns = start;
+    progress_begin(&load->progress, start, 0);
     for (;;) {
         fanout->turn_ns = now_ns();
         if (!fanout->measuring && fanout->turn_ns >= from) {
@@ -186,6 +196,8 @@ static void drive(struct load *load, struct fanout *fanout, struct result *resul
             received = load->received;
             measured_from = now_ns();
         }
+        if (progress_is_due(&load->progress, fanout->turn_ns))
+            progress_running(&load->progress, fanout->turn_ns, fanout->deliveries, fanout->measuring);
         if (load->problems.errors != 0
             || (fanout->turn_ns >= until && had_a_turn(fanout, options, landed, until)))
             break;
@@ -259,6 +271,7 @@ bool run_fanout(const struct options *options, struct result *result, struct pro
         drain(&load, fanout);
     }
     *problems = load.problems;
+    keep_latency(result, &load.progress);
     load_close(&load);
     free(fanout->message);
     free(fanout);

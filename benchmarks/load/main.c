@@ -25,6 +25,7 @@ int main(int argc, char **argv)
     case MODE_FANOUT:
     case MODE_LATENCY: opened = run_fanout(&options, &result, &problems); break;
     case MODE_ECHO:
+    case MODE_OWN:
     case MODE_DIRECT: opened = run_pingpong(&options, &result, &problems); break;
     case MODE_CONNECT:
     case MODE_IDLE: opened = run_opening(&options, &result, &problems); break;

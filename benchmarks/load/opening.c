@@ -37,8 +37,13 @@ bool run_opening(const struct options *options, struct result *result, struct pr
         fflush(stdout);
         cpu = cpu_time_of(options->server_pids, options->server_pid_count);
         start = now_ns();
-        while (!input_ended())
+        progress_begin(&load.progress, start, load.ready);
+        while (!input_ended()) {
             load_turn(&load, IDLE_TURN_MS);
+            uint64_t now = now_ns();
+            if (progress_is_due(&load.progress, now))
+                progress_running(&load.progress, now, load.ready, true);
+        }
         end = now_ns();
     }
     struct cpu_time now = cpu_time_of(options->server_pids, options->server_pid_count);

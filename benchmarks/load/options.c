@@ -1,5 +1,6 @@
 #include "options.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -8,11 +9,12 @@
 
 enum { LONGEST_IN_FLIGHT = 32768, LONGEST_MESSAGE = 1 << 20 };
 
-static const char *const mode_names[] = {"fanout", "latency", "echo", "direct", "connect", "idle", "reconnect"};
+static const char *const mode_names[] = {"fanout", "latency", "echo", "own", "direct", "connect", "idle", "reconnect"};
 
 static const char usage[] =
-    "usage: load --mode=fanout|latency|echo|direct|connect|idle|reconnect --port=N\n"
+    "usage: load --mode=fanout|latency|echo|own|direct|connect|idle|reconnect --port=N\n"
     "            [--protocol=rtc|text|nats|centrifugo|socketio] [--tokens=FILE]\n"
+    "            [--address=127.0.0.1] [--host=NAME] [--token-header=NAME] [--user-prefix=u] [--progress-ms=N]\n"
     "            [--connections=N] [--in-flight=N] [--message-bytes=N] [--seconds=S] [--warmup=S] [--rate=N]\n"
     "            [--path=/ws] [--topic=bench] [--topics=N] [--opening=N] [--publish-port=N] [--server-pid=N ...]\n"
     "            [--publishers=N] [--jitter-ms=N] [--retry-ms=N]\n"
@@ -75,6 +77,28 @@ static void read_payload(const char *path, struct options *options)
     options->message_bytes = length;
 }
 
+/* A numeric address of IPv4 or IPv6: names are for the caller to resolve. */
+static void read_address(const char *text, struct sockaddr_storage *address)
+{
+    struct sockaddr_in *four = (struct sockaddr_in *)address;
+    struct sockaddr_in6 *six = (struct sockaddr_in6 *)address;
+    *address = (struct sockaddr_storage){0};
+    if (inet_pton(AF_INET, text, &four->sin_addr) == 1)
+        address->ss_family = AF_INET;
+    else if (inet_pton(AF_INET6, text, &six->sin6_addr) == 1)
+        address->ss_family = AF_INET6;
+    else
+        fail("not a numeric address", text);
+}
+
+static char *header_of(const char *name)
+{
+    char *header = NULL;
+    if (asprintf(&header, "%s: ", name) < 0)
+        fail("no memory", NULL);
+    return header;
+}
+
 static void read_tokens(const char *path, struct options *options)
 {
     FILE *file = fopen(path, "r");
@@ -108,13 +132,17 @@ void read_options(int argc, char **argv, struct options *options)
         {"server-pid", required_argument, NULL, 'S'}, {"publish-port", required_argument, NULL, 'U'},
         {"publishers", required_argument, NULL, 'B'}, {"jitter-ms", required_argument, NULL, 'j'},
         {"retry-ms", required_argument, NULL, 'y'},   {"compression", required_argument, NULL, 'z'},
-        {"payload", required_argument, NULL, 'l'},
+        {"payload", required_argument, NULL, 'l'},    {"address", required_argument, NULL, 'A'},
+        {"host", required_argument, NULL, 'H'},       {"token-header", required_argument, NULL, 'h'},
+        {"user-prefix", required_argument, NULL, 'u'}, {"progress-ms", required_argument, NULL, 'g'},
         {NULL, 0, NULL, 0},
     };
     *options = (struct options){.protocol = &protocol_rtc, .topic = "bench", .topics = 1, .connections = 64,
                                 .in_flight = 1, .message_bytes = 100, .seconds = 1, .warmup = 0.2, .rate = 100,
-                                .opening = 64, .publishers = 2, .jitter_ms = 250, .retry_ms = 100};
+                                .opening = 64, .token_header = "Authorization: Bearer ",
+                                .user_prefix = "u", .host = "127.0.0.1", .publishers = 2, .jitter_ms = 250, .retry_ms = 100};
     bool has_mode = false;
+    read_address("127.0.0.1", &options->address);
     int option;
     while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (option) {
@@ -139,6 +167,11 @@ void read_options(int argc, char **argv, struct options *options)
         case 'w': options->warmup = number(optarg, 0, 3600); break;
         case 'r': options->rate = number(optarg, 0.1, 1e7); break;
         case 'o': options->opening = (unsigned)number(optarg, 1, 10000); break;
+        case 'A': read_address(optarg, &options->address); break;
+        case 'H': options->host = optarg; break;
+        case 'h': options->token_header = header_of(optarg); break;
+        case 'u': options->user_prefix = optarg; break;
+        case 'g': options->progress_ms = (unsigned)number(optarg, 0, 60000); break;
         case 'B': options->publishers = (unsigned)number(optarg, 1, MAX_PUBLISHERS); break;
         case 'j': options->jitter_ms = (unsigned)number(optarg, 0, 60000); break;
         case 'y': options->retry_ms = (unsigned)number(optarg, 1, 60000); break;
@@ -160,6 +193,10 @@ void read_options(int argc, char **argv, struct options *options)
         fail("the topic is too long", NULL);
     if ((options->compression != COMPRESSION_NONE || options->payload != NULL) && options->protocol != &protocol_rtc)
         fail("compression and payload need rtc", NULL);
+    if (strlen(options->user_prefix) > 64)
+        fail("the prefix of the users is too long", options->user_prefix);
+    if (options->mode == MODE_OWN && options->protocol != &protocol_rtc)
+        fail("own needs rtc", NULL);
     if (options->mode == MODE_DIRECT && (options->protocol != &protocol_rtc || options->connections % 2 != 0))
         fail("direct needs rtc and an even number of connections", NULL);
     if (options->mode == MODE_RECONNECT

@@ -5,12 +5,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "protocol.h"
 #include "unpack.h"
 
-enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_DIRECT, MODE_CONNECT, MODE_IDLE, MODE_RECONNECT };
+enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_OWN, MODE_DIRECT, MODE_CONNECT, MODE_IDLE, MODE_RECONNECT };
 
 enum { MAX_SERVER_PIDS = 64, MAX_PUBLISHERS = 1000 };
 
@@ -18,12 +19,16 @@ struct options {
     enum mode mode;
     const struct protocol *protocol;
     enum compression compression; /* that every connection asks for */
+    struct sockaddr_storage address; /* where to connect, without the port; loopback unless it was given */
+    const char *host;       /* what the header Host says before the port */
     uint16_t port;
     uint16_t publish_port;  /* where the publisher connects; `port` unless it was given */
     const char *path;       /* NULL: the protocol's */
     const char *topic;      /* what is subscribed to and published on */
     unsigned topics;        /* idle, connect, reconnect: topics the connections are spread over; 0: no subscription */
-    char **tokens;          /* one per connection, used in turn; the user of token i is `u<i>` */
+    char **tokens;          /* one per connection, used in turn; the user of token i is `user_prefix`<i> */
+    const char *token_header; /* that carries it, as it is written before it */
+    const char *user_prefix;
     size_t token_count;
     size_t connections;     /* subscribers, echo connections, users (two make a pair), idle connections */
     size_t in_flight;       /* fanout: publications under way at any time */
@@ -35,6 +40,7 @@ struct options {
     unsigned publishers;    /* reconnect: so many of the connections publish in turn */
     unsigned jitter_ms;     /* reconnect: a lost connection is made again after up to so long */
     unsigned retry_ms;      /* reconnect: and tried again after about so long, a half more or less */
+    unsigned progress_ms;   /* how often a line tells of the run; 0: never */
     unsigned opening;       /* connections being opened at any time */
     pid_t server_pids[MAX_SERVER_PIDS]; /* whose CPU time is measured along */
     size_t server_pid_count;

@@ -95,17 +95,22 @@ void histogram_add(struct histogram *histogram, uint64_t nanoseconds)
         histogram->most = nanoseconds;
 }
 
+/* Where a bucket begins. */
+static double bucket_us(size_t bucket)
+{
+    if (bucket < 2 * HISTOGRAM_STEPS)
+        return (double)bucket / 1000.0;
+    size_t shift = bucket / HISTOGRAM_STEPS - 1;
+    return (double)((uint64_t)(bucket - shift * HISTOGRAM_STEPS) << shift) / 1000.0;
+}
+
 double histogram_quantile(const struct histogram *histogram, double share)
 {
     uint64_t wanted = (uint64_t)(share * (double)histogram->total + 0.5), seen = 0;
     for (size_t bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++) {
         seen += histogram->counts[bucket];
-        if (seen >= wanted && seen > 0) {
-            if (bucket < 2 * HISTOGRAM_STEPS)
-                return (double)bucket / 1000.0;
-            size_t shift = bucket / HISTOGRAM_STEPS - 1;
-            return (double)((bucket - shift * HISTOGRAM_STEPS) << shift) / 1000.0;
-        }
+        if (seen >= wanted && seen > 0)
+            return bucket_us(bucket);
     }
     return 0;
 }
@@ -132,6 +137,20 @@ static void print_stage(const char *name, const struct stage *stage)
     printf(",\"%s\":{\"first_ns\":%llu,\"half_ns\":%llu,\"p99_ns\":%llu,\"last_ns\":%llu}", name,
            (unsigned long long)stage->first_ns, (unsigned long long)stage->half_ns,
            (unsigned long long)stage->p99_ns, (unsigned long long)stage->last_ns);
+}
+
+/* Pairs of where a bucket begins, in microseconds, and what is in it. */
+static void print_buckets(const struct histogram *histogram)
+{
+    const char *comma = "";
+    printf(",\"buckets\":[");
+    for (size_t bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++) {
+        if (histogram->counts[bucket] == 0)
+            continue;
+        printf("%s[%.3f,%llu]", comma, bucket_us(bucket), (unsigned long long)histogram->counts[bucket]);
+        comma = ",";
+    }
+    printf("]");
 }
 
 static void print_comeback(const struct comeback *comeback)
@@ -170,6 +189,8 @@ void print_result(const struct result *result, const struct problems *problems, 
         printf(",\"p50_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"max_us\":%.2f",
                histogram_quantile(result->latency, 0.5), histogram_quantile(result->latency, 0.99),
                histogram_quantile(result->latency, 0.999), (double)result->latency->most / 1000.0);
+    if (result->latency != NULL && result->shows_buckets)
+        print_buckets(result->latency);
     if (comeback != NULL)
         print_comeback(comeback);
     printf(",\"gaps\":%llu,\"duplicates\":%llu,\"disorder\":%llu,\"lost\":%llu,\"errors\":%llu,\"stalled\":%s,"

@@ -66,6 +66,7 @@ struct result {
     double each_cpu[MAX_SERVER_PIDS]; /* the same for each of its processes, in the order they were named */
     size_t each_count;
     const struct histogram *latency; /* or NULL */
+    bool shows_buckets;     /* the report has all of it, not only some quantiles */
     bool stalled;           /* nothing arrived for too long and the run was given up */
 };
 

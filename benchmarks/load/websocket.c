@@ -29,7 +29,7 @@ int write_request(char *to, size_t room, const struct request *request)
     length = append_header(to, room, length, "Sec-WebSocket-Version: ", "13");
     length = append_header(to, room, length, "Sec-WebSocket-Protocol: ", request->subprotocol);
     length = append_header(to, room, length, "Sec-WebSocket-Extensions: ", request->extensions);
-    length = append_header(to, room, length, "Authorization: Bearer ", request->token);
+    length = append_header(to, room, length, request->token_header, request->token);
     length = append_header(to, room, length, "", "");
     return length == SIZE_MAX ? -1 : (int)length;
 }

@@ -27,6 +27,7 @@ struct request {
     const char *path;
     const char *subprotocol;
     const char *extensions;
+    const char *token_header; /* what stands before the token */
     const char *token;
 };
 

@@ -4,6 +4,7 @@ A voice reads what a client says and writes what its server would. Bytes as the 
 """
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -115,7 +116,32 @@ def write_socketio(topic: str, payloads: Sequence[str]) -> list[Message]:
     return [f'42["m",{payload}]' for payload in payloads]
 
 
+OFFSETS = itertools.count(1)
+
+
+def read_rtc(path: str, message: Message) -> Iterator[Said]:
+    """A publication gets its offset here, so that it keeps it whatever happens to it."""
+    assert path == "/ws"
+    envelope = json.loads(message)
+    match envelope["type"]:
+        case "Subscribe":
+            answer = {"type": "Subscribed", "id": envelope["id"], "epoch": "e", "offset": 0}
+            yield Said("subscribe", envelope["topic"], answer=compact(answer))
+        case "Broadcast":
+            numbered = compact({"offset": next(OFFSETS), "payload": envelope["payload"]})
+            yield Said("publish", envelope["topic"], numbered)
+
+
+def write_rtc(topic: str, payloads: Sequence[str]) -> list[Message]:
+    return [compact({"type": "Message", "topic": topic, "epoch": "e", **json.loads(payload)}) for payload in payloads]
+
+
+def compact(envelope: dict[str, object]) -> str:
+    return json.dumps(envelope, separators=(",", ":"))
+
+
 VOICES = {
+    "rtc": Voice(read_rtc, write_rtc, '{"type":"Connected","session":"s"}'),
     "text": Voice(read_text, write_text),
     "nats": Voice(
         read_nats,

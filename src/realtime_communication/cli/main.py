@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from realtime_communication import __version__
+from realtime_communication.cli.bench import bench
 from realtime_communication.cli.configuration import config
 from realtime_communication.cli.credentials import api_key, token
 from realtime_communication.cli.serve import serve
@@ -43,7 +44,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, config, token, api_key):
+for _command in (serve, config, token, api_key, bench):
     cli.add_command(_command)
 
 
