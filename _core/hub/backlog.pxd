@@ -62,6 +62,10 @@ cdef void backlog_count_full(Outbox* outbox, Topic* topic, int more) noexcept no
 cdef void backlog_note_full(Outbox* outbox, Topic* topic) noexcept nogil
 # A subscription ends: forgets what waits for it in the queue.
 cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept
+# The topic is in another epoch, and its subscribers are told behind what waits for them; nothing of its own is left to
+# tell of a gap before that. With `drop_oldest` the gap comes before what is queued, and more may follow: neither could
+# be told in numbers of the new epoch, so what is queued of the old one is dropped.
+cdef void backlog_begin_epoch(Outbox* outbox, Subscription* subscription) noexcept
 # A client subscribes again, and is answered behind what waits for it. Where that has a gap, or may get one before the
 # reply leaves, it is dropped, since the reply speaks of the newest offset; and told, unless `silent` because the client
 # named the position it goes on from.

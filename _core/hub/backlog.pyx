@@ -72,8 +72,11 @@ cdef void backlog_add(Outbox* outbox, Subscription* subscription, Message* messa
         # Small messages may have to go for one large one. The newest is kept in any case: one above the bound at most.
         while overflow == OVERFLOW_DROP_OLDEST and mailbox_is_full(outbox, session) and drop_oldest(outbox, session):
             pass
-    if subscription.dropped and overflow == OVERFLOW_DROP_NEWEST:
+    if subscription.dropped and overflow != OVERFLOW_DROP_OLDEST:
         queue_lagged(outbox, subscription)
+        if subscription.dropped:
+            note_drop(outbox, subscription, message.offset)
+            return
     if mailbox_enqueue(&session.mailbox, message, subscription) < 0:
         note_drop(outbox, subscription, message.offset)
         return
@@ -164,7 +167,8 @@ cdef int append_queued(Outbox* outbox, Session* session, const Queued* entry) no
     if subscription == NULL:
         frame = message_payload(entry.message)
         return buffer_append(&session.mailbox.held, frame.data, frame.size)
-    if subscription.dropped and entry.message.offset > subscription.dropped_last:
+    if subscription.dropped and outbox.settings.overflow == OVERFLOW_DROP_OLDEST and (
+            entry.message.offset > subscription.dropped_last):
         tell_dropped(outbox, subscription)
     return append_message(outbox, session, subscription.topic, entry.message)
 
@@ -326,6 +330,12 @@ cdef void backlog_forget(Outbox* outbox, Subscription* subscription) noexcept:
         backlog_count_full(outbox, subscription.topic, -1)
         outbox.relieved = True
     purge(outbox, subscription)
+
+
+cdef void backlog_begin_epoch(Outbox* outbox, Subscription* subscription) noexcept:
+    subscription.dropped = 0
+    if outbox.settings.overflow == OVERFLOW_DROP_OLDEST:
+        outbox.counters.dropped += purge(outbox, subscription)
 
 
 cdef void backlog_restart(Outbox* outbox, Subscription* subscription, bint silent) noexcept:

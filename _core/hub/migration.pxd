@@ -13,6 +13,9 @@
 # GIVE_MS.
 #
 # A publication that was not answered keeps its session where it is, so that what it publishes next cannot overtake it.
+# What a worker sent may still wait at its end of the bus, connections with it. So one that ends asks all others first
+# (`call_others`), and goes when they have answered, which they do behind all that came before (`all_arrived`).
+#
 # The user counts as connected at the giver until the taker has answered, so that nobody is told that it is offline; and
 # so does the connection where all workers share a limit.
 
@@ -27,7 +30,8 @@ from realtime_communication._core.hub.session cimport Session
 cdef class Migration(Orders):
     cdef list moving             # (slot, user) of sessions whose taker has not answered yet
 
-    cdef uint64_t keepers        # a bit for each worker that said it keeps what is published
+    cdef uint64_t asked          # how often all workers were asked
+    cdef uint64_t keepers        # a bit for each worker that answered since: it keeps what is published
     cdef uint64_t kept_until_ms  # how long that is relied on
 
     # Giving.
@@ -37,7 +41,9 @@ cdef class Migration(Orders):
     cdef bint give(self, Session* session, int slot) except -1
     # Whether what is published from now on can be made up for where a session arrives; asked for where it cannot.
     cdef bint all_is_kept(self) noexcept
-    cdef void send_bare(self, int slot, int type) noexcept
+    # Every linked worker is asked to keep what is published, and for an answer.
+    cdef void ask_all(self) noexcept
+    cdef void send_bare(self, int slot, int type, uint64_t token) noexcept
     cdef bint is_at_rest(self, Session* session) noexcept
     cdef bytes packed(self, Session* session)
     # The session lives elsewhere now: it goes without a word to anybody.

@@ -143,28 +143,46 @@ cdef class Migration(Orders):
         self.forget_moved(session, slot)
         return True
 
+    def call_others(self):
+        """Ask every linked worker for an answer, which it gives when it has all that was sent to it before."""
+        self.home.refresh()
+        self.ask_all()
+        self.home.wake()
+
+    def all_arrived(self):
+        """Whether the others have all that was sent to them up to `call_others`, and all sessions handed over."""
+        cdef int slot
+        for slot in range(MAX_WORKERS):
+            if self.peers.workers[slot].linked and not self.keepers >> slot & 1:
+                return False
+        return not self.moving
+
     # --- what is published meanwhile
 
     cdef bint all_is_kept(self) noexcept:
         cdef uint64_t others = self.others()
-        cdef int slot
         if self.settings.caching:
             return True
         if self.kept_until_ms > self.now_ms and self.keepers & others == others:
             return True
         if self.kept_until_ms > self.now_ms and self.kept_until_ms - GIVE_MS + ASK_KEEP_MS > self.now_ms:
             return False         # asked a moment ago
-        self.keepers = 0
         self.kept_until_ms = self.now_ms + GIVE_MS
         self.keep_until_ms = self.now_ms + KEEP_MS
-        for slot in range(MAX_WORKERS):
-            if self.peers.workers[slot].linked:
-                self.send_bare(slot, FRAME_KEEP)
+        self.ask_all()
         return False
 
-    cdef void send_bare(self, int slot, int type) noexcept:
+    cdef void ask_all(self) noexcept:
+        cdef int slot
+        self.keepers = 0
+        self.asked += 1
+        for slot in range(MAX_WORKERS):
+            if self.peers.workers[slot].linked:
+                self.send_bare(slot, FRAME_KEEP, self.asked)
+
+    cdef void send_bare(self, int slot, int type, uint64_t token) noexcept:
         cdef Buffer* out = self.outgoing(slot)
-        cdef Py_ssize_t start = frame_start(out, type, 0, slice_of(NULL, 0), 0, 0)
+        cdef Py_ssize_t start = frame_start(out, type, 0, slice_of(NULL, 0), token, 0)
         if start >= 0:
             frame_end(out, start)
 
@@ -275,9 +293,10 @@ cdef class Migration(Orders):
             self.settle_moved(slot, (<const char*> frame.topic.data)[:frame.topic.size], frame.token != 0)
         elif frame.type == FRAME_KEEP:
             self.keep_until_ms = self.now_ms + KEEP_MS
-            self.send_bare(slot, FRAME_KEPT)
+            self.send_bare(slot, FRAME_KEPT, frame.token)
         elif frame.type == FRAME_KEPT:
-            self.keepers |= <uint64_t> 1 << slot
+            if frame.token == self.asked:
+                self.keepers |= <uint64_t> 1 << slot
         elif frame.type == FRAME_UNSUBSCRIBE and frame.kind == TOPIC_INBOX and frame.topic.size > 1 and (
                 self.is_moving(slot, slice_of(frame.topic.data + 1, frame.topic.size - 1))):
             pass                 # it said so before the user was there again, or says it again with its answer
@@ -314,6 +333,7 @@ cdef class Migration(Orders):
         cdef Session* session = self.open(self.home, fd)
         cdef bytes name
         if session == NULL:
+            self.tell_migrated(slot, frame.topic)
             return False
         self.counters.accepted -= 1
         try:

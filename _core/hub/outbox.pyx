@@ -17,7 +17,13 @@ from realtime_communication._core.base.memory cimport (
     buffer_init,
     slice_of,
 )
-from realtime_communication._core.hub.backlog cimport backlog_add, backlog_encoded_most, backlog_refill, is_left_out
+from realtime_communication._core.hub.backlog cimport (
+    backlog_add,
+    backlog_begin_epoch,
+    backlog_encoded_most,
+    backlog_refill,
+    is_left_out,
+)
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.mailbox cimport (
     Mailbox,
@@ -334,7 +340,7 @@ cdef void outbox_tell_reset(Outbox* outbox, Topic* topic, uint64_t missed) noexc
             if missed:
                 skipped = missed_by(to.subscription, topic.offset - missed, missed)
             else:
-                to.subscription.dropped = 0
+                backlog_begin_epoch(outbox, to.subscription)
             to.subscription.lagging = False
             outbox.text.size = 0
             if write_lagged(&outbox.text, variant_encoding(to.session.variant), topic_name(topic), skipped,

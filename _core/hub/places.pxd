@@ -44,7 +44,7 @@ cdef class Places(Beliefs):
     cdef void give_message(self, Session* session, Topic* topic, const Message* message) noexcept
     # Subscribes the session behind what it was given; NULL without memory.
     cdef Subscription* rejoin(self, Session* session, Topic* topic, const Place* place) noexcept
-    # The same where there is a gap, which the client is told.
+    # The same where there is a gap, which the client is told, and how many messages it is within an epoch.
     cdef void rejoin_lost(self, Session* session, Topic* topic, const Place* place) noexcept
 
     # Hooks: an open session has settled everywhere, `entry` is what `arriving` had of it; its giver waits to hear so.

@@ -266,6 +266,7 @@ cdef class Places(Beliefs):
             message.offset = first
             if first > place.offset:
                 self.give_message(session, topic, message)
+                place.offset = first
             message_drop(&self.store.messages, message)
             first += 1
         self.rejoin(session, topic, &place)
@@ -308,10 +309,13 @@ cdef class Places(Beliefs):
 
     cdef void rejoin_lost(self, Session* session, Topic* topic, const Place* place) noexcept:
         cdef uint8_t epoch[EPOCH_SIZE]
+        cdef uint64_t missed = 0
         outbox_flush_topic(&self.outbox, topic)
+        if topic.epoch == place.epoch and topic.offset > place.offset:
+            missed = topic.offset - place.offset
         epoch_text(topic.epoch, epoch)
         self.outbox.text.size = 0
-        if write_lagged(&self.outbox.text, variant_encoding(session.variant), topic_name(topic), 0,
+        if write_lagged(&self.outbox.text, variant_encoding(session.variant), topic_name(topic), missed,
                         slice_of(epoch, EPOCH_SIZE), topic.offset, False) == 0:
             outbox_reply(&self.outbox, session, True)
         self.rejoin(session, topic, place)

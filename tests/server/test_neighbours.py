@@ -51,6 +51,10 @@ async def test_two_become_homes(tmp_path) -> None:
         made.neighbours.follow({"version": 2, "links": links, "homes": [0, 1]})
     await asyncio.gather(*joining)
     assert first.neighbours.statistics()["links"] == 1
+    hurry = asyncio.Event()
+    assert await first.neighbours.all_arrive(hurry)
+    hurry.set()
+    assert not await second.neighbours.all_arrive(hurry)  # the answer takes a turn of the loop
     for made in (first, second):
         made.reactor.stop()
 

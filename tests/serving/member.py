@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import picows
 
+from serving.certificates import trusted
 from serving.checker import UNDECIDED, Track
 from serving.peer import JSON
 
@@ -138,6 +139,7 @@ class Client(picows.WSListener):
                         lambda: self,
                         url,
                         extra_headers={"Authorization": f"Bearer {self._token}", "Sec-WebSocket-Protocol": JSON},
+                        ssl_context=trusted(url),
                         websocket_handshake_timeout=CONNECT_SECS,
                         max_frame_size=1 << 26,
                         socket_factory=self._socket if self._receive_buffer else None,

@@ -4,6 +4,7 @@ Theory of operation. A new worker says `linking` and learns which others are the
 it says `linked`; from the next change of the members on it is a home of topics, and is handed those that are its own
 now. Only then does it take connections, so that no client of it ever finds a topic on its way. A worker that is to end
 is taken out of the homes first, while it is still linked: it hands its topics over and goes on feeding its clients.
+What it has sent may still wait at its end of the bus, so it ends when the others have answered that all has arrived.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.server.control import ControlChannel
 from realtime_communication.server.place import Place
+from realtime_communication.server.shutdown import until
 
 LINK_SECS: Final = 5.0  # for all links to stand; a neighbour may be starting, ending or stuck
 HOME_SECS: Final = 5.0  # for the supervisor to make this worker a home
+ARRIVAL_SECS: Final = 3.0  # for the others to have what a worker that ends has handed over
 POLL_SECS: Final = 0.01
 
 _log = get_logger(__name__)
@@ -71,6 +74,22 @@ class Neighbours:
                     await asyncio.sleep(POLL_SECS)
         except TimeoutError:
             _log.warning("this worker is not the home of any topic yet")
+
+    async def all_arrive(self, at_once: asyncio.Event) -> bool:
+        """Wait until the others have all that was handed over to them, or until `at_once`; whether they have."""
+        called = False
+
+        def arrived() -> bool:
+            nonlocal called
+            if not called and not self._hub.holding:
+                self._hub.call_others()
+                called = True
+            return called and self._hub.all_arrived()
+
+        done = await until(arrived, ARRIVAL_SECS, at_once)
+        if not done:
+            _log.warning("not everything had arrived at the other workers before the end")
+        return done
 
     async def _linked_with_all(self) -> None:
         while not self._links <= self._bus.links_up().keys():  # noqa: ASYNC110 - the bus tells nobody in Python

@@ -45,8 +45,10 @@ from realtime_communication.server.fleet_metrics import SupervisedMetrics, serve
 from realtime_communication.server.hang_up import take_hang_up
 from realtime_communication.server.listening import Listener, open_shared_listeners
 from realtime_communication.server.metrics_server import open_metrics_listeners
+from realtime_communication.server.neighbours import ARRIVAL_SECS
 from realtime_communication.server.node_configuration import NodeConfiguration
 from realtime_communication.server.place import SEATS, Assignment, Fault, Place, handed, made_node_id, packed
+from realtime_communication.server.rebalancing import HAND_OVER_SECS
 from realtime_communication.server.startup import announce, raise_file_limit
 from realtime_communication.server.worker_handle import Answerer, WorkerHandle
 
@@ -248,7 +250,8 @@ class Supervisor:
         self._tell_members()  # first, so that they hand their topics over
         for handle in handles:
             handle.stop(restart=True)
-        await asyncio.gather(*(handle.end_within(self._grace_secs(), "it did not drain") for handle in handles))
+        secs = self._grace_secs() + HAND_OVER_SECS + ARRIVAL_SECS
+        await asyncio.gather(*(handle.end_within(secs, "it did not drain") for handle in handles))
 
     def _tell_crash(self, crashed: WorkerHandle, again: Sequence[int]) -> str:
         said = crashed.fault.lines if crashed.fault is not None else ()

@@ -130,9 +130,12 @@ class SupervisedWorker(Worker):
 
     async def _shut_down(self, reactor: Reactor, supervising: asyncio.Task[None]) -> None:
         rebalancing = self.parts.rebalancing
-        if rebalancing is not None and self._farewell is RESTARTING and not self._at_once.is_set():
+        if self._farewell is RESTARTING and not self._at_once.is_set():
             reactor.stop_accepting()
-            await rebalancing.hand_all_over()
+            if rebalancing is not None:
+                await rebalancing.hand_all_over()
+            if self._neighbours is not None:
+                await self._neighbours.all_arrive(self._at_once)
         await super()._shut_down(reactor, supervising)
 
     def _install_signals(self, loop: asyncio.AbstractEventLoop) -> None:

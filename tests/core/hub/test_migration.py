@@ -62,6 +62,47 @@ class TestAccounts:
         writer = node.workers[0].connect("w")
         assert node.ask(writer, {"type": "DirectMessage", "id": 1, "to": "u", "payload": 1})["offline"] == ["u"]
 
+    def test_the_giver_knows_of_those_on_their_way(self) -> None:
+        node = make_node(2)
+        giver = node.workers[0]
+        for user in ("a", "b"):
+            giver.connect(user)
+        node.move(0, 1)
+        node.pump()
+        giver.hub.call_others()
+        node.pump()
+        assert giver.hub.all_arrived()
+        assert node.move(0, 1, 1) == 1
+        assert node.move(0, 1, 1, lose=True) == 1
+        assert giver.hub.connection_count() == 0
+        assert not giver.hub.all_arrived()
+        node.pump()
+        assert giver.hub.all_arrived()
+
+    def test_one_that_ends_hears_when_the_others_have_its_topics(self) -> None:
+        node = make_node(3)
+        writer = node.workers[2].connect("writer")
+        topic = node.topic_at(0)
+        node.publish(writer, topic, "kept")
+        ending = node.workers[0]
+        ending.hub.call_others()  # its answers come before the topics have
+        node.tell_members([1, 2])
+        ending.hub.call_others()
+        assert not ending.hub.all_arrived()
+        home = node.home(topic, [1, 2])
+        data = ending.hub.take_for_peer(home)
+        assert node.workers[home].hub.receive_from_peer(0, data) == len(data)
+        node.workers[home].flush()
+        answers = node.workers[home].hub.take_for_peer(0)
+        assert ending.hub.receive_from_peer(home, answers) == len(answers)
+        assert not ending.hub.all_arrived()  # the third one
+        node.pump()
+        assert ending.hub.all_arrived()
+        node.kill(0, tell=False)
+        reader = node.workers[1].connect("reader")
+        (message,) = node.subscribe(reader, topic, history=1)["messages"]
+        assert message["payload"] == "kept"
+
     def test_the_taker_dies(self) -> None:
         node, shared = self.shared_node()
         node.workers[0].connect("u")

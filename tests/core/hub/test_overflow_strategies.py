@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from core.hub.node import make_node
 from core.hub.sans_io import CLOSE, Peer, Server, make_hub
 from realtime_communication._core.hub.hub import RequestError
 
@@ -102,6 +103,37 @@ class TestEveryStrategy:
         assert next_offset == 26
         assert server.stats()["dropped"] == skipped
         assert (skipped > 0) == strategy.startswith("drop")
+
+    @pytest.mark.parametrize("after", [0, 3, 25])
+    @pytest.mark.parametrize("before", [3, 25])
+    def test_a_new_epoch_begins_behind_all_of_the_old_one(self, strategy: str, before: int, after: int) -> None:
+        node = make_node(2, overflow_strategy=strategy, mailbox_capacity=6)
+        topic = node.topic_at(1)
+        publisher, consumer = (node.workers[0].connect(user) for user in ("bob", "alice"))
+        epoch, expected, skipped = node.subscribe(consumer, topic)["epoch"], 1, 0
+        consumer.stall()
+        for number in range(before):
+            publish(publisher, topic, number)
+            node.pump()
+        node.kill(1)
+        for number in range(after):
+            publish(publisher, topic, number)
+            node.pump()
+        got = drain(consumer, 50)
+        node.pump()
+        for message in got + consumer.messages():
+            if message["type"] == "Message":
+                assert message["offset"] == expected
+                expected += 1
+            elif message["epoch"] != epoch:
+                assert (message["missed"], message["recovered"]) == (0, False)
+                epoch, expected = message["epoch"], message["offset"] + 1
+                skipped += 1
+            elif not message["recovered"]:
+                assert message["offset"] == expected + message["missed"] - 1
+                expected = message["offset"] + 1
+        assert skipped == 1
+        assert expected - 1 == {state["topic"]: state["offset"] for state in node.workers[0].hub.topics()}[topic]
 
     def test_memory_is_given_back(self, strategy: str) -> None:
         server, publisher, consumer = pair(overflow_strategy=strategy, mailbox_capacity=6, cache_ttl_secs=1)

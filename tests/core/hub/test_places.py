@@ -154,9 +154,29 @@ class TestMessages:
         assert node.move(0, 1) == 1
         node.pump()
         lagged = [each for each in reader.messages() if each["type"] == "Lagged"]
-        assert [(each["recovered"], each["offset"]) for each in lagged] == [(False, 5)]
+        assert [(each["recovered"], each["missed"], each["offset"]) for each in lagged] == [(False, 5, 5)]
         assert node.publish(writer, topic, "on")[1] == 6
         assert texts(reader.messages()) == [(6, "on")]
+
+    def test_a_gap_into_another_epoch_has_no_number(self) -> None:
+        node = make_node(3)
+        topic = node.topic_at(2)
+        reader, writer = node.workers[0].connect("reader"), node.workers[1].connect("writer")
+        node.subscribe(reader, topic)
+        node.move(0, 1)
+        node.pump()
+        for number in range(3):
+            node.publish(writer, topic, number)
+        reader.messages()
+        assert node.move(0, 1) == 1
+        node.kill(2)
+        for _ in range(5):
+            node.advance(200)
+        (lagged,) = [each for each in reader.messages() if each["topic"] == topic]
+        assert (lagged["type"], lagged["recovered"], lagged["missed"]) == ("Lagged", False, 0)
+        writer.messages()
+        assert node.publish(writer, topic, "on") == (lagged["epoch"], lagged["offset"] + 1)
+        assert texts(reader.messages()) == [(lagged["offset"] + 1, "on")]
 
     @by_home
     def test_without_a_cache_the_workers_keep_what_is_published_while_sessions_move(self, topic_home: int) -> None:
