@@ -2,7 +2,8 @@
 
 An operation is done N and then 2N times (`core_operations`); it costs the difference divided by N, so that what a loop
 does once is left out. `perf stat` would count real ones, but few virtual machines have its counter. A count is the same
-in every run but for some per mille, 2 % at most so far: clocks stand still, hashes are not salted, the environment is empty.
+in every run but for some per mille, 2 % at most so far: clocks stand still, hashes are not salted, the environment is
+empty.
 
 Compiler, Python, C library and valgrind decide the count too. Where they are not those of the stored counts, only a
 change is an error that none of them explains.
@@ -32,7 +33,7 @@ SECTIONS = 3
 """Files an operation leaves: its preparation, N passes, 2N passes."""
 
 PROCESSOR_FLAGS = ("avx", "avx2")
-"""By these valgrind decides which processor it shows to the C library and OpenSSL, which choose their functions by it."""
+"""By these valgrind decides which processor it shows to the C library and OpenSSL; they choose their functions by it."""
 
 
 class Unavailable(Exception):
