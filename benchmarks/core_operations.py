@@ -6,7 +6,6 @@ it counted since the last one. The clocks stand still, and what is drawn at rand
 """
 
 import gc
-import itertools
 import json
 import os
 import sys
