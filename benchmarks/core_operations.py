@@ -1,8 +1,9 @@
 """Operations of the data plane without a socket, each a loop over bytes of clients, for `benchmarks/instructions`.
 
 `python -m benchmarks.core_operations NAME…` runs them one after the other under callgrind: each is warmed up, then done
-N and 2N times, with a mark before, between and behind. A mark is a call of `getpgid`, at which callgrind writes down what
-it counted since the last one. The clocks stand still, and what is drawn at random elsewhere is the same in every run.
+N and 2N times, with a mark before, between and behind. A mark is a call of `getpgid`, at which callgrind writes down
+what it counted since the last one. The clocks stand still, and what is drawn at random elsewhere is the
+same in every run.
 """
 
 import gc

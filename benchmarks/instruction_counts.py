@@ -33,7 +33,7 @@ SECTIONS = 3
 """Files an operation leaves: its preparation, N passes, 2N passes."""
 
 PROCESSOR_FLAGS = ("avx", "avx2")
-"""By these valgrind decides which processor it shows to the C library and OpenSSL; they choose their functions by it."""
+"""By these valgrind decides which processor it shows to the C library and OpenSSL, which choose functions by it."""
 
 
 class Unavailable(Exception):
