@@ -9,8 +9,6 @@ from pathlib import Path
 import click
 import msgspec
 
-from realtime_communication.auth.tokens import TokenIssuer
-
 USER_PREFIX = "rtc-bench-"
 LIFETIME_SECS = 2 * 3600
 LONGEST_CREDENTIAL = 4096
@@ -35,6 +33,8 @@ def signed(secret: str, count: int, *, issuer: str, audience: str, algorithm: st
     """A token for each of `count` connections, each for a user of its own. Raises click.UsageError."""
     if len(secret.encode()) < LEAST_SECRET_BYTES:
         raise click.UsageError(f"the secret has {len(secret.encode())} bytes; at least {LEAST_SECRET_BYTES} are needed")
+    from realtime_communication.auth.tokens import TokenIssuer  # other commands should not pay for it
+
     signer = TokenIssuer(
         secret=secret, issuer=issuer, audience=audience, lifetime_secs=LIFETIME_SECS, algorithm=algorithm
     )
