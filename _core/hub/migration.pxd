@@ -10,7 +10,8 @@
 #
 # What is published meanwhile is made up for from the caches. Without `enable_caching` all workers are asked to cache
 # for KEEP_MS; when a worker has said that it does, what it published before has arrived. Sessions go after that, for
-# GIVE_MS.
+# GIVE_MS. A worker that joins, and those it joins, do so from the start: topics may come to it while sessions are on
+# their way that were given before it was there.
 #
 # A publication that was not answered keeps its session where it is, so that what it publishes next cannot overtake it.
 # What a worker sent may still wait at its end of the bus, connections with it. So one that ends asks all others first

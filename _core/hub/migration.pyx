@@ -286,6 +286,8 @@ cdef class Migration(Orders):
 
     cdef void peer_joined(self, int slot, uint64_t incarnation) noexcept:
         self.keepers &= ~(<uint64_t> 1 << slot)
+        # Sessions may be on their way among workers that know of each other longer; topics move meanwhile, to either.
+        self.keep_until_ms = max(self.keep_until_ms, self.now_ms + KEEP_MS)
         Orders.peer_joined(self, slot, incarnation)
 
     cdef void take_frame(self, int slot, Frame* frame) noexcept:

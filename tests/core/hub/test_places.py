@@ -200,6 +200,20 @@ class TestMessages:
         assert texts(reader.messages()) == [(7, 6)]
         assert [worker.stats()["cached_messages"] for worker in node.workers.values()] == [0, 0, 0]
 
+    def test_without_a_cache_a_worker_that_joins_keeps_what_is_published_for_a_while(self) -> None:
+        """A topic may come to it while sessions are on their way that were given before it was there."""
+        node = make_node(2, enable_caching=False)
+        node.advance(21_000)
+        node.start(2)
+        topic = node.topic_at(2)
+        writer = node.workers[0].connect("writer")
+        node.publish(writer, topic, 1)
+        assert node.workers[2].stats()["cached_messages"] == 1
+        node.advance(21_000)
+        node.publish(writer, topic, 2)
+        node.advance(2_000)
+        assert node.workers[2].stats()["cached_messages"] == 0
+
     def test_with_an_upstream(self) -> None:
         node, upstream = make_node(3), Upstream()
         node.go_below(upstream)
