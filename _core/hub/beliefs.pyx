@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
+from realtime_communication._core.base.memory cimport Buffer, Slice, bytes_of, slice_of
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_WORKER,
     FRAME_SHOWN,
@@ -33,10 +33,6 @@ from realtime_communication._core.hub.watchers cimport add_user, is_worker
 cdef enum:
     SETTLE_MS = 10000            # for the home to show who is there, before the session goes on without
     ENTRY_BYTES = 17             # of a roster, beside the user's name
-
-
-cdef bytes bytes_of(Slice text):
-    return (<const char*> text.data)[:text.size]
 
 
 cdef class Beliefs(Questions):

@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, slice_of
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, bytes_of, slice_of
 from realtime_communication._core.hub.beliefs cimport Beliefs
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
@@ -51,10 +51,6 @@ from realtime_communication._core.wire.outbound cimport write_lagged
 
 cdef enum:
     SETTLE_MS = 10000            # for a place to be settled, before its gap is told; no more than any request waits
-
-
-cdef bytes bytes_of(Slice text):
-    return (<const char*> text.data)[:text.size]
 
 
 cdef Place place_of(const Waiting* waiting) noexcept nogil:
