@@ -3,6 +3,7 @@
 import pytest
 
 from core.hub.node import Node, Upstream, make_node, texts, texts_of
+from core.hub.sans_io import Peer
 
 
 def carry(upstream: Upstream, *nodes: Node) -> None:
@@ -244,7 +245,8 @@ class TestUpstream:
         kept = [item for hub in hubs for item in hub.take_upstream() if item[0] == "publish"]
         assert sorted((item[1], item[4]) for item in kept) == sorted([*asked.items(), (b"t", b"")])
 
-    def test_a_lost_history_is_told(self) -> None:
+    def told_once(self) -> tuple[Upstream, list[Node], list[Peer]]:
+        """Two workers with a subscriber of "t" each, who have got its first message."""
         upstream, nodes = self.nodes(1, 2)
         peers = [worker.connect("p") for worker in nodes[0].workers.values()]
         for peer in peers:
@@ -254,6 +256,10 @@ class TestUpstream:
         carry(upstream, *nodes)
         for peer in peers:
             peer.messages()
+        return upstream, nodes, peers
+
+    def test_a_lost_history_is_told(self) -> None:
+        upstream, nodes, peers = self.told_once()
         upstream.lose(b"t")
         peers[1].send({"type": "Broadcast", "topic": "t", "payload": 2})
         carry(upstream, *nodes)
@@ -262,15 +268,7 @@ class TestUpstream:
             assert (lagged["type"], lagged["offset"], message["offset"]) == ("Lagged", 0, 1)
 
     def test_what_is_lost_within_an_epoch_is_counted(self) -> None:
-        upstream, nodes = self.nodes(1, 2)
-        peers = [worker.connect("p") for worker in nodes[0].workers.values()]
-        for peer in peers:
-            peer.send({"type": "Subscribe", "id": 1, "topic": "t"})
-        carry(upstream, *nodes)
-        peers[0].send({"type": "Broadcast", "topic": "t", "payload": 1})
-        carry(upstream, *nodes)
-        for peer in peers:
-            peer.messages()
+        upstream, nodes, peers = self.told_once()
         for hub in upstream.hubs:
             hub.reset_topic(b"t", upstream.stream(b"t")[0], 4)
         carry(upstream, *nodes)
