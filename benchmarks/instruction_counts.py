@@ -2,8 +2,8 @@
 
 An operation is done N and then 2N times (`core_operations`); it costs the difference divided by N, so that what a loop
 does once is left out. `perf stat` would count real ones, but few virtual machines have its counter. A count is the same
-in every run but for some per mille, 2 % at most so far: clocks stand still, hashes are not salted, the environment is
-empty.
+in every run but for some per mille, 6 % at most so far, where the C library copies or not as the heap happens to lie:
+clocks stand still, hashes are not salted, the environment is empty.
 
 Compiler, Python, C library and valgrind decide the count too. Where they are not those of the stored counts, only a
 change is an error that none of them explains.
@@ -26,7 +26,7 @@ from .core_operations import MARK, OPERATIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = Path(__file__).with_name("instructions.json")
-TOLERANCE = 0.05
+TOLERANCE = 0.1
 WIDE_TOLERANCE = 0.5
 TIMEOUT_SECS = 280
 SECTIONS = 3
