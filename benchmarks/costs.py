@@ -21,6 +21,13 @@ SUBSCRIBERS = 1000
 SMALL, LARGE = 100, 4000
 WARM_UP_CONNECTIONS = 100
 FEED_TOPIC = "costs:{}"
+COUNT_MESSAGES = """
+local total = 0
+for _, key in ipairs(redis.call('KEYS', '*')) do
+    if redis.call('TYPE', key).ok == 'stream' then total = total + redis.call('XLEN', key) end
+end
+return total
+"""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -166,10 +173,20 @@ def idle(driver: Driver, server: Running, collected: Collected, connections: int
 
 
 def worker_crossing(driver: Driver, cores: str, rounds: int, collected: Collected) -> None:
-    """What a publication costs both workers together when it crosses, beyond what it costs on one."""
+    """What a publication costs both workers together when it crosses, beyond what it costs on one.
+
+    With many in flight: of one alone most would be the polling of two workers that wait for each other.
+    """
     with deployments.workers(2, cores) as server:
         reports = [
-            driver.run("fanout", server.port, server.pids(), connections=1, topic=FEED_TOPIC.format(number))
+            driver.run(
+                "fanout",
+                server.port,
+                server.pids(),
+                connections=1,
+                in_flight=IN_FLIGHT,
+                topic=FEED_TOPIC.format(number),
+            )
             for number in range(16 * rounds)
         ]
     local, crossed = split(reports)
@@ -194,16 +211,15 @@ def redis(driver: Driver, cores: str, rounds: int, collected: Collected) -> None
     """A publication through Redis: each node's part, Redis' own, and what it keeps."""
     with deployments.nodes(2, cores) as both:
         check_that_publications_pass(driver, both)
-        used = _redis_memory(both.redis_port)
-        total = 0
+        used, kept = _redis_memory(both.redis_port), _redis_messages(both.redis_port)
         for _ in range(rounds):
             report = to_the_other_node(driver, both, 1)
-            total += report.publications
             out, feed, store = (cpu / report.publications * 1e6 for cpu in by_part(both, report))
             collected.add("redis_out_cpu", "µs", out)
             collected.add("redis_feed_cpu", "µs", feed)
             collected.add("redis_publication_cpu", "µs", store)
-        collected.add("redis_history_bytes", "B", max(0.0, (_redis_memory(both.redis_port) - used) / total - SMALL))
+        grown = _redis_memory(both.redis_port) - used
+        collected.add("redis_history_bytes", "B", grown / (_redis_messages(both.redis_port) - kept) - SMALL)
 
 
 def _redis_memory(port: int) -> int:
@@ -212,3 +228,8 @@ def _redis_memory(port: int) -> int:
         if name == "used_memory":
             return int(number)
     return 0
+
+
+def _redis_messages(port: int) -> int:
+    """In all streams together, whose length is bounded."""
+    return int(deployments.ask_redis(port, "eval", COUNT_MESSAGES, "0"))

@@ -16,6 +16,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.io.bus cimport Bus
+from realtime_communication._core.io.polling cimport Polling
 from realtime_communication._core.io.socket_driver cimport SocketDriver
 
 
@@ -27,8 +28,7 @@ cdef class Reactor(SocketDriver):
     cdef uint64_t armed_ms       # monotonic time the timer goes off, 0 when it is not set
     cdef uint64_t retry_ms       # when accepting is tried again, 0 when it goes on
     cdef uint64_t shaken_ns      # spent on TLS handshakes in this round
-    cdef uint64_t asleep_ns      # when the last turn ended
-    cdef int busy                # how often in a row, of late, work came right after a turn had ended
+    cdef Polling polling         # whether a turn goes on without work
     cdef bint running
     cdef bint woken              # a turn is asked for already
     cdef bint in_turn

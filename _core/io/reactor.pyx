@@ -18,6 +18,7 @@ from realtime_communication._core.hub.session cimport (
     Session,
 )
 from realtime_communication._core.io.bus cimport Bus
+from realtime_communication._core.io.polling cimport Polling
 from realtime_communication._core.io.socket_driver cimport RECEIVE_BYTES, WRITES, SocketDriver
 from realtime_communication._core.io.tls_connection cimport TLS_OPEN, TlsConnection, tls_connection
 
@@ -78,12 +79,16 @@ cdef enum:
     ACCEPT_AFTER = 64            # events, while connections come in a round: a full backlog costs clients a second
     SHARE_NS = 4000000           # after so long the event loop gets its share
     HANDSHAKES_NS = 4000000      # spent on TLS handshakes in a round, before those who are through have their turn
-    SPIN_NS = 50000              # a reactor that has proved busy polls on for so long before it sleeps
-    SPIN_AFTER = 4               # wake-ups in a row within SPIN_NS that prove it
-    SPIN_MOST = 16               # counted no further, so that it is soon forgotten
     RETRY_MS = 100               # between attempts to accept when the system has no descriptor left
     TIMER_EVENT = 1              # event data of the timer; listeners have 2 * index + 5, sessions their address
     BUS_EVENT = 3                # of the bus' own epoll instance
+
+
+cdef extern from "<sys/resource.h>" nogil:
+    struct rusage:
+        long ru_nivcsw
+    enum: RUSAGE_THREAD
+    int getrusage(int who, rusage* out)
 
 
 cdef uint64_t clock_ns(int clock) noexcept nogil:
@@ -117,6 +122,7 @@ cdef class Reactor(SocketDriver):
         self.on_tls_failure = on_tls_failure
         self.listeners = []
         self.contexts = []
+        self.polling = Polling()
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
         self.buffer = <uint8_t*> malloc(RECEIVE_BYTES)
@@ -205,13 +211,11 @@ cdef class Reactor(SocketDriver):
         cdef uint64_t until
         cdef uint64_t now = clock_ns(CLOCK_MONOTONIC)
         cdef uint64_t share = now + SHARE_NS
-        cdef uint64_t spin = 0
+        cdef rusage usage
         self.woken = False
         self.in_turn = True
-        if now - self.asleep_ns < SPIN_NS:
-            self.busy = min(self.busy + 1, SPIN_MOST)
-        else:
-            self.busy >>= 1
+        if self.polling.begin(now) and getrusage(RUSAGE_THREAD, &usage) == 0:
+            self.polling.switched(now, usage.ru_nivcsw)
         while self.running:
             self.refresh()
             until = self.hub.now_ms + self.hub.settings.window_ms
@@ -227,9 +231,7 @@ cdef class Reactor(SocketDriver):
             now = clock_ns(CLOCK_MONOTONIC)
             if now >= share:
                 break
-            if ready or more:
-                spin = now + SPIN_NS
-            elif self.busy < SPIN_AFTER or now >= spin:
+            if not self.polling.go_on(now, ready != 0 or more):
                 break
         self.refresh()
         self.hub.tick()
@@ -243,7 +245,7 @@ cdef class Reactor(SocketDriver):
         self.arm()
         if more or self.hub.resume != NULL:
             self.wake()
-        self.asleep_ns = now
+        self.polling.end(now)
 
     cdef void end_turn(self) noexcept:
         if self.bus is not None:
