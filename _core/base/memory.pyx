@@ -3,6 +3,7 @@
 from libc.stdlib cimport free, malloc, realloc
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* address, size_t size, int protection, int flags, int fd, long offset)
@@ -42,6 +43,12 @@ cdef int buffer_grow(Buffer* buffer, size_t more) noexcept nogil:
     return 0
 
 
+cdef const char* PAIRS = (           # the decimal digits of 0 to 99
+    b"0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+    b"5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"
+)
+
+
 cdef uint32_t decimal_size(uint64_t value) noexcept nogil:
     cdef uint32_t digits = 1
     while value >= 10000:
@@ -59,12 +66,15 @@ cdef uint32_t decimal_size(uint64_t value) noexcept nogil:
 cdef uint8_t* write_decimal(uint8_t* out, uint64_t value) noexcept nogil:
     cdef uint8_t* end = out + decimal_size(value)
     cdef uint8_t* at = end
-    while True:
-        at -= 1
-        at[0] = <uint8_t> (48 + value % 10)
-        value //= 10
-        if value == 0:
-            return end
+    while value >= 100:
+        at -= 2
+        memcpy(at, PAIRS + 2 * (value % 100), 2)
+        value //= 100
+    if value >= 10:
+        memcpy(at - 2, PAIRS + 2 * value, 2)
+    else:
+        (at - 1)[0] = <uint8_t> (48 + value)
+    return end
 
 
 cdef void pool_init(Pool* pool, size_t item_size, size_t count) noexcept nogil:

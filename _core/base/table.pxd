@@ -7,7 +7,9 @@
 # Theory: chains in a power of two of buckets. When the table is resized, each adding and each removing moves a few
 # old buckets, lowest first, so no call takes long however many entries there are. An entry's place follows from its
 # hash alone: its old bucket while that one has not been moved, its new bucket afterwards. A lookup so walks one
-# chain, always. Iteration goes in the order of the bit-reversed hash, which no resize changes; see table_next.
+# chain, always. The key that was found last is compared first: within a request the same one is often looked for again,
+# and hashing is most of a lookup. Iteration goes in the order of the bit-reversed hash, which no resize changes; see
+# table_next.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -20,13 +22,14 @@ cdef struct TableEntry:          # 24 bytes; the first member of the caller's st
     const uint8_t* key           # owned by the caller
 
 
-cdef struct Table:               # 48 bytes
+cdef struct Table:               # 56 bytes
     TableEntry** buckets         # mask + 1 chains; NULL before the first entry
     size_t mask
     size_t count                 # entries
     TableEntry** old_buckets     # what a resize still moves from; NULL when none is under way
     size_t old_mask
     size_t moved                 # old buckets below this one are empty
+    TableEntry* recent           # found last; NULL when it was removed
 
 
 cdef struct TableCursor:         # where an iteration stands; all zero at the start

@@ -94,6 +94,7 @@ cdef void table_init(Table* table) noexcept nogil:
     table.old_buckets = NULL
     table.old_mask = 0
     table.moved = 0
+    table.recent = NULL
 
 
 cdef void table_free(Table* table) noexcept nogil:
@@ -103,14 +104,17 @@ cdef void table_free(Table* table) noexcept nogil:
 
 
 cdef TableEntry* table_find(const Table* table, const uint8_t* key, size_t size) noexcept nogil:
-    cdef TableEntry* entry
+    cdef TableEntry* entry = table.recent
     cdef uint32_t hash
     if table.count == 0:
         return NULL
+    if entry != NULL and entry.key_size == size and (size == 0 or memcmp(entry.key, key, size) == 0):
+        return entry
     hash = <uint32_t> siphash13(key, size)
     entry = home(table, hash)[0]
     while entry != NULL:
         if entry.hash == hash and entry.key_size == size and (size == 0 or memcmp(entry.key, key, size) == 0):
+            (<Table*> table).recent = entry
             return entry
         entry = entry.next
     return NULL
@@ -183,6 +187,8 @@ cdef void table_remove(Table* table, TableEntry* entry) noexcept nogil:
         link = &link[0].next
     link[0] = entry.next
     entry.next = NULL
+    if table.recent == entry:
+        table.recent = NULL
     table.count -= 1
     if table.count == 0:
         # Nothing is left to move, and memory goes back to where it was before the first entry.

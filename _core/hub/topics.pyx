@@ -97,12 +97,13 @@ cdef bint topic_release(TopicStore* store, Topic* topic) noexcept nogil:
     return True
 
 
+cdef const char* HEX_DIGITS = b"0123456789abcdef"
+
+
 cdef void epoch_text(uint64_t epoch, uint8_t* out) noexcept nogil:
     cdef int i
-    cdef uint8_t digit
     for i in range(EPOCH_SIZE):
-        digit = <uint8_t> ((epoch >> (60 - 4 * i)) & 15)
-        out[i] = digit + (48 if digit < 10 else 87)
+        out[i] = <uint8_t> HEX_DIGITS[(epoch >> (60 - 4 * i)) & 15]
 
 
 cdef void topic_epoch(const Topic* topic, uint8_t* out) noexcept nogil:

@@ -37,6 +37,57 @@ cdef inline size_t json_skip_space(const uint8_t* data, size_t size, size_t at) 
     return at
 
 
+# The index of the first byte from `at` on that ends a run of a string: a quote, a backslash, a control character; `size`
+# when there is none. 16 bytes at a time where the processor has SSE2, else eight.
+cdef extern from * nogil:
+    """
+    #include <endian.h>
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <string.h>
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+    #endif
+
+    #ifndef RTC_JSON_PLAIN_RUN
+    #define RTC_JSON_PLAIN_RUN
+    static inline size_t rtc_json_plain_run(const uint8_t *data, size_t size, size_t at)
+    {
+        const uint64_t ones = UINT64_C(0x0101010101010101);
+    #ifdef __SSE2__
+        const __m128i quote = _mm_set1_epi8(34), backslash = _mm_set1_epi8(92), control = _mm_set1_epi8(31);
+        while (size - at >= 16) {
+            __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(data + at));
+            __m128i ends = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash)),
+                                        _mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes));
+            unsigned found = (unsigned)_mm_movemask_epi8(ends);
+            if (found != 0)
+                return at + (size_t)__builtin_ctz(found);
+            at += 16;
+        }
+    #endif
+        while (size - at >= 8) {
+            uint64_t word, quotes, backslashes, found;
+            memcpy(&word, data + at, 8);
+            word = le64toh(word);
+            quotes = word ^ ones * 34;
+            backslashes = word ^ ones * 92;
+            /* A subtraction may report a false byte only above a true one, so the lowest one is right. */
+            found = (((word - ones * 32) & ~word) | ((quotes - ones) & ~quotes) | ((backslashes - ones) & ~backslashes))
+                    & ones << 7;
+            if (found != 0)
+                return at + (size_t)(__builtin_ctzll(found) >> 3);
+            at += 8;
+        }
+        while (at < size && data[at] >= 32 && data[at] != 34 && data[at] != 92)
+            at++;
+        return at;
+    }
+    #endif
+    """
+    size_t json_plain_run "rtc_json_plain_run"(const uint8_t* data, size_t size, size_t at)
+
+
 # Walks one string whose opening quote is at `*at`, to behind its closing quote. `*escaped` tells whether it has to be
 # unescaped (else its content is what lies between the quotes). 0 or a JsonError.
 cdef int json_skip_string(const uint8_t* data, size_t size, size_t* at, bint* escaped) noexcept nogil

@@ -8,18 +8,6 @@ from realtime_communication._core.base.memory cimport (
     Buffer, Slice, buffer_append, buffer_byte, buffer_free, buffer_init, buffer_reserve, slice_of,
 )
 
-cdef extern from "<endian.h>" nogil:
-    uint64_t le64toh(uint64_t value)
-
-cdef extern from * nogil:
-    """
-    #define RTC_ONES UINT64_C(0x0101010101010101)
-    #define RTC_HIGH_BITS UINT64_C(0x8080808080808080)
-    """
-    const uint64_t ONES "RTC_ONES"                 # 1 in every byte
-    const uint64_t HIGH_BITS "RTC_HIGH_BITS"       # the top bit of every byte
-    int __builtin_ctzll(unsigned long long value)
-
 cdef enum:
     QUOTE = 34
     BACKSLASH = 92
@@ -49,26 +37,6 @@ cdef const char* json_error_text(int error) noexcept nogil:
     if error == JSON_TRAILING:
         return b"JSON value is followed by more text"
     return b"invalid JSON"
-
-
-# The index of the first byte from `at` on that ends a run of a string: a quote, a backslash, a control character.
-# Eight bytes at a time; the subtraction may report a false byte only above a true one, so the lowest one is right.
-cdef inline size_t plain_run(const uint8_t* data, size_t size, size_t at) noexcept nogil:
-    cdef uint64_t quotes, backslashes, found
-    cdef uint64_t word = 0
-    while size - at >= 8:
-        memcpy(&word, data + at, 8)
-        word = le64toh(word)
-        quotes = word ^ (ONES * QUOTE)
-        backslashes = word ^ (ONES * BACKSLASH)
-        found = (((word - ONES * 32) & ~word) | ((quotes - ONES) & ~quotes)
-                 | ((backslashes - ONES) & ~backslashes)) & HIGH_BITS
-        if found != 0:
-            return at + (<uint32_t> __builtin_ctzll(found) >> 3)
-        at += 8
-    while at < size and data[at] >= 32 and data[at] != QUOTE and data[at] != BACKSLASH:
-        at += 1
-    return at
 
 
 # The number that four hexadecimal digits at `at` give, or -1.
@@ -129,7 +97,7 @@ cdef int json_skip_string(const uint8_t* data, size_t size, size_t* at, bint* es
     cdef size_t position = at[0] + 1
     escaped[0] = False
     while True:
-        position = plain_run(data, size, position)
+        position = json_plain_run(data, size, position)
         if position >= size:
             at[0] = size
             return JSON_TRUNCATED
@@ -438,10 +406,15 @@ cdef int write_json_string(Buffer* out, Slice text) noexcept nogil:
     cdef size_t end
     if text.size > <size_t> 1 << 62 or buffer_reserve(out, text.size + 2) < 0:
         return -1
+    end = json_plain_run(text.data, text.size, 0)
     out.data[out.size] = QUOTE
     out.size += 1
+    if end == text.size:
+        memcpy(out.data + out.size, text.data, end)
+        out.size += end + 1
+        out.data[out.size - 1] = QUOTE
+        return 0
     while True:
-        end = plain_run(text.data, text.size, at)
         if buffer_append(out, text.data + at, end - at) < 0:
             break
         if end == text.size:
@@ -451,6 +424,7 @@ cdef int write_json_string(Buffer* out, Slice text) noexcept nogil:
         if write_escape(out, text.data[end]) < 0:
             break
         at = end + 1
+        end = json_plain_run(text.data, text.size, at)
     out.size = start
     return -1
 

@@ -8,8 +8,8 @@ from realtime_communication._core.base.memory cimport (
     Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_of,
 )
 from realtime_communication._core.wire.json_scan cimport (
-    JSON_SYNTAX, JSON_TRUNCATED, json_error_text, json_skip_space, json_skip_string, json_skip_value, json_unescape,
-    json_unsigned,
+    JSON_SYNTAX, JSON_TRUNCATED, json_error_text, json_plain_run, json_skip_space, json_skip_string, json_skip_value,
+    json_unescape, json_unsigned,
 )
 from realtime_communication._core.wire.msgpack_scan cimport (
     MSGPACK_ARRAY, MSGPACK_BOOL, MSGPACK_FLOAT, MSGPACK_KEY, MSGPACK_MAP, MSGPACK_NIL, MSGPACK_STRING,
@@ -33,12 +33,18 @@ cdef int plain_string(Strings* strings, Slice content, Slice* text) noexcept nog
 # Walks `"key" :` and the space around it.
 cdef inline int next_key(Container* walk, size_t* at, Slice* key) noexcept nogil:
     cdef size_t start = at[0] + 1
+    cdef size_t end
     cdef bint escaped = False
     cdef int status
     if at[0] >= walk.size:
         return JSON_TRUNCATED
     if walk.data[at[0]] != 34:
         return JSON_SYNTAX
+    end = json_plain_run(walk.data, walk.size, start)
+    if walk.size - end >= 2 and walk.data[end] == 34 and walk.data[end + 1] == 58:
+        key[0] = slice_of(walk.data + start, end - start)
+        at[0] = json_skip_space(walk.data, walk.size, end + 2)
+        return 0
     status = json_skip_string(walk.data, walk.size, at, &escaped)
     if status < 0:
         return status
@@ -76,6 +82,13 @@ cdef int next_json(Container* walk, Slice* key, Slice* value) noexcept nogil:
         if status < 0:
             return status
     start = at
+    if at < walk.size and data[at] == 34:
+        at = json_plain_run(data, walk.size, at + 1)
+        if at < walk.size and data[at] == 34:
+            value[0] = slice_of(data + start, at + 1 - start)
+            walk.at = at + 1
+            return 1
+        at = start
     status = json_skip_value(data, walk.size, &at, walk.depth)
     if status < 0:
         return status

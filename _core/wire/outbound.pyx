@@ -90,13 +90,19 @@ cdef void put_interval(Writer* writer, double seconds) noexcept nogil:
 # The key of the next field; `first` in its map.
 cdef void put_key(Writer* writer, bint first, const char* name) noexcept nogil:
     cdef size_t size = strlen(name)
+    cdef uint8_t* at
     if writer.encoding != JSON_TEXT:
         if write_msgpack_string(writer.out, slice_of(name, size)) < 0:
             writer.failed = True
         return
-    put(writer, KEY_STARTS[first], 2)
-    put(writer, name, size)
-    put(writer, b'":', 2)
+    if buffer_reserve(writer.out, size + 4) < 0:
+        writer.failed = True
+        return
+    at = writer.out.data + writer.out.size
+    memcpy(at, KEY_STARTS[first], 2)
+    memcpy(at + 2, name, size)
+    memcpy(at + 2 + size, b'":', 2)
+    writer.out.size += size + 4
 
 
 # Opens a map within an envelope.
