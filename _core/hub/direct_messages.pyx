@@ -46,6 +46,10 @@ from realtime_communication._core.wire.envelope cimport (
 from realtime_communication._core.wire.outbound cimport write_delivered
 
 
+cdef enum:
+    FEW_TARGETS = 4              # whose lists need no memory of their own
+
+
 cdef bint target_full(Core core, Slice name) noexcept nogil:
     """Overflow `backpressure`: whether a session of the user takes no more."""
     cdef User* user = user_find(&core.users, name)
@@ -230,8 +234,9 @@ cdef void forget_sent(Core core, Slice sender, const Request* request) noexcept:
 cdef int direct_message(Core core, Session* session, const Request* request) noexcept:
     cdef const char* message = NULL
     cdef int code = check_targets(core, session.permissions, session.publish_patterns, request, &message)
-    cdef Buffer lists
-    cdef Slice* delivered
+    cdef Slice few[2 * FEW_TARGETS]
+    cdef Buffer lists            # more than these
+    cdef Slice* delivered = few
     cdef Slice* offline
     cdef uint32_t delivered_count, offline_count
     cdef bint wait = False
@@ -251,10 +256,11 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
             not_published(core, session, request, code)
         return OUTCOME_DONE
     buffer_init(&lists)
-    if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:
-        no_memory(core, session, request)
-        return OUTCOME_DONE
-    delivered = <Slice*> lists.data
+    if request.target_count > FEW_TARGETS:
+        if buffer_reserve(&lists, 2 * request.target_count * sizeof(Slice)) < 0:
+            no_memory(core, session, request)
+            return OUTCOME_DONE
+        delivered = <Slice*> lists.data
     offline = delivered + request.target_count
     code = send_once(core, sender, request, delivered, &delivered_count, offline, &offline_count, &wait)
     if code < 0:

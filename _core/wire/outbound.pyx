@@ -119,9 +119,15 @@ cdef void open_map(Writer* writer, Buffer* out, int encoding, uint32_t keys) noe
 cdef void open_envelope(Writer* writer, Buffer* out, int encoding, const char* type, const Request* request,
                         uint32_t keys) noexcept nogil:
     cdef bint has_id = request != NULL and request.id_kind != ID_NONE
+    cdef size_t size = strlen(type)
     open_map(writer, out, encoding, keys + 1 + has_id)
     put_key(writer, True, b"type")
-    put_string(writer, slice_of(type, strlen(type)))
+    if encoding == JSON_TEXT:                  # a name of the protocol, nothing in it to escape
+        put(writer, b'"', 1)
+        put(writer, type, size)
+        put(writer, b'"', 1)
+    else:
+        put_string(writer, slice_of(type, size))
     if has_id:
         put_key(writer, False, b"id")
         put(writer, <const char*> request.id.data, request.id.size)
