@@ -38,6 +38,12 @@ level = "warn"
 enable_debug_endpoints = true
 """
 
+WITHOUT_REDIS = """
+[testing]
+use_in_memory_storage = true
+"""
+"""More of it where there is no Redis: a server that misses one keeps what is published for it."""
+
 NATS_CONFIGURATION = """
 host: "127.0.0.1"
 port: -1
@@ -75,7 +81,7 @@ class Candidate(msgspec.Struct, frozen=True):
     command: tuple[str, ...]
     figures: frozenset[str]
     echo_path: str | None = None
-    configuration: str = PRODUCT_CONFIGURATION
+    configuration: str = PRODUCT_CONFIGURATION + WITHOUT_REDIS
     environment: tuple[tuple[str, str], ...] = ()
     checks_tokens: bool = False
     needs: tuple[Need, ...] = ()

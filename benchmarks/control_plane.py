@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from . import figures
-from .candidates import CANDIDATES, PRODUCT, PRODUCT_CONFIGURATION, SECRET, Candidate
+from .candidates import CANDIDATES, PRODUCT, PRODUCT_CONFIGURATION, SECRET, WITHOUT_REDIS, Candidate
 from .generator import Generator, Report, write_tokens
 from .measure import say, two_cores
 from .servers import Running, free_port, running
@@ -180,7 +180,7 @@ def observability(load: Load, core: int, rounds: int) -> list[str]:
 def product(configuration: str) -> Candidate:
     """This build with a configuration of its own."""
     found = next(candidate for candidate in CANDIDATES if candidate.name == PRODUCT)
-    return msgspec.structs.replace(found, configuration=configuration)
+    return msgspec.structs.replace(found, configuration=configuration + WITHOUT_REDIS)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ REDIS_TIMEOUT_SECS = 10.0
 CONFIGURATION: Mapping[str, Mapping[str, object]] = {
     "production": {"drain_timeout_secs": 1, "shutdown_timeout_secs": 2},
     "message_routing": {"max_cache_entries": 1_000_000},
+    "testing": {"use_in_memory_storage": True},
 }
 """Beside what `benchmarks/run` sets: a short end, and a message cache that holds all of a run."""
 

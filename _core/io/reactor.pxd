@@ -6,7 +6,9 @@
 # TLS, and its driver (tls_connection.pxd) receives and writes in the reactor's place.
 #
 # Theory: a turn is: take what is ready; handle it, in rounds, until nothing is left or `batch_window_ms` is over; end
-# the turn (one write per session that has something to say). Turns follow each other for a bounded time while there
+# the turn (one write per session that has something to say). A round receives from all sockets that are ready before it
+# handles what came: so the kernel's code for the one and the data plane's for the other stay in the processor's caches,
+# which both together do not fit into. Turns follow each other for a bounded time while there
 # is work, because sending gives the peers time to answer; then the event loop gets its share. Where the next work has
 # proved to come within microseconds, the reactor polls that long before it lets the loop sleep: being woken costs more
 # than the wait. All polling is level triggered, so nothing is lost when a bound ends a round.
@@ -18,6 +20,13 @@ from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.io.bus cimport Bus
 from realtime_communication._core.io.polling cimport Polling
 from realtime_communication._core.io.socket_driver cimport SocketDriver
+
+
+cdef struct Received:            # from one socket, not handled yet
+    Session* session
+    uint8_t* data                # in the shared buffer
+    ssize_t size                 # bytes; 0 at the end of the stream, -1 for an error
+    int error                    # errno
 
 
 cdef class Reactor(SocketDriver):
@@ -41,6 +50,8 @@ cdef class Reactor(SocketDriver):
     cdef void admit_socket(self, int fd, object context) noexcept
     cdef void accept_failed(self) noexcept
     cdef void watch_listeners(self, bint on) noexcept
-    cdef void receive_from(self, Session* session) noexcept
+    cdef void receive_from(self, Session* session, Received* received, size_t* used) noexcept
+    cdef void handle(self, Received* received, int* count, size_t* used) noexcept
+    cdef void take(self, const Received* received) noexcept
     cdef void receive_sealed(self, Session* session) noexcept
     cdef void arm(self) noexcept

@@ -79,6 +79,8 @@ cdef enum:
     ACCEPT_AFTER = 64            # events, while connections come in a round: a full backlog costs clients a second
     SHARE_NS = 4000000           # after so long the event loop gets its share
     HANDSHAKES_NS = 4000000      # spent on TLS handshakes in a round, before those who are through have their turn
+    TOGETHER = 64                # sockets received from before what they sent is handled
+    RECEIVE_LEAST = 65536        # bytes of the shared buffer for each, else what came is handled first
     RETRY_MS = 100               # between attempts to accept when the system has no descriptor left
     TIMER_EVENT = 1              # event data of the timer; listeners have 2 * index + 5, sessions their address
     BUS_EVENT = 3                # of the bus' own epoll instance
@@ -261,10 +263,12 @@ cdef class Reactor(SocketDriver):
     cdef void round(self, int* ready) noexcept:
         """One look at what is ready."""
         cdef epoll_event events[EVENTS]
+        cdef Received received[TOGETHER]
         cdef Session* session
         cdef uint64_t what
         cdef uint64_t expirations = 0
-        cdef int i
+        cdef int i, count = 0
+        cdef size_t used = 0         # of the shared buffer, by what is not handled yet
         cdef bint crowded = False
         self.shaken_ns = 0
         ready[0] = epoll_wait(self.epoll, events, EVENTS, 0)
@@ -274,6 +278,7 @@ cdef class Reactor(SocketDriver):
                 read(self.timer, &expirations, sizeof(expirations))
                 self.armed_ms = 0
             elif what == BUS_EVENT:
+                self.handle(received, &count, &used)     # of a session that moves on, nothing may be left here
                 self.bus.poll()
             elif what & 1:
                 self.accept_from(<int> ((what - 5) // 2))
@@ -285,12 +290,17 @@ cdef class Reactor(SocketDriver):
                 if events[i].events & EPOLLOUT:
                     self.hub.flush(session)
                 if session.state != SESSION_DEAD and events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP):
-                    if session.driver == <void*> self:
-                        self.receive_from(session)
-                    else:
+                    if session.driver != <void*> self:
+                        self.handle(received, &count, &used)
                         self.receive_sealed(session)
+                    elif not session.flags & FLAG_RESUME:        # else its older input comes first, in this turn still
+                        self.receive_from(session, &received[count], &used)
+                        count += 1
+                        if count == TOGETHER or RECEIVE_BYTES - used < RECEIVE_LEAST:
+                            self.handle(received, &count, &used)
             if crowded and i % ACCEPT_AFTER == 0 and self.retry_ms == 0:
                 self.accept_from_all()
+        self.handle(received, &count, &used)
 
     # --- accepting
 
@@ -351,20 +361,34 @@ cdef class Reactor(SocketDriver):
 
     # --- receiving
 
-    cdef void receive_from(self, Session* session) noexcept:
-        cdef ssize_t size
-        if session.flags & FLAG_RESUME:
-            return               # its older input comes first, in this turn still
-        size = recv(session.fd, self.buffer, RECEIVE_BYTES, 0)
-        if size > 0:
-            self.hub.receive(session, self.buffer, <size_t> size)
-        elif size == 0:
+    cdef void receive_from(self, Session* session, Received* received, size_t* used) noexcept:
+        received.session = session
+        received.data = self.buffer + used[0]
+        received.size = recv(session.fd, received.data, RECEIVE_BYTES - used[0], 0)
+        received.error = errno
+        if received.size > 0:
+            used[0] += (<size_t> received.size + 63) & ~<size_t> 63      # in cache lines of its own, close to the last
+
+    cdef void handle(self, Received* received, int* count, size_t* used) noexcept:
+        """What sockets had for their sessions, one after the other. None is left."""
+        cdef int i
+        for i in range(count[0]):
+            if received[i].session.state != SESSION_DEAD:
+                self.take(&received[i])
+        count[0] = 0
+        used[0] = 0
+
+    cdef void take(self, const Received* received) noexcept:
+        cdef Session* session = received.session
+        if received.size > 0:
+            self.hub.receive(session, received.data, <size_t> received.size)
+        elif received.size == 0:
             # A peer may end its stream right behind its last request, and still read.
             self.hub.let_out(session)
             if not session.flags & FLAG_WRITE_ARMED:
                 self.hub.flush(session)
             self.hub.finish(session)
-        elif errno != EAGAIN and errno != EINTR:
+        elif received.error != EAGAIN and received.error != EINTR:
             self.hub.finish(session)
 
     cdef void receive_sealed(self, Session* session) noexcept:
