@@ -8,7 +8,7 @@ cdef enum:
     BUSY_MOST = 16               # counted no further, so that it is soon forgotten
     CHECK_NS = 20000000          # between two looks at the switches
     STALE_NS = 60000000          # two that are further apart say nothing of the present
-    CROWDED = 3                  # switches in between that show that others want the core; threads of the system make fewer
+    CROWDED = 3                  # switches in between show that others want the core; threads of the system make fewer
     PAUSE_LEAST_NS = 100000000
     PAUSE_MOST_NS = 12800000000
 

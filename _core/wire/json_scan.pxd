@@ -58,8 +58,8 @@ cdef extern from * nogil:
         const __m128i quote = _mm_set1_epi8(34), backslash = _mm_set1_epi8(92), control = _mm_set1_epi8(31);
         while (size - at >= 16) {
             __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(data + at));
-            __m128i ends = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash)),
-                                        _mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes));
+            __m128i signs = _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash));
+            __m128i ends = _mm_or_si128(signs, _mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes));
             unsigned found = (unsigned)_mm_movemask_epi8(ends);
             if (found != 0)
                 return at + (size_t)__builtin_ctz(found);

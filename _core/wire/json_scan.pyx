@@ -1,7 +1,7 @@
 """RFC 8259 JSON, validated and walked without objects; `json_scan.pxd` is the contract."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from realtime_communication._core.base.memory cimport (
