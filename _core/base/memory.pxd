@@ -13,10 +13,10 @@ cdef struct Slice:               # borrowed bytes; valid as long as the owner sa
     size_t size
 
 
-cdef struct Buffer:              # growable bytes, owned by the struct that embeds it
+cdef struct Buffer:              # 16 bytes; growable bytes, below 4 GiB, owned by the struct that embeds it
     uint8_t* data                # NULL while capacity is 0
-    size_t size                  # bytes written
-    size_t capacity              # bytes allocated
+    uint32_t size                # bytes written
+    uint32_t capacity            # bytes allocated
 
 
 cdef struct PoolItem:            # what a free item holds
@@ -76,7 +76,7 @@ cdef inline bint slice_is(Slice value, const char* text, size_t size) noexcept n
 
 cdef void buffer_init(Buffer* buffer) noexcept nogil
 cdef void buffer_free(Buffer* buffer) noexcept nogil
-# Makes room for `more` bytes behind `size`. 0, or -1 without memory (the buffer keeps its bytes).
+# Makes room for `more` bytes behind `size`. 0; -1 without memory, and for 4 GiB in all (the buffer keeps its bytes).
 cdef int buffer_grow(Buffer* buffer, size_t more) noexcept nogil
 
 
@@ -91,7 +91,7 @@ cdef inline int buffer_append(Buffer* buffer, const void* data, size_t size) noe
         return -1
     if size:
         memcpy(buffer.data + buffer.size, data, size)
-    buffer.size += size
+    buffer.size += <uint32_t> size
     return 0
 
 

@@ -13,6 +13,7 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef enum:
     BUFFER_START = 64            # bytes of a buffer's first allocation
+    BUFFER_MOST = 4294967295     # bytes a buffer can count
 
 
 cdef void buffer_init(Buffer* buffer) noexcept nogil:
@@ -28,18 +29,18 @@ cdef void buffer_free(Buffer* buffer) noexcept nogil:
 
 cdef int buffer_grow(Buffer* buffer, size_t more) noexcept nogil:
     cdef size_t needed = buffer.size + more
-    cdef size_t capacity = buffer.capacity + (buffer.capacity >> 1)
-    if needed < more:
+    cdef size_t capacity = <size_t> buffer.capacity + (buffer.capacity >> 1)
+    if needed < more or needed > <size_t> BUFFER_MOST:
         return -1
     if capacity < BUFFER_START:
         capacity = BUFFER_START
-    if capacity < needed:
+    if capacity < needed or capacity > <size_t> BUFFER_MOST:
         capacity = needed
     cdef uint8_t* data = <uint8_t*> realloc(buffer.data, capacity)
     if data == NULL:
         return -1
     buffer.data = data
-    buffer.capacity = capacity
+    buffer.capacity = <uint32_t> capacity
     return 0
 
 
@@ -203,7 +204,7 @@ cdef class GrowingBytes:
         if buffer_reserve(&self.buffer, 20) < 0:
             raise MemoryError
         cdef uint8_t* end = write_decimal(self.buffer.data + self.buffer.size, value)
-        self.buffer.size = end - self.buffer.data
+        self.buffer.size = <uint32_t> (end - self.buffer.data)
 
     @property
     def capacity(self):

@@ -1,8 +1,8 @@
 # Hash table of entries that live in their owners' structs; the keys are bytes that peers chose.
 #
-# Rules: nothing here raises, and nothing but the bucket arrays is allocated. An entry, and the bytes of its key,
-# belong to the caller and must stay where they are from table_add to table_remove. Keys are hashed with SipHash-1-3
-# under a random key of this process, so that a peer cannot pick names that share a bucket.
+# Rules: nothing here raises, and nothing but the bucket arrays is allocated. An entry, and the bytes of its key
+# close behind it, belong to the caller and must stay where they are from table_add to table_remove. Keys are hashed
+# with SipHash-1-3 under a random key of this process, so that a peer cannot pick names that share a bucket.
 #
 # Theory: chains in a power of two of buckets. When the table is resized, each adding and each removing moves a few
 # old buckets, lowest first, so no call takes long however many entries there are. An entry's place follows from its
@@ -12,14 +12,18 @@
 # table_next.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
-cdef struct TableEntry:          # 24 bytes; the first member of the caller's struct
+cdef enum:
+    TABLE_REACH = 65535          # bytes of the longest key, and to the key that lies furthest behind its entry
+
+
+cdef struct TableEntry:          # 16 bytes; the first member of the caller's struct
     TableEntry* next             # in its chain
     uint32_t hash                # low half of the key's SipHash
-    uint32_t key_size            # bytes
-    const uint8_t* key           # owned by the caller
+    uint16_t key_size            # bytes
+    uint16_t key_at              # bytes from the entry to its key, in the caller's block of memory
 
 
 cdef struct Table:               # 56 bytes
@@ -47,14 +51,19 @@ cdef void table_init(Table* table) noexcept nogil
 cdef void table_free(Table* table) noexcept nogil
 # The entry of that key, or NULL.
 cdef TableEntry* table_find(const Table* table, const uint8_t* key, size_t size) noexcept nogil
-# Enters an entry whose key is not there yet. 0; -1 (nothing changed) when there is no memory for the first buckets or
-# the key has 4 GiB or more. Having no memory to grow is no failure: chains get longer, growing is tried again.
+# Enters an entry whose key, behind it in the same block of memory, is not there yet. 0; -1 (nothing changed) when there
+# is no memory for the first buckets or the key is out of TABLE_REACH. Having no memory to grow is no failure: chains
+# get longer, growing is tried again.
 cdef int table_add(Table* table, TableEntry* entry, const uint8_t* key, size_t size) noexcept nogil
 # Takes out an entry that is in the table.
 cdef void table_remove(Table* table, TableEntry* entry) noexcept nogil
 # The next entry, or NULL at the end. Between calls any entry may be removed or added: each one that is there all the
 # time is returned exactly once, whatever is resized meanwhile. Iterations may be nested, and abandoned at any point.
 cdef TableEntry* table_next(const Table* table, TableCursor* cursor) noexcept nogil
+
+
+cdef inline const uint8_t* entry_key(const TableEntry* entry) noexcept nogil:
+    return <const uint8_t*> entry + entry.key_at
 
 
 cdef inline void table_start(TableCursor* cursor) noexcept nogil:

@@ -3,7 +3,7 @@
 import os
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
@@ -108,12 +108,12 @@ cdef TableEntry* table_find(const Table* table, const uint8_t* key, size_t size)
     cdef uint32_t hash
     if table.count == 0:
         return NULL
-    if entry != NULL and entry.key_size == size and (size == 0 or memcmp(entry.key, key, size) == 0):
+    if entry != NULL and entry.key_size == size and (size == 0 or memcmp(entry_key(entry), key, size) == 0):
         return entry
     hash = <uint32_t> siphash13(key, size)
     entry = home(table, hash)[0]
     while entry != NULL:
-        if entry.hash == hash and entry.key_size == size and (size == 0 or memcmp(entry.key, key, size) == 0):
+        if entry.hash == hash and entry.key_size == size and (size == 0 or memcmp(entry_key(entry), key, size) == 0):
             (<Table*> table).recent = entry
             return entry
         entry = entry.next
@@ -159,7 +159,8 @@ cdef void move_some(Table* table) noexcept nogil:
 
 cdef int table_add(Table* table, TableEntry* entry, const uint8_t* key, size_t size) noexcept nogil:
     cdef TableEntry** chain
-    if size > <uint32_t> 0xffffffff:
+    cdef size_t away = <size_t> key - <size_t> entry
+    if size > TABLE_REACH or away > TABLE_REACH:
         return -1
     if table.buckets == NULL:
         table.buckets = <TableEntry**> calloc(SMALLEST, sizeof(TableEntry*))
@@ -170,8 +171,8 @@ cdef int table_add(Table* table, TableEntry* entry, const uint8_t* key, size_t s
         move_some(table)
     elif table.count > table.mask and table.mask < <uint32_t> 0xffffffff:
         resize(table, (table.mask + 1) * 2)
-    entry.key = key
-    entry.key_size = <uint32_t> size
+    entry.key_at = <uint16_t> away
+    entry.key_size = <uint16_t> size
     entry.hash = <uint32_t> siphash13(key, size)
     chain = home(table, entry.hash)
     entry.next = chain[0]
@@ -285,7 +286,7 @@ cdef class ByteTable:
         return self.table.count
 
     def add(self, bytes key not None, uint64_t value):
-        """Enter `key`; raises KeyError when it is there already, MemoryError."""
+        """Enter `key`; raises KeyError when it is there already, MemoryError, for a key out of reach too."""
         if table_find(&self.table, <const uint8_t*> key, len(key)) != NULL:
             raise KeyError(key)
         cdef KeyedEntry* entry = <KeyedEntry*> malloc(sizeof(KeyedEntry) + len(key))
@@ -319,7 +320,7 @@ cdef class ByteTable:
             entry = table_next(&self.table, &cursor)
             if entry == NULL:
                 return
-            yield (<const char*> entry.key)[:entry.key_size]
+            yield (<const char*> entry_key(entry))[:entry.key_size]
 
     @property
     def buckets(self):

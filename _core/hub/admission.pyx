@@ -21,7 +21,7 @@ from realtime_communication._core.hub.token_bucket cimport (
     bucket_init,
     bucket_take,
 )
-from realtime_communication._core.hub.users cimport User
+from realtime_communication._core.hub.users cimport User, user_id
 
 cdef enum:
     STRIKES_LEAST = 20           # refused requests in a window that never make a connection abusive
@@ -39,8 +39,8 @@ cdef void strike(Core core, Session* session, const BucketRate* rate, Refusal* r
     refusal.abusive = False
     if not own:
         return
-    if core.now_ms - session.strikes_ms > STRIKE_WINDOW_MS:
-        session.strikes_ms = core.now_ms
+    if <uint32_t> (core.now_ms - session.strikes_ms) > <uint32_t> STRIKE_WINDOW_MS:
+        session.strikes_ms = <uint32_t> core.now_ms
         session.strikes = 0
     session.strikes += 1
     refusal.abusive = session.strikes > bound
@@ -82,7 +82,7 @@ cdef int64_t take_shared(Core core, User* user) noexcept nogil:
     """A token of the user: of all workers, or of this one alone when there is no place for so many users."""
     cdef int64_t wait
     if user.shared_key == 0:
-        user.shared_key = shared_key(core.shared, user.entry.key, user.entry.key_size)
+        user.shared_key = shared_key(core.shared, user_id(user).data, user_id(user).size)
     wait = shared_user_take(core.shared, &user.shared, user.shared_key, &core.settings.user_rate,
                             <uint64_t> core.settings.idle_bucket_ms + core.settings.user_rate.interval_ms,
                             core.now_ms)

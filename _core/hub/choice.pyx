@@ -32,7 +32,7 @@ cdef size_t count_movable(Session* first) noexcept:
 
 
 cdef bint has_rested(const Session* session, uint64_t now_ms) noexcept nogil:
-    return session.moved_ms == 0 or session.moved_ms + REST_MS <= now_ms
+    return session.moved_ms == 0 or <uint32_t> (now_ms - session.moved_ms) >= <uint32_t> REST_MS
 
 
 cdef int by_work(const void* one, const void* other) noexcept nogil:

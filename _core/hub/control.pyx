@@ -27,6 +27,7 @@ from realtime_communication._core.hub.session cimport (
     SESSION_HEAD,
     SESSION_OPEN,
     Session,
+    login_text,
     session_id,
 )
 from realtime_communication._core.hub.shared_limits cimport shared_user_read
@@ -250,7 +251,7 @@ cdef class Control(Dispatch):
             following = session.next
             if session.flags & FLAG_COUNTED and (session_id is None or id_text(session) == session_id) and (
                     user_id is None or user_text(session) == user_id) and (
-                    login is None or (session.login != NULL and session.login.decode() == login)):
+                    login is None or login_text(session.login) == login):
                 self.close(session, code, text)
                 count += 1
             session = following

@@ -1,7 +1,7 @@
 """The hub's state and the acts on it; `core.pxd` is the contract."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
@@ -39,11 +39,12 @@ from realtime_communication._core.hub.session cimport (
     FLAG_OVERRUN,
     FLAG_WITHHELD,
     SESSION_OPEN,
-    Info,
-    Patterns,
+    Login,
+    Narrowing,
     Session,
-    info_new,
-    patterns_new,
+    login_new,
+    narrowing_free,
+    narrowing_new,
     session_id,
     session_info,
 )
@@ -91,20 +92,6 @@ cdef Slice inbox_name(Slice user, uint8_t* place) noexcept nogil:
     place[0] = b"@"
     memcpy(place + 1, user.data, user.size)
     return slice_of(place, user.size + 1)
-
-
-cdef char* copy_text(object text) except? NULL:
-    """A copy for C, NULL for None. Raises MemoryError."""
-    cdef bytes encoded
-    cdef char* made
-    if text is None:
-        return NULL
-    encoded = (<str> text).encode()
-    made = <char*> malloc(len(encoded) + 1)
-    if made == NULL:
-        raise MemoryError
-    memcpy(made, <const char*> encoded, len(encoded) + 1)
-    return made
 
 
 cdef class Core(BusUser):
@@ -354,28 +341,18 @@ cdef class Core(BusUser):
         cdef int64_t expires_at = -1 if identity.expires_at is None else identity.expires_at
         cdef int64_t refresh_at = -1 if identity.refresh_at is None else identity.refresh_at
         cdef uint8_t permissions = identity.permissions
-        cdef Patterns* subscribe = patterns_new(identity.subscribe_patterns)
-        cdef Patterns* publish = NULL
-        cdef char* login = NULL
-        cdef Info* info = NULL
+        cdef Login* login = login_new(identity.login)
+        cdef Narrowing* narrowing
         try:
-            publish = patterns_new(identity.publish_patterns)
-            info = info_new(identity.presence_info)
-            login = copy_text(identity.login)
+            narrowing = narrowing_new(identity.subscribe_patterns, identity.publish_patterns, identity.presence_info)
         except BaseException:
-            free(subscribe)
-            free(publish)
-            free(info)
+            free(login)
             raise
-        free(session.subscribe_patterns)
-        free(session.publish_patterns)
-        free(session.info)
         if login != NULL:
             free(session.login)
             session.login = login
-        session.subscribe_patterns = subscribe
-        session.publish_patterns = publish
-        session.info = info
+        narrowing_free(session.narrowing)
+        session.narrowing = narrowing
         session.permissions = permissions
         session.expires_at = expires_at
         session.refresh_at = refresh_at

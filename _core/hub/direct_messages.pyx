@@ -23,7 +23,13 @@ from realtime_communication._core.hub.peers cimport AUTHORITY_ARRIVING, AUTHORIT
 from realtime_communication._core.hub.permissions cimport may_send_to
 from realtime_communication._core.hub.publications cimport consumers_full, not_published, replace_payload
 from realtime_communication._core.hub.scatter cimport send_spread
-from realtime_communication._core.hub.session cimport PERMISSION_ADMIN, PERMISSION_WRITE, Patterns, Session
+from realtime_communication._core.hub.session cimport (
+    PERMISSION_ADMIN,
+    PERMISSION_WRITE,
+    Patterns,
+    Session,
+    publish_patterns,
+)
 from realtime_communication._core.hub.settings cimport OVERFLOW_BACKPRESSURE, OVERFLOW_BLOCK
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
@@ -233,7 +239,7 @@ cdef void forget_sent(Core core, Slice sender, const Request* request) noexcept:
 
 cdef int direct_message(Core core, Session* session, const Request* request) noexcept:
     cdef const char* message = NULL
-    cdef int code = check_targets(core, session.permissions, session.publish_patterns, request, &message)
+    cdef int code = check_targets(core, session.permissions, publish_patterns(session), request, &message)
     cdef Slice few[2 * FEW_TARGETS]
     cdef Buffer lists            # more than these
     cdef Slice* delivered = few

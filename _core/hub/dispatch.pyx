@@ -87,7 +87,7 @@ cdef class Dispatch(Migration):
                 self.unpark(session)
             if session.state < SESSION_LINGER and not session.flags & FLAG_PAUSED:
                 at = session.stash_at
-                session.stash_at += self.process(session, session.stash.data + at, session.stash.size - at)
+                session.stash_at += <uint32_t> self.process(session, session.stash.data + at, session.stash.size - at)
                 if session.stash_at >= session.stash.size or session.state >= SESSION_LINGER:
                     buffer_free(&session.stash)
                     session.stash_at = 0

@@ -376,7 +376,7 @@ cdef class Migration(Orders):
             self.user_seen(frame.topic, True)
         wheel_set(&self.wheel, &session.timer, self.deadline(session))
         self.unpack_places(session, frame)
-        session.moved_ms = self.now_ms
+        session.moved_ms = max(<uint32_t> self.now_ms, <uint32_t> 1)
         if (<list> self.arriving[session.serial])[2] > 1:
             session.flags |= FLAG_ASKED
             self.pause(session)

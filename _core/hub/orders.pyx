@@ -8,7 +8,7 @@ from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
 from realtime_communication._core.hub.http_requests cimport checked_topic, subscribe_session, unsubscribe_session
 from realtime_communication._core.hub.peers cimport Frame, add_u32, add_u64, take_number
 from realtime_communication._core.hub.places cimport Places
-from realtime_communication._core.hub.session cimport FLAG_ARRIVING, SESSION_OPEN, Session, session_id
+from realtime_communication._core.hub.session cimport FLAG_ARRIVING, SESSION_OPEN, Session, login_text, session_id
 from realtime_communication._core.hub.users cimport User, user_find, user_id
 
 cdef enum:
@@ -39,7 +39,7 @@ cdef class Orders(Places):
             return False
         session_id(session, digits)
         name = (<const char*> digits)[:32].decode()
-        login = session.login.decode() if session.login != NULL else None
+        login = login_text(session.login)
         for at, its_id, its_user, its_login, code, reason in self.sent_away:
             if at + WINDOW_MS >= self.now_ms and session.opened_ms <= at and (
                     its_id is None or its_id == name) and (

@@ -13,8 +13,12 @@ from realtime_communication._core.hub.session cimport (
     FLAG_PINGED,
     Patterns,
     Session,
-    info_new,
-    patterns_new,
+    login_new,
+    login_text,
+    narrowing_new,
+    publish_patterns,
+    session_info,
+    subscribe_patterns,
 )
 from realtime_communication._core.hub.settings cimport MAX_CUSTOM_LIMITS
 from realtime_communication._core.hub.token_bucket cimport TokenBucket
@@ -67,9 +71,10 @@ cdef object take_patterns(Frame* frame, bint* ok):
 cdef int pack_session(Buffer* out, const Session* session, uint64_t now_ms) except -1:
     cdef bint has_custom = session.custom != NULL
     cdef uint64_t number
+    cdef Slice info = session_info(session)
     for number in (session.id_high, session.id_low, now_ms - session.received_ms, now_ms - session.since_ms,
-                   now_ms - session.opened_ms, now_ms - session.strikes_ms, <uint64_t> session.expires_at,
-                   <uint64_t> session.refresh_at):
+                   now_ms - session.opened_ms, <uint32_t> (now_ms - session.strikes_ms),
+                   <uint64_t> session.expires_at, <uint64_t> session.refresh_at):
         add_u64(out, number)
     add_u32(out, session.flags)
     add_u32(out, session.strikes)
@@ -79,15 +84,15 @@ cdef int pack_session(Buffer* out, const Session* session, uint64_t now_ms) exce
     buffer_append(out, &session.bucket, sizeof(TokenBucket))
     if has_custom:
         buffer_append(out, session.custom, MAX_CUSTOM_LIMITS * sizeof(TokenBucket))
-    add_patterns(out, session.subscribe_patterns)
-    add_patterns(out, session.publish_patterns)
+    add_patterns(out, subscribe_patterns(session))
+    add_patterns(out, publish_patterns(session))
     if session.login != NULL:
-        login = <bytes> session.login
-        add_text(out, <const char*> login, len(login))
+        login = login_text(session.login).encode()
+        add_text(out, <const char*> <bytes> login, len(<bytes> login))
     else:
         add_u32(out, <uint32_t> ABSENT)
-    if session.info != NULL:
-        return enough(add_text(out, &session.info.data[0], session.info.size))
+    if info.data != NULL:
+        return enough(add_text(out, info.data, info.size))
     return enough(add_u32(out, <uint32_t> ABSENT))
 
 
@@ -108,7 +113,7 @@ cdef int unpack_session(Session* session, Frame* frame, uint64_t now_ms) except 
     session.received_ms = now_ms - numbers[2]
     session.since_ms = now_ms - numbers[3]
     session.opened_ms = now_ms - numbers[4]
-    session.strikes_ms = now_ms - numbers[5]
+    session.strikes_ms = <uint32_t> (now_ms - numbers[5])
     session.expires_at, session.refresh_at = <int64_t> numbers[6], <int64_t> numbers[7]
     session.flags |= <uint32_t> take_number(frame, 4, &ok) & (FLAG_EXPIRY_TOLD | FLAG_PINGED | FLAG_DEFLATE)
     session.strikes = <uint32_t> take_number(frame, 4, &ok)
@@ -118,15 +123,11 @@ cdef int unpack_session(Session* session, Frame* frame, uint64_t now_ms) except 
     session.window_bits = <uint8_t> take_number(frame, 1, &ok)
     session.permissions = <uint8_t> take_number(frame, 1, &ok)
     unpack_buckets(session, frame, &ok)
-    session.subscribe_patterns = patterns_new(take_patterns(frame, &ok))
-    session.publish_patterns = patterns_new(take_patterns(frame, &ok))
+    subscribe = take_patterns(frame, &ok)
+    publish = take_patterns(frame, &ok)
     login = take_text(frame, &ok)
-    if login is not None:
-        session.login = <char*> malloc(len(login) + 1)
-        if session.login == NULL:
-            raise MemoryError
-        memcpy(session.login, <const char*> <bytes> login, len(login) + 1)
-    session.info = info_new(take_text(frame, &ok))
+    session.login = login_new(None if login is None else login.decode())
+    session.narrowing = narrowing_new(subscribe, publish, take_text(frame, &ok))
     if not ok:
         raise ValueError("not a session")
     frame_parser_init(&session.parser, session.flags & FLAG_DEFLATE != 0)

@@ -13,6 +13,7 @@ from realtime_communication._core.hub.session cimport (
     Patterns,
     Session,
     patterns_match,
+    subscribe_patterns,
 )
 from realtime_communication._core.hub.users cimport User, user_id
 
@@ -58,7 +59,7 @@ cdef const char* forbidden_to_subscribe(const Session* session, Slice topic) noe
         return b"the token lacks the permission subscribe"
     if is_reserved(topic):
         return b"topic: names that begin with @ or $ cannot be subscribed to"
-    if not session.permissions & PERMISSION_ADMIN and not patterns_match(session.subscribe_patterns, topic):
+    if not session.permissions & PERMISSION_ADMIN and not patterns_match(subscribe_patterns(session), topic):
         return b"topic: outside the topics that the token may subscribe to"
     return NULL
 
@@ -70,6 +71,6 @@ cdef const char* forbidden_to_read(const Session* session, Slice topic) noexcept
         return NULL
     if is_reserved(topic):
         return b"topic: names that begin with @ or $ cannot be read"
-    if not session.permissions & PERMISSION_ADMIN and not patterns_match(session.subscribe_patterns, topic):
+    if not session.permissions & PERMISSION_ADMIN and not patterns_match(subscribe_patterns(session), topic):
         return b"topic: outside the topics that the token may subscribe to"
     return NULL

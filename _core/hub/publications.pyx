@@ -19,7 +19,7 @@ from realtime_communication._core.hub.outcome cimport (
 from realtime_communication._core.hub.peers cimport AUTHORITY_ARRIVING, AUTHORITY_HERE, peers_authority
 from realtime_communication._core.hub.permissions cimport forbidden_to_publish
 from realtime_communication._core.hub.relay cimport relay_broadcast
-from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.hub.session cimport Session, publish_patterns
 from realtime_communication._core.hub.settings cimport OVERFLOW_BLOCK
 from realtime_communication._core.hub.throttle cimport throttle_holds
 from realtime_communication._core.hub.topics cimport (
@@ -94,7 +94,7 @@ cdef bint consumers_full(Core core, Slice name) noexcept:
 
 cdef int broadcast(Core core, Session* session, const Request* request) noexcept:
     cdef const char* refused = forbidden_to_publish(
-        session.permissions, session.publish_patterns, request.topic, request.topic_is_all)
+        session.permissions, publish_patterns(session), request.topic, request.topic_is_all)
     cdef Position position
     cdef int outcome, authority
     if refused != NULL:

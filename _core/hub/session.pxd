@@ -19,6 +19,10 @@ from realtime_communication._core.wire.envelope cimport EnvelopeScratch, Request
 from realtime_communication._core.wire.frames cimport FrameEvent, FrameParser
 
 
+cdef enum:
+    LOGIN_BYTES = 255            # of a token's session_id; the control plane lets 128 through
+
+
 cdef enum SessionState:
     SESSION_HEAD = 0             # the HTTP head is not complete
     SESSION_ANONYMOUS = 1        # open; the first message must be Authenticate
@@ -76,7 +80,19 @@ cdef struct Info:                # what is shown with the user's presence
     uint8_t data[1]              # a JSON object
 
 
-cdef struct Session:
+cdef struct Narrowing:           # what few tokens say; one made for a session that has any of it
+    Patterns* subscribe_patterns  # NULL: all topics
+    Patterns* publish_patterns
+    Info* info                   # NULL: none
+
+
+cdef struct Login:               # the token's session_id
+    uint8_t size                 # bytes of `text`
+    uint8_t packed               # 32 lower-case hexadecimal digits are kept as 16 bytes
+    uint8_t text[1]
+
+
+cdef struct Session:             # 464 bytes
     Timer timer                  # kind is free for the hub
     int32_t fd                   # -1 when a driver without descriptors owns the session
     uint8_t state                # SessionState
@@ -93,36 +109,33 @@ cdef struct Session:
     FrameParser parser
     Mailbox mailbox
     Buffer stash                 # input not handled yet: the head, or requests behind a batch's bound
-    size_t stash_at              # bytes of the stash already searched for the head's end; past the head: handled
     Buffer parked                # overflow `block`: a request that waits until its consumers have room
     uint64_t received_ms         # monotonic time of the last byte
     uint64_t since_ms            # when the state, or FLAG_FULL, began
     uint64_t opened_ms
-    uint64_t moved_ms            # when it came here from another worker, 0: never
+    uint32_t stash_at            # bytes of the stash already searched for the head's end; past the head: handled
+    uint32_t moved_ms            # when it came here from another worker, low part, never 0; 0: it did not
     uint32_t work                # times it was read or written of late, see choice.pxd
+    uint32_t subscription_count  # of the client, inboxes not counted
+    uint32_t strikes             # requests refused by a limit in this window
+    uint32_t strikes_ms          # when the window began, low part
     TokenBucket bucket
     TokenBucket* custom          # one for each custom limit, made with the first request
-    uint32_t strikes             # requests refused by a limit in this window
-    uint32_t subscription_count  # of the client, inboxes not counted
-    uint64_t strikes_ms          # when the window began
     int64_t expires_at           # seconds since the epoch, -1 never
     int64_t refresh_at           # seconds since the epoch, -1 unknown
-    Patterns* subscribe_patterns  # NULL: all topics
-    Patterns* publish_patterns
-    char* login                  # the token's session_id, NULL when it has none
-    Info* info                   # NULL: none
+    Narrowing* narrowing         # NULL: all topics, no info
+    Login* login                 # NULL when the token has none
     void* user                   # User*, NULL until authenticated
     void* subscriptions          # first Subscription*
     void* pending                # Pending, with a reference, while FLAG_PENDING is set
     void* asks                   # first Waiting*, see peers.pxd
     Session* next_of_user
     Session* previous_of_user
-    Session* next                # in the list of all sessions
+    Session* next                # in the list of all sessions; of a dead one, in that of the dead
     Session* previous
     Session* next_dirty
     Session* next_resume
     Session* next_waiting
-    Session* next_dead
     void* driver                 # what the driver needs to find its own
 
 
@@ -157,6 +170,16 @@ cdef void session_close(Session* session, int code, const char* reason, uint64_t
 # Writes the 32 digits of the session id.
 cdef void session_id(const Session* session, uint8_t* out) noexcept nogil
 
+# Makes a Narrowing of two sequences of str and of bytes, each of which may be None; NULL for three times None. Raises
+# as `patterns_new` and `info_new`.
+cdef Narrowing* narrowing_new(object subscribe_patterns, object publish_patterns, object info) except? NULL
+cdef void narrowing_free(Narrowing* narrowing) noexcept nogil
+
+# Makes a Login of a str of at most LOGIN_BYTES of UTF-8, NULL for None. Raises MemoryError, ValueError.
+cdef Login* login_new(object text) except? NULL
+# The text, None for NULL.
+cdef str login_text(const Login* login)
+
 # Makes Patterns of a sequence of str, NULL for None. Raises MemoryError.
 cdef Patterns* patterns_new(object patterns) except? NULL
 cdef bint patterns_match(const Patterns* patterns, Slice topic) noexcept nogil
@@ -171,7 +194,16 @@ cdef inline Slice session_info(const Session* session) noexcept nogil:
     cdef Slice out
     out.data = NULL
     out.size = 0
-    if session.info != NULL:
-        out.data = session.info.data
-        out.size = session.info.size
+    if session.narrowing != NULL and session.narrowing.info != NULL:
+        out.data = session.narrowing.info.data
+        out.size = session.narrowing.info.size
     return out
+
+
+# NULL: all topics.
+cdef inline const Patterns* subscribe_patterns(const Session* session) noexcept nogil:
+    return session.narrowing.subscribe_patterns if session.narrowing != NULL else NULL
+
+
+cdef inline const Patterns* publish_patterns(const Session* session) noexcept nogil:
+    return session.narrowing.publish_patterns if session.narrowing != NULL else NULL

@@ -2,7 +2,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 
 from realtime_communication._core.base.counters cimport Counters
@@ -72,15 +72,11 @@ cdef void session_free(Session* session) noexcept nogil:
     buffer_free(&session.stash)
     buffer_free(&session.parked)
     free(session.custom)
-    free(session.subscribe_patterns)
-    free(session.publish_patterns)
+    narrowing_free(session.narrowing)
     free(session.login)
-    free(session.info)
     session.custom = NULL
-    session.subscribe_patterns = NULL
-    session.publish_patterns = NULL
+    session.narrowing = NULL
     session.login = NULL
-    session.info = NULL
 
 
 cdef void session_id(const Session* session, uint8_t* out) noexcept nogil:
@@ -272,3 +268,80 @@ cdef Info* info_new(object info) except? NULL:
     made.size = <uint32_t> size
     memcpy(&made.data[0], data, size)
     return made
+
+
+cdef Narrowing* narrowing_new(object subscribe_patterns, object publish_patterns, object info) except? NULL:
+    cdef Narrowing* made
+    if subscribe_patterns is None and publish_patterns is None and info is None:
+        return NULL
+    made = <Narrowing*> calloc(1, sizeof(Narrowing))
+    if made == NULL:
+        raise MemoryError
+    try:
+        made.subscribe_patterns = patterns_new(subscribe_patterns)
+        made.publish_patterns = patterns_new(publish_patterns)
+        made.info = info_new(info)
+    except BaseException:
+        narrowing_free(made)
+        raise
+    return made
+
+
+cdef void narrowing_free(Narrowing* narrowing) noexcept nogil:
+    if narrowing == NULL:
+        return
+    free(narrowing.subscribe_patterns)
+    free(narrowing.publish_patterns)
+    free(narrowing.info)
+    free(narrowing)
+
+
+cdef inline int hex_value(uint8_t digit) noexcept nogil:
+    if 48 <= digit <= 57:
+        return digit - 48
+    return digit - 87 if 97 <= digit <= 102 else -1
+
+
+cdef bint pack_digits(const uint8_t* digits, uint8_t* out) noexcept nogil:
+    """32 hexadecimal digits as 16 bytes; False when they are something else."""
+    cdef int i, high, low
+    for i in range(16):
+        high, low = hex_value(digits[2 * i]), hex_value(digits[2 * i + 1])
+        if high < 0 or low < 0:
+            return False
+        out[i] = <uint8_t> (high << 4 | low)
+    return True
+
+
+cdef Login* login_new(object text) except? NULL:
+    cdef bytes encoded
+    cdef uint8_t digits[16]
+    cdef const uint8_t* data
+    cdef size_t size
+    cdef bint packed
+    cdef Login* made
+    if text is None:
+        return NULL
+    encoded = (<str> text).encode()
+    data = <const uint8_t*> encoded
+    size = len(encoded)
+    if size > LOGIN_BYTES:
+        raise ValueError(f"login: {size} bytes, at most {LOGIN_BYTES}")
+    packed = size == 32 and pack_digits(data, digits)
+    if packed:
+        data = digits
+        size = sizeof(digits)
+    made = <Login*> malloc(sizeof(Login) + size)
+    if made == NULL:
+        raise MemoryError
+    made.size = <uint8_t> size
+    made.packed = packed
+    memcpy(&made.text[0], data, size)
+    return made
+
+
+cdef str login_text(const Login* login):
+    if login == NULL:
+        return None
+    text = (<const char*> &login.text[0])[:login.size]
+    return text.hex() if login.packed else text.decode()

@@ -102,7 +102,7 @@ cdef class Sessions(Core):
         if session.next != NULL:
             session.next.previous = session.previous
         session.state = SESSION_DEAD
-        session.next_dead = self.dead
+        session.next = self.dead
         self.dead = session
 
     cdef void free_dead(self) noexcept:
@@ -110,9 +110,9 @@ cdef class Sessions(Core):
         cdef Session* following
         self.dead = NULL
         while session != NULL:
-            following = session.next_dead
+            following = session.next
             if session.flags & (FLAG_DIRTY | FLAG_RESUME):
-                session.next_dead = self.dead
+                session.next = self.dead
                 self.dead = session
             else:
                 session_free(session)

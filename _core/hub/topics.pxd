@@ -13,7 +13,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.base.memory cimport Arena, Pool, Slice
-from realtime_communication._core.base.table cimport Table, TableCursor, TableEntry, table_next
+from realtime_communication._core.base.table cimport Table, TableCursor, TableEntry, entry_key, table_next
 from realtime_communication._core.hub.message cimport Message
 from realtime_communication._core.hub.session cimport Session
 
@@ -117,7 +117,7 @@ cdef void store_free(TopicStore* store) noexcept nogil
 
 cdef inline Slice topic_name(const Topic* topic) noexcept nogil:
     cdef Slice out
-    out.data = topic.entry.key
+    out.data = entry_key(&topic.entry)
     out.size = topic.entry.key_size
     return out
 

@@ -8,6 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 from realtime_communication._core.base.memory cimport Slice, pool_free, pool_init
 from realtime_communication._core.base.table cimport (
     TableCursor,
+    entry_key,
     table_add,
     table_find,
     table_free,
@@ -115,7 +116,7 @@ cdef bint is_larger(const Topic* one, const Topic* other) noexcept nogil:
     cdef int order
     if one.subscribers != other.subscribers:
         return one.subscribers > other.subscribers
-    order = memcmp(one.entry.key, other.entry.key, size)
+    order = memcmp(entry_key(&one.entry), entry_key(&other.entry), size)
     return order < 0 if order else one.entry.key_size < other.entry.key_size
 
 

@@ -6,11 +6,11 @@
 # present (attendance.pxd), a member may also stand for a user without a session here.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.base.shared cimport SharedUser
-from realtime_communication._core.base.table cimport Table, TableEntry
+from realtime_communication._core.base.table cimport Table, TableEntry, entry_key
 from realtime_communication._core.base.timer_wheel cimport Timer, TimerWheel
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.token_bucket cimport TokenBucket
@@ -40,10 +40,10 @@ cdef struct Member:
     Topic* topic
     Timer timer                  # set: the last session has gone, Leave is due when it fires
     uint32_t sessions            # of the user on the topic
-    bint shown                   # to the watchers: they were told of a Join, or it was here before them
-    bint doubtful                # shown, but nobody has said so since its truth moved
-    bint parting                 # the session below is still to be taken out upstream
-    bint absent                  # left while it was being asked who is present
+    uint8_t shown                # to the watchers: they were told of a Join, or it was here before them
+    uint8_t doubtful             # shown, but nobody has said so since its truth moved
+    uint8_t parting              # the session below is still to be taken out upstream
+    uint8_t absent               # left while it was being asked who is present
     uint64_t id_high             # session that came or went last
     uint64_t id_low
     Member* next_of_topic
@@ -60,7 +60,7 @@ cdef void users_free(UserStore* store) noexcept nogil
 
 cdef inline Slice user_id(const User* user) noexcept nogil:
     cdef Slice out
-    out.data = user.entry.key
+    out.data = entry_key(&user.entry)
     out.size = user.entry.key_size
     return out
 

@@ -37,8 +37,8 @@ cdef struct HttpHead:            # about 3.3 KiB
 
 # Where the head ends: its size; 0 when more bytes are needed; a negative HTTP status when no bytes could save it.
 # `data` always begins with the head's first byte. `progress` is 0 before the first call, and the caller keeps it
-# unread (it fits 32 bits): each byte is looked at once.
-cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, size_t* progress) noexcept nogil
+# unread: each byte is looked at once.
+cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, uint32_t* progress) noexcept nogil
 
 # Reads the head at the start of the bytes, which may go on behind it. 0, or an HTTP status (400, 431, 505) with a
 # constant text for the peer in `reason`; then `out` must not be used.
@@ -59,6 +59,8 @@ cdef list head_fields(const HttpHead* head)
 # Takes the next element, without white space around it, off a comma-separated list; False when the list is used up.
 # Elements may be empty.
 cdef bint next_element(Slice* rest, Slice* element) noexcept nogil
+# Without spaces and tabs around it.
+cdef Slice trimmed(const uint8_t* data, size_t size) noexcept nogil
 # A token of RFC 9110, 5.6.2: one or more letters, digits or !#$%&'*+-.^_`|~.
 cdef bint is_token(Slice value) noexcept nogil
 # A host with an optional port, as in `Host`: a name, an IPv4 or a bracketed IPv6 address.

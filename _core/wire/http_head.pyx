@@ -47,8 +47,7 @@ cdef inline bint is_hex(uint8_t byte) noexcept nogil:
     return is_digit(byte) or 97 <= lower(byte) <= 102
 
 
-cdef inline Slice trimmed(const uint8_t* data, size_t size) noexcept nogil:
-    """Without spaces and tabs around it."""
+cdef Slice trimmed(const uint8_t* data, size_t size) noexcept nogil:
     while size and (data[0] == 32 or data[0] == 9):
         data += 1
         size -= 1
@@ -72,7 +71,7 @@ cdef int version_status(const uint8_t* line, size_t size) noexcept nogil:
     return 0
 
 
-cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, size_t* progress) noexcept nogil:
+cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, uint32_t* progress) noexcept nogil:
     cdef size_t at = progress[0] & ((1 << PROGRESS_BITS) - 1)
     cdef size_t lines = progress[0] >> PROGRESS_BITS
     cdef size_t end = size if size < HEAD_LIMIT else HEAD_LIMIT
@@ -107,7 +106,7 @@ cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, size_t* progress
         at += 1
     if end == HEAD_LIMIT:
         return -431
-    progress[0] = lines << PROGRESS_BITS | at
+    progress[0] = <uint32_t> (lines << PROGRESS_BITS | at)
     return 0
 
 
@@ -448,7 +447,7 @@ class HeadRefused(Exception):
 cdef class EndFinder:
     """Looks for the end of a head in bytes that arrive piece by piece."""
 
-    cdef size_t progress
+    cdef uint32_t progress
     cdef readonly bytes data
 
     def __cinit__(self):

@@ -24,6 +24,14 @@ class TestTheSession:
         assert answer["code"] == "rate_limited"
         assert node.workers[1].hub.disconnect(login="login-1") == 1
 
+    @pytest.mark.parametrize("login", ["0123456789abcdef" * 2, "0123456789ABCDEF" * 2, "g" * 32, "x", "ü" * 64])
+    def test_its_login(self, login: str) -> None:
+        node = make_node(2)
+        node.workers[0].connect(identity("u", login=login))
+        assert moved(node) == 1
+        assert node.workers[1].hub.disconnect(login=login.swapcase()) == 0
+        assert node.workers[1].hub.disconnect(login=login) == 1
+
     @pytest.mark.parametrize(
         ("protocol", "extensions"),
         [("rtc.v1.msgpack", None), ("rtc.v1.json+zstd", None), (None, "permessage-deflate")],
