@@ -2,8 +2,9 @@
 #
 # Rules: says yes and nothing else. What it accepts, the rules of the control plane (`auth/token_rules`,
 # `auth/identity`) accept with the same identity; of everything else it only says that it is not sure, and the rules
-# find the answer and its reason. So it may be narrower than they are, in rare forms, and never wider. No clock, no log,
-# nothing of a token is kept. The hash is OpenSSL's through `hashlib`, the JSON decoder is the rules' own.
+# find the answer and its reason. So it may be narrower than they are, in rare forms, and never wider. No clock, no log.
+# Of a token nothing is kept but its header, which says the same in all tokens of an issuer. The hash is OpenSSL's
+# through `hashlib`, the JSON decoder is the rules' own.
 #
 # Of a secret only the two states of SHA-256 behind the padded key are kept (RFC 2104, section 4), which the hash clears
 # when they are dropped.
@@ -36,7 +37,9 @@ cdef class Hs256Tokens:
     cdef str audience            # what `aud` must be; None leaves it out
     cdef bint validate_exp
     cdef bint validate_nbf
+    cdef bytes known_header      # the newest header that fitted, as it stands in the token
     cdef object read(self, str token, double now)
+    cdef bint header_is_good(self, const uint8_t* text, size_t size) except -1
     cdef bint header_fits(self, dict header) except -1
     cdef bint is_signed(self, bytes signed, bytes signature) except -1
     cdef bint parties_fit(self, dict claims) except -1

@@ -8,7 +8,7 @@ import msgspec
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t
-from libc.string cimport memchr
+from libc.string cimport memchr, memcmp
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -98,6 +98,7 @@ cdef class Hs256Tokens:
         self.audience = audience
         self.validate_exp = validate_exp
         self.validate_nbf = validate_nbf
+        self.known_header = b""
 
     def accept(self, str token not None, double now):
         """The identity of a token that is certainly good, else None."""
@@ -124,11 +125,7 @@ cdef class Hs256Tokens:
         if signature == NULL or end - signature != TOKEN_SIGNATURE + 1:
             return None
         signature += 1
-        document = decoded_segment(text, <size_t> (payload - 1 - text))
-        if document is None:
-            return None
-        value = self.decode(document)
-        if type(value) is not dict or not self.header_fits(value):
+        if not self.header_is_good(text, <size_t> (payload - 1 - text)):
             return None
         document = decoded_segment(signature, TOKEN_SIGNATURE)
         if document is None or not self.is_signed((<const char*> text)[:signature - 1 - text], document):
@@ -138,6 +135,21 @@ cdef class Hs256Tokens:
             return None
         value = self.decode(document)
         return self.identity_of(value, now) if type(value) is dict else None
+
+    cdef bint header_is_good(self, const uint8_t* text, size_t size) except -1:
+        """Whether this text is a header that fits; that of the token before, most likely, is not read again."""
+        cdef bytes document
+        if size and <size_t> len(self.known_header) == size and (
+                memcmp(<const char*> self.known_header, text, size) == 0):
+            return True
+        document = decoded_segment(text, size)
+        if document is None:
+            return False
+        value = self.decode(document)
+        if type(value) is not dict or not self.header_fits(value):
+            return False
+        self.known_header = (<const char*> text)[:size]
+        return True
 
     cdef bint header_fits(self, dict header) except -1:
         """Whether it is of HS256 and has nothing but `alg`, and a `typ` and a `kid` as they should be."""
