@@ -160,19 +160,21 @@ def presence() -> Loop:
 
 
 def connect() -> Loop:
+    from realtime_communication.auth.chain import AuthenticationChain
     from realtime_communication.auth.jwt import JwtRules, JwtVerifier
+    from realtime_communication.auth.providers import JwtProvider
+    from realtime_communication.auth.revocation import Revocations
     from realtime_communication.auth.tokens import TokenIssuer
 
     hub = server()
-    verify = JwtVerifier(JwtRules(secret=SECRET, issuer="i", audience="a")).verify
+    provider = JwtProvider(JwtVerifier(JwtRules(secret=SECRET, issuer="i", audience="a")))
+    chain = AuthenticationChain([provider], lambda: NOW, revocations=Revocations(hub.hub.disconnect))
     token = TokenIssuer(secret=SECRET, issuer="i", audience="a", lifetime_secs=3600).access_token("alice", NOW)
     head = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     head += b"Sec-WebSocket-Key: %b\r\nAuthorization: Bearer %b\r\n\r\n" % (KEY, token.encode())
 
-    def authenticate(headers: list[tuple[bytes, bytes]], _query: bytes, _peer: str, _secure: bool) -> object:
-        return verify(dict(headers)[b"authorization"][7:].decode(), NOW)
-
-    hub.hub.set_callbacks(authenticate, hub.authenticate_message)
+    hub.hub.set_callbacks(chain.authenticate_upgrade, chain.authenticate_message)
+    hub.hub.set_token_callback(chain.accept_token)
 
     def once() -> bytes:
         connection = hub.driver.connect()

@@ -15,6 +15,7 @@ from realtime_communication._core.wire.http_head cimport HttpHead
 cdef class Gate(Sessions):
     cdef HttpHead head
     cdef object admission        # callback for the credentials of an upgrade
+    cdef object token_admission  # asked first where a bearer token is the only credential, or None
     cdef object echo_admission   # the same for the echo endpoint, which has no credentials
     cdef list origins
     cdef list refusal_headers    # (name, value) of every answer that refuses a request
@@ -23,6 +24,8 @@ cdef class Gate(Sessions):
     cdef void receive_head(self, Session* session, uint8_t* data, size_t size) noexcept
     cdef void upgrade(self, Session* session, bint echo) noexcept
     # Whether the server takes no more connections; the request is then refused.
+    # The identity of a bearer token in a request without a query; None: that is for `admission` to find out.
+    cdef object admit_token(self)
     cdef bint refuse_when_full(self, Session* session)
     cdef void reject_unavailable(self, Session* session, object message) noexcept
     # The 101 answer; the session gets the forms that it promises.

@@ -30,6 +30,7 @@ from realtime_communication._core.hub.variants cimport variant_of
 from realtime_communication._core.wire.deflate cimport DeflateOffer, deflate_negotiate, deflate_response
 from realtime_communication._core.wire.frames cimport frame_parser_init
 from realtime_communication._core.wire.handshake cimport (
+    bearer_token,
     choose_subprotocol,
     handshake_check,
     origin_allowed,
@@ -143,7 +144,9 @@ cdef class Gate(Sessions):
                 return
             if self.refuse_when_full(session):
                 return
-            if ask is not None:
+            if not echo and self.token_admission is not None:
+                answer = self.admit_token()
+            if answer is None and ask is not None:
                 answer = ask(head_fields(&self.head), self.query(), self.peer_of(session),
                              (<Driver> session.driver).secure)
                 if isinstance(answer, Pending):
@@ -158,6 +161,14 @@ cdef class Gate(Sessions):
                 session.state = SESSION_OPEN
         except Exception:
             self.reject(session, 500, "internal", "the request could not be answered", None)
+
+    cdef object admit_token(self):
+        """The identity of a bearer token in a request without a query; None: that is for `admission` to find out."""
+        cdef const Slice* given = head_get(&self.head, b"authorization", 13)
+        cdef Slice token
+        if given == NULL or self.head.query.size or not bearer_token(given[0], &token):
+            return None
+        return self.token_admission((<const char*> token.data)[:token.size].decode("ascii"))
 
     cdef bint refuse_when_full(self, Session* session):
         cdef uint64_t connections = self.counters.connections

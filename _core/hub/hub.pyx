@@ -193,6 +193,14 @@ cdef class Hub(Control):
         its answer is None or a refusal."""
         self.echo_admission = admit_echo
 
+    def set_token_callback(self, authenticate_token):
+        """Who is asked first about an upgrade request whose only credential can be a bearer token, with that token.
+
+        `authenticate_token(token)` answers with an identity, or with None: `authenticate_upgrade` of `set_callbacks`
+        is asked then, as if nobody had been before.
+        """
+        self.token_admission = authenticate_token
+
     def set_callbacks(self, authenticate_upgrade, authenticate_message):
         """Who checks credentials.
 

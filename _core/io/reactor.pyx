@@ -152,6 +152,9 @@ cdef class Reactor(SocketDriver):
         With an ssl.SSLContext for servers they speak TLS.
         """
         cdef epoll_event event
+        cdef int on = 1
+        # Linux hands it on to what is accepted; a Unix socket has no such option.
+        setsockopt(sock.fileno(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
         self.listeners.append(sock)
         self.contexts.append(context)
         event.events = EPOLLIN
@@ -326,7 +329,6 @@ cdef class Reactor(SocketDriver):
 
     cdef void admit_socket(self, int fd, object context) noexcept:
         cdef epoll_event event
-        cdef int on = 1
         cdef Driver driver = self
         cdef Session* session = NULL
         try:
@@ -338,7 +340,6 @@ cdef class Reactor(SocketDriver):
         if session == NULL:
             close(fd)
             return
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
         event.events = EPOLLIN
         event.data.u64 = <uint64_t> <size_t> session
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:

@@ -30,6 +30,9 @@ cdef int choose_subprotocol(
     const HttpHead* head, bint compression_enabled, int* encoding, int* compression, Slice* chosen
 ) noexcept nogil
 
+# The token of an Authorization field whose scheme is Bearer (RFC 6750, section 2.1); False for another scheme.
+cdef bint bearer_token(Slice authorization, Slice* token) noexcept nogil
+
 # Whether an `Origin` is in the list of serialized origins (str or bytes): scheme, host and port are equal, where case
 # does not count and a missing port is the scheme's. "*" in the list allows all; "null" and what is no origin is in no
 # other list.

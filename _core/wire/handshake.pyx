@@ -1,7 +1,5 @@
 """The WebSocket opening handshake; `handshake.pxd` is the contract. The functions at the end show it to Python."""
 
-import base64
-import hashlib
 import json
 
 from libc.stddef cimport size_t
@@ -10,13 +8,15 @@ from libc.stdint cimport uint8_t, uint32_t
 from realtime_communication._core.base.memory cimport Slice, slice_is, slice_of
 from realtime_communication._core.wire.http_head cimport (
     HttpHead, head_count, head_get, head_has_token, head_parse, is_authority, is_token, lower, next_element,
-    slice_is_lower,
+    slice_is_lower, trimmed,
 )
+from realtime_communication._core.wire.sha1 cimport sha1
 
 cdef enum:
     KEY_SIZE = 24                # characters of 16 bytes in base64
 
 cdef bytes ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"    # RFC 6455, 1.3
+cdef const char* BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 cdef dict PHRASES = {            # RFC 9110, section 15; RFC 6585
     400: b"Bad Request",
@@ -152,6 +152,13 @@ cdef int choose_subprotocol(
     return 400 if count and chosen.data == NULL else 0
 
 
+cdef bint bearer_token(Slice authorization, Slice* token) noexcept nogil:
+    if authorization.size < 7 or not slice_is_lower(slice_of(authorization.data, 7), b"bearer ", 7):
+        return False
+    token[0] = trimmed(authorization.data + 7, authorization.size - 7)
+    return True
+
+
 cdef struct OriginParts:         # RFC 6454, section 4
     Slice scheme
     Slice host
@@ -233,7 +240,21 @@ cdef bytes as_bytes(Slice value):
 
 
 cdef bytes accept_key(Slice key):
-    return base64.b64encode(hashlib.sha1(as_bytes(key) + ACCEPT_GUID, usedforsecurity=False).digest())
+    cdef bytes asked = as_bytes(key) + ACCEPT_GUID
+    cdef uint8_t digest[21]
+    cdef uint8_t text[28]
+    cdef uint32_t bits
+    cdef int i
+    sha1(<const uint8_t*> asked, len(asked), digest)
+    digest[20] = 0
+    for i in range(7):
+        bits = <uint32_t> digest[3 * i] << 16 | <uint32_t> digest[3 * i + 1] << 8 | digest[3 * i + 2]
+        text[4 * i] = BASE64[bits >> 18]
+        text[4 * i + 1] = BASE64[bits >> 12 & 63]
+        text[4 * i + 2] = BASE64[bits >> 6 & 63]
+        text[4 * i + 3] = BASE64[bits & 63]
+    text[27] = 61                # 20 bytes are two bits short of 27 characters
+    return (<const char*> text)[:28]
 
 
 cdef bytes upgrade_response(Slice key, Slice subprotocol, bytes extensions):

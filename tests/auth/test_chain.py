@@ -66,6 +66,46 @@ def bearer(token):
     return (b"authorization", b"Bearer " + token.encode())
 
 
+class TestToken:
+    """`accept_token` says what `authenticate_upgrade` would say, or nothing."""
+
+    @pytest.fixture
+    def tokens(self, clock):
+        return AuthenticationChain([JwtProvider(JwtVerifier(RULES))], clock, revocations=Revocations(lambda **_: 0))
+
+    def test_a_good_one(self, tokens):
+        assert tokens.accept_token(TOKEN) == upgrade(tokens, [bearer(TOKEN)])
+        assert tokens.accept_token(TOKEN).user_id == "alice"
+
+    def test_of_others_it_says_nothing(self, tokens, clock):
+        assert tokens.accept_token("x") is None
+        assert tokens.accept_token(TOKEN[:-1]) is None
+        clock.now += 60
+        assert tokens.accept_token(TOKEN) is None
+
+    @pytest.mark.parametrize("kind", ["login", "user"])
+    def test_what_was_revoked(self, clock, kind):
+        revoked = Revocations(lambda **_: 0, clock=clock)
+        tokens = AuthenticationChain([JwtProvider(JwtVerifier(RULES))], clock, revocations=revoked)
+        name = tokens.accept_token(TOKEN).login if kind == "login" else "alice"
+        revoked.revoke(Revocation(kind, name, NOW, NOW + 60))
+        assert tokens.accept_token(TOKEN) is None
+        assert upgrade(tokens, [bearer(TOKEN)])[0] == 401
+
+    def test_where_more_than_the_token_decides(self, chain, clock):
+        jwt = JwtProvider(JwtVerifier(RULES))
+        keys = ApiKeyProvider(ApiKeyVerifier([]), priority=0)
+        two = [jwt, JwtProvider(JwtVerifier(RULES), priority=2)]
+        shown = AuthenticationChain([jwt], clock, custom_claims=CustomClaims(include_device_info=True))
+        others = [AuthenticationChain(providers, clock) for providers in ([], [keys, jwt], two)]
+        assert [one.accept_token(TOKEN) for one in (shown, *others)] == [None] * 4
+        assert AuthenticationChain([jwt, ApiKeyProvider(ApiKeyVerifier([]))], clock).accept_token(TOKEN) is not None
+
+    def test_where_hs256_is_not_accepted(self, clock):
+        rules = JwtRules(secret=SECRET, issuer="i", audience="a", algorithms=("HS512",))
+        assert AuthenticationChain([JwtProvider(JwtVerifier(rules))], clock).accept_token(TOKEN) is None
+
+
 class TestUpgrade:
     def test_the_places(self, chain):
         assert upgrade(chain, [bearer(TOKEN)]).user_id == "alice"

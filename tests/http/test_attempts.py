@@ -111,6 +111,16 @@ def test_against_a_model(steps, burst):
         assert len(attempts) <= len(left)
 
 
+def test_all_are_free_while_nobody_has_failed(clock):
+    attempts = Attempts(rate=1, burst=2, clock=clock)
+    assert attempts.all_free
+    attempts.fail("127.0.0.1")
+    assert attempts.all_free
+    attempts.fail("203.0.113.7")
+    assert not attempts.all_free
+    assert not Attempts(burst=0).all_free
+
+
 def test_a_table_without_failures_allows_all_but_where_none_are_allowed(clock):
     assert allowed(Attempts(clock=clock), "203.0.113.9")
     assert not allowed(Attempts(burst=0, clock=clock), "203.0.113.9")

@@ -1,6 +1,7 @@
 """What the data plane is answered about credentials: at once, later, and never with an exception."""
 
 import asyncio
+import types
 
 import pytest
 
@@ -45,6 +46,52 @@ def upgrade(made, headers=(), peer=REMOTE, secure=False):
 def test_an_answer_at_once_is_passed_on(answer):
     assert upgrade(admission(answer), peer="127.0.0.1:5000") == answer
     assert admission(answer).message("token", None, REMOTE) is answer
+
+
+class Tokens(Chain):
+    """Accepts every token."""
+
+    def accept_token(self, token):
+        self.asked.append(token)
+        return ALICE
+
+
+def by_token(security=None, **services):
+    config = Config(security=security or Security())
+    made = Services(hub=None, chain=Tokens(REFUSED), config=config, profile="test", node_id="n", **services)
+    return Admission(made)
+
+
+def test_a_token_alone_decides():
+    made = by_token()
+    assert made.token("t") is ALICE
+    assert made._services.chain.asked == ["t"]
+
+
+def test_a_token_does_not_decide_where_tls_is_demanded_credentials_were_wrong_or_traces_are_made():
+    failed = by_token()
+    upgrade(failed)
+    for made in (by_token(Security(enforce_tls=True)), failed, by_token(tracer=types.SimpleNamespace(enabled=True))):
+        made._services.chain.asked.clear()
+        assert made.token("t") is None
+        assert made._services.chain.asked == []
+
+
+def test_an_accepted_token_is_counted():
+    seen = []
+
+    class Metrics:
+        def timed_authentication(self, check):
+            return check
+
+        def observe_authentication(self, accepted, seconds):
+            seen.append((accepted, seconds >= 0))
+
+    made = by_token(metrics=Metrics())
+    made.token("t")
+    made._services.chain.accept_token = lambda token: None
+    made.token("t")
+    assert seen == [(True, True)]
 
 
 def test_a_refusal_says_how_many_more_there_may_be():

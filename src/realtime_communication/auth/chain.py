@@ -84,6 +84,7 @@ class AuthenticationChain:
         self._revocations = revocations
         self._shown = custom_claims if custom_claims is not None and is_wanted(custom_claims) else None
         self.key_sources = tuple(key_sources)
+        self._accept = self._accept_of_tokens()
 
     @property
     def key_logins(self) -> frozenset[str]:
@@ -99,6 +100,21 @@ class AuthenticationChain:
         """
         first = _first_of(headers)
         return self._identify(first, parse_query(query) if query else {})
+
+    def accept_token(self, token: str) -> Identity | None:
+        """What `authenticate_upgrade` says to a request with the header `Authorization: Bearer` and `token`, and
+        without a query, when that is an identity and nothing but the token decides; else None. Never raises."""
+        if self._accept is None:
+            return None
+        now = self._clock()
+        identity = self._accept(token, now)
+        if identity is None or self._revocations is None:
+            return identity
+        try:
+            self._revocations.check(identity, now)
+        except AuthenticationFailed:
+            return None  # the same is found again, with a line in the log
+        return identity
 
     def authenticate_upgrade(
         self, headers: Headers, query: bytes, peer: str, secure: bool = False
@@ -142,6 +158,13 @@ class AuthenticationChain:
             return self._presented(await found, "", peer)
         except Exception as error:
             return _message_refusal(error)
+
+    def _accept_of_tokens(self) -> Callable[[str, float], Identity | None] | None:
+        """What accepts a bearer token, where its provider is asked first and alone, and presence shows nothing."""
+        first = self._providers[0] if self._providers else None
+        if not isinstance(first, JwtProvider) or self._many_tokens or self._shown is not None:
+            return None
+        return first.accept
 
     def _identify(
         self, first: Mapping[bytes, bytes], query: Mapping[str, str]

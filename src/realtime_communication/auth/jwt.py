@@ -10,7 +10,7 @@ Order: size and shape, header, signature, claims. Nothing of the payload is look
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -65,6 +65,8 @@ class JwtRules(msgspec.Struct, frozen=True, kw_only=True):
 class JwtVerifier:
     """Verifies tokens against the secret, and the secrets before it; `types` are the accepted `typ` in lower case.
 
+    `accept` gives the identity of a token that is certainly good, None for what `verify` has to find out.
+
     Raises ValueError when a secret is too short, looks like a public key (the classic confusion of RS256 with
     HS256), or an algorithm is not HS256, HS384 or HS512.
     """
@@ -77,12 +79,14 @@ class JwtVerifier:
         self._rules = rules
         self._types = types
         self._algorithms = {name: HMACAlgorithm(_HASHES[name]) for name in rules.algorithms}
-        self._accept = self._hs256().accept if "HS256" in rules.algorithms else _unsure
+        self.accept: Callable[[str, float], Identity | None] = (
+            self._hs256().accept if "HS256" in rules.algorithms else _unsure
+        )
 
     def verify(self, token: str, now: float) -> Identity:
         """The identity of `token` at `now` (seconds since the epoch). Raises AuthenticationFailed (`unauthorized` or
         `token_expired`) and nothing else; its text is for people and contains nothing of the token."""
-        return self._accept(token, now) or self.verify_by_rules(token, now)
+        return self.accept(token, now) or self.verify_by_rules(token, now)
 
     def verify_by_rules(self, token: str, now: float) -> Identity:
         """The same without the short cut for HS256."""

@@ -79,11 +79,12 @@ class TokenProvider:
 
 
 class JwtProvider(TokenProvider):
-    """Tokens signed with the server's secret."""
+    """Tokens signed with the server's secret; `accept` is its verifier's."""
 
     def __init__(self, verifier: JwtVerifier, *, name: str = "jwt", priority: int = 1) -> None:
         super().__init__(name, priority)
         self._verifier = verifier
+        self.accept = verifier.accept
 
     def fits(self, names: Names) -> bool:
         """Signed with a shared secret; the verifier knows which of the algorithms are accepted."""

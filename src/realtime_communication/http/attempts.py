@@ -46,10 +46,15 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._used)
 
+    @property
+    def all_free(self) -> bool:
+        """Whether `check` passes every address, since nobody has failed of late."""
+        return not self._used and self._burst >= 1
+
     def check(self, address: str) -> None:
         """Raises RateLimited while `address` has no failure left."""
-        if not self._used and self._burst >= 1:
-            return  # nobody has failed of late: the address need not be read
+        if self.all_free:
+            return  # the address need not be read
         over = self._used_by(_site_of(address)) + 1 - self._burst
         if over > 0:
             wait_ms = max(1, round(over / self._rate * 1000))

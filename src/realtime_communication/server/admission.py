@@ -41,6 +41,7 @@ class Admission:
         self._metrics = metrics
         timed = authenticate if metrics is None else metrics.timed_authentication(authenticate)
         self._authenticate = traced_upgrade(services.tracer, timed)
+        self._is_plain = not services.tracer.enabled  # a span is about the request, not its token alone
 
     def upgrade(self, headers: Headers, query: bytes, peer: str, secure: bool) -> Any:
         """Whether an upgrade is let in: an Identity, None for one that authenticates later, a refusal, Pending.
@@ -58,6 +59,23 @@ class Admission:
         if isinstance(answer, Awaitable):
             return self._later(answer, _FAILED_UPGRADE, lambda found: self._judged(found, client.address))
         return self._judged(answer, client.address)
+
+    def token(self, token: str) -> Identity | None:
+        """Whether the bearer token of an upgrade without a query lets it in at once; None: ask `upgrade`.
+
+        What that says of such a request, only sooner: no list of headers is made and no address read where neither
+        decides. Never raises.
+        """
+        services, metrics = self._services, self._metrics
+        if not self._is_plain or services.config.security.enforce_tls or not services.attempts.all_free:
+            return None
+        if metrics is None:
+            return services.chain.accept_token(token)
+        started = time.perf_counter()
+        identity = services.chain.accept_token(token)
+        if identity is not None:
+            metrics.observe_authentication(True, time.perf_counter() - started)
+        return identity
 
     def echo(self, headers: Headers, query: bytes, peer: str, secure: bool) -> Refusal | None:
         """Whether an upgrade for the echo endpoint, which knows no credentials, is refused. Never raises."""

@@ -144,6 +144,7 @@ class Parts:
         self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted)
         self.admission = Admission(self.services)
         self.hub.set_echo_callback(self.admission.echo)
+        self.hub.set_token_callback(self.admission.token)
         memory = config.performance.memory
         self.collector = Collector(memory.gc_interval_secs, memory.gc_threshold_mb, resident_bytes)
         self.tasks = [

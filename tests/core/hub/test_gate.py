@@ -117,6 +117,55 @@ class TestRefusals:
         assert seen[0][0][b"authorization"] == b"Bearer x"
         assert seen[0][1:] == (b"token=abc", "memory", False)
 
+    @pytest.mark.parametrize("value", ["Bearer a.b.c", "bearer \t a.b.c", "BEARER a.b.c\t"])
+    def test_a_bearer_token_is_asked_about_first(self, value: str) -> None:
+        server = make_hub()
+        asked: list[str] = []
+
+        def accept(token: str) -> Any:
+            asked.append(token)
+            return identity("alice")
+
+        server.hub.set_callbacks(None, server.authenticate_message)
+        server.hub.set_token_callback(accept)
+        connection = server.driver.connect()
+        connection.feed(head(Authorization=value))
+        assert b'"Connected"' in connection.drain()
+        assert asked == ["a.b.c"]
+        assert server.hub.connections()[0]["user_id"] == "alice"
+
+    @pytest.mark.parametrize(
+        ("line", "value", "by_token"),
+        [
+            ("GET /ws HTTP/1.1", "Bearer no", True),
+            ("GET /ws? HTTP/1.1", "Bearer no", True),
+            ("GET /ws?room=1 HTTP/1.1", "Bearer no", False),
+            ("GET /ws HTTP/1.1", "Basic no", False),
+            ("GET /ws HTTP/1.1", "Bearer", False),
+            ("GET /ws HTTP/1.1", "Bearers no", False),
+            ("GET /ws HTTP/1.1", None, False),
+        ],
+    )
+    def test_what_a_token_does_not_decide(self, line: str, value: str | None, by_token: bool) -> None:
+        server = make_hub()
+        asked: list[str] = []
+
+        def request(headers: Any, query: bytes, peer: str, secure: bool) -> Any:
+            asked.append("request")
+            return 401, "unauthorized", "no", []
+
+        server.hub.set_callbacks(request, server.authenticate_message)
+        server.hub.set_token_callback(asked.append)
+        assert answer(server, head(line, Authorization=value))[0] == 401
+        assert asked == (["no", "request"] if by_token else ["request"])
+
+    def test_a_token_is_no_credential_of_the_echo_endpoint(self) -> None:
+        server = make_hub(debug_echo=True)
+        asked: list[str] = []
+        server.hub.set_token_callback(asked.append)
+        assert answer(server, head("GET /debug/echo HTTP/1.1", Authorization="Bearer x"))[0] == 101
+        assert asked == []
+
     def test_a_check_that_fails(self) -> None:
         server = make_hub()
 

@@ -1,0 +1,3 @@
+"""What Python sees of SHA-1; the data plane uses it through `sha1.pxd`."""
+
+def digest(data: bytes) -> bytes: ...
