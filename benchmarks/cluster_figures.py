@@ -16,7 +16,7 @@ import msgspec
 from . import costs, crossing, outages, restarts
 from .driver import Driver, Row, Unsound
 from .generator import Generator, GeneratorError
-from .machine import Watch, processor
+from .machine import Watch, allow_many_files, processor
 from .measure import say, two_cores
 
 FIGURES = ("workers", "crossing", "redis", "restart", "cuts")
@@ -92,7 +92,7 @@ def write_costs(options: argparse.Namespace, driver: Driver, cores: tuple[int, i
 def main() -> None:
     options = parse_options()
     cores = two_cores()
-    outages.allow_many_files()
+    allow_many_files()
     watch = Watch(cores)
     connections = max(options.subscribers, options.idle_connections if options.costs else 0, costs.SUBSCRIBERS)
     if "restart" in options.only:

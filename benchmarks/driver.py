@@ -77,9 +77,11 @@ class Driver:
         compression: str = "none",
         payload_file: Path | None = None,
         warmup: float = WARMUP_SECS,
+        ca_file: Path | None = None,
+        farewell: bool = False,
         hold: Callable[[], None] | None = None,
     ) -> Report:
-        """One run to its end. Raises Unsound, GeneratorError."""
+        """One run to its end, over TLS with a `ca_file`. Raises Unsound, GeneratorError."""
         report = self._generator.run(
             f"--mode={mode}",
             "--protocol=rtc",
@@ -96,6 +98,8 @@ class Driver:
             f"--tokens={self._tokens}",
             f"--compression={compression}",
             *([] if payload_file is None else [f"--payload={payload_file}"]),
+            *([] if ca_file is None else ["--tls", f"--ca-file={ca_file}"]),
+            *(["--farewell"] if farewell else []),
             *(f"--server-pid={pid}" for pid in pids),
             hold=hold,
         )

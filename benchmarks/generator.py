@@ -81,6 +81,10 @@ class Report(msgspec.Struct):
     max_us: float | None = None
     received: int = 0
     """Bytes of everything that arrived, frame headers and all; of fan-out, latency and echo runs."""
+    records: int = 0
+    """Of TLS, that `received` came in."""
+    cipher: str = ""
+    """The suite of TLS that was agreed on; empty without TLS."""
     offered: float = 0.0
     """Of latency runs: publications a second that were due."""
     server_cpus: list[float] = []

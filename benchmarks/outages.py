@@ -7,7 +7,6 @@ Times include the swarm's own work, which shares one core among all clients.
 import array
 import asyncio
 import os
-import resource
 import sys
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
@@ -107,9 +106,3 @@ async def cut_again(client: Client, first_secs: float) -> None:
         await asyncio.sleep(CUT_FOR_SECS)
         client.come_back()
         await asyncio.sleep(CUT_EVERY_SECS - CUT_FOR_SECS)
-
-
-def allow_many_files() -> None:
-    """As many open files as this process may have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -18,6 +18,7 @@ enum {
     CONNECTIONS_PER_ADDRESS = 500,
     OPENING_TIMEOUT_NS_PER_CONNECTION = 20 * 1000 * 1000,
     LONGEST_REQUEST = 8192,
+    LONGEST_PROBLEM = 256,
 };
 
 static void out_of_memory(void)
@@ -45,12 +46,26 @@ static void bytes_append(struct bytes *bytes, const void *data, size_t length)
     bytes->length += length;
 }
 
+static struct tls *open_tls(const struct options *options)
+{
+    char problem[LONGEST_PROBLEM];
+    struct tls_wanted wanted = {.name = options->host, .ca_file = options->ca_file, .insecure = options->insecure};
+    struct tls *tls = tls_new(&wanted, problem, sizeof problem);
+    if (tls == NULL) {
+        fprintf(stderr, "load: %s\n", problem);
+        exit(1);
+    }
+    return tls;
+}
+
 void load_init(struct load *load, const struct options *options, size_t count)
 {
     *load = (struct load){.options = options, .count = count};
     load->epoll = epoll_create1(EPOLL_CLOEXEC);
     load->connections = calloc(count, sizeof *load->connections);
     load->buffer = malloc(SHARED_BUFFER);
+    if (options->tls)
+        load->tls = open_tls(options);
     if (options->compression != COMPRESSION_NONE)
         load->unpacker = unpacker_new(options->compression);
     progress_init(&load->progress, options->progress_ms);
@@ -73,6 +88,13 @@ static void watch(struct load *load, struct connection *connection, int operatio
     connection->waits = writing;
 }
 
+static void release(const struct load *load, struct connection *connection)
+{
+    if (connection->tls != NULL)
+        tls_end(load->tls, connection->tls);
+    connection->tls = NULL;
+}
+
 static void lose(struct load *load, struct connection *connection, const char *why, const void *detail, size_t length)
 {
     if (connection->state == STATE_CLOSED)
@@ -81,6 +103,7 @@ static void lose(struct load *load, struct connection *connection, const char *w
     if (connection->state == STATE_READY)
         load->ready--;
     connection->state = STATE_CLOSED;
+    release(load, connection);
     close(connection->fd);
     connection->fd = -1;
     connection->rest.length = connection->out.length = 0;
@@ -89,6 +112,14 @@ static void lose(struct load *load, struct connection *connection, const char *w
         load->on_lost(load, connection, &loss);
     else
         note_error(&load->problems, why, detail, length);
+}
+
+/* For a fault of TLS. */
+static void lose_secured(struct load *load, struct connection *connection)
+{
+    char why[LONGEST_PROBLEM];
+    tls_describe(load->tls, connection->tls, why, sizeof why);
+    lose(load, connection, why, NULL, 0);
 }
 
 static const char *path_of(const struct load *load, const struct connection *connection)
@@ -183,6 +214,24 @@ static void send_request(struct load *load, struct connection *connection)
     connection->state = STATE_UPGRADING;
     bytes_append(&connection->out, request, (size_t)length);
     connection_flush(load, connection);
+}
+
+/* Goes on with the handshake, and asks for the upgrade when it is done. */
+static void secure(struct load *load, struct connection *connection)
+{
+    bool writing = false;
+    if (connection->tls == NULL)
+        connection->tls = tls_begin(load->tls, connection->fd);
+    connection->state = STATE_SECURING;
+    int outcome = tls_handshake(load->tls, connection->tls, &writing);
+    if (outcome > 0) {
+        load->cipher = tls_cipher(load->tls, connection->tls);
+        send_request(load, connection);
+    } else if (outcome < 0) {
+        lose_secured(load, connection);
+    } else if (writing != connection->waits) {
+        watch(load, connection, EPOLL_CTL_MOD, writing);
+    }
 }
 
 static void become_ready(struct load *load, struct connection *connection)
@@ -376,21 +425,49 @@ static size_t take(struct load *load, struct connection *connection, const uint8
     return at;
 }
 
-static void receive(struct load *load, struct connection *connection)
+static ssize_t read_some(struct load *load, struct connection *connection, uint8_t *data, size_t room)
+{
+    if (connection->tls == NULL)
+        return recv(connection->fd, data, room, 0);
+    size_t records = 0;
+    ssize_t got = tls_receive(load->tls, connection->tls, data, room, &records);
+    load->records += records;
+    return got;
+}
+
+static ssize_t write_some(struct load *load, struct connection *connection, const struct bytes *out)
+{
+    if (connection->tls == NULL)
+        return send(connection->fd, out->data, out->length, MSG_NOSIGNAL);
+    return tls_send(load->tls, connection->tls, out->data, out->length);
+}
+
+static void lose_failed(struct load *load, struct connection *connection)
+{
+    if (connection->tls != NULL && errno == EPROTO)
+        lose_secured(load, connection);
+    else
+        lose(load, connection, strerror(errno), NULL, 0);
+}
+
+/* Reads once. Whether there may be more that epoll does not tell of, because it is inside the library. */
+static bool receive(struct load *load, struct connection *connection)
 {
     struct bytes *rest = &connection->rest;
     size_t kept = rest->length;
     if (kept > SHARED_BUFFER / 2) {
         lose(load, connection, "a frame is too long", NULL, 0);
-        return;
+        return false;
     }
     if (kept != 0)
         memcpy(load->buffer, rest->data, kept);
-    ssize_t got = recv(connection->fd, load->buffer + kept, SHARED_BUFFER - kept, 0);
+    ssize_t got = read_some(load, connection, load->buffer + kept, SHARED_BUFFER - kept);
     if (got <= 0) {
-        if (got == 0 || (errno != EAGAIN && errno != EINTR))
-            lose(load, connection, got == 0 ? "the server closed" : strerror(errno), NULL, 0);
-        return;
+        if (got == 0)
+            lose(load, connection, "the server closed", NULL, 0);
+        else if (errno != EAGAIN && errno != EINTR)
+            lose_failed(load, connection);
+        return false;
     }
     load->received += (size_t)got;
     size_t length = kept + (size_t)got;
@@ -398,6 +475,25 @@ static void receive(struct load *load, struct connection *connection)
     size_t used = take(load, connection, load->buffer, length);
     if (connection->state != STATE_CLOSED && used < length)
         bytes_append(rest, load->buffer + used, length - used);
+    return connection->tls != NULL && SHARED_BUFFER - length < TLS_RECORD;
+}
+
+/* The socket is connected. */
+static void begin(struct load *load, struct connection *connection)
+{
+    if (load->tls != NULL)
+        secure(load, connection);
+    else
+        send_request(load, connection);
+}
+
+static void take_input(struct load *load, struct connection *connection)
+{
+    if (connection->state == STATE_SECURING)
+        secure(load, connection);
+    else
+        while (receive(load, connection) && connection->state != STATE_CLOSED)
+            ;
 }
 
 void load_turn(struct load *load, int timeout_ms)
@@ -410,12 +506,14 @@ void load_turn(struct load *load, int timeout_ms)
             continue;
         if (events[index].events & EPOLLOUT) {
             if (connection->state == STATE_CONNECTING && !(events[index].events & (EPOLLERR | EPOLLHUP)))
-                send_request(load, connection);
+                begin(load, connection);
+            else if (connection->state == STATE_SECURING)
+                secure(load, connection);
             else
                 connection_flush(load, connection);
         }
         if (connection->state != STATE_CLOSED && events[index].events & (EPOLLIN | EPOLLERR | EPOLLHUP))
-            receive(load, connection);
+            take_input(load, connection);
     }
 }
 
@@ -456,9 +554,9 @@ void connection_flush(struct load *load, struct connection *connection)
     if (connection->state == STATE_CLOSED)
         return;
     if (out->length != 0) {
-        ssize_t sent = send(connection->fd, out->data, out->length, MSG_NOSIGNAL);
+        ssize_t sent = write_some(load, connection, out);
         if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            lose(load, connection, strerror(errno), NULL, 0);
+            lose_failed(load, connection);
             return;
         }
         if (sent > 0) {
@@ -470,10 +568,17 @@ void connection_flush(struct load *load, struct connection *connection)
         watch(load, connection, EPOLL_CTL_MOD, out->length != 0);
 }
 
+void name_cipher(struct result *result, const struct load *load)
+{
+    if (load->cipher != NULL)
+        snprintf(result->cipher, sizeof result->cipher, "%s", load->cipher);
+}
+
 void load_close(struct load *load)
 {
     for (size_t index = 0; index < load->count; index++) {
         struct connection *connection = &load->connections[index];
+        release(load, connection);
         if (connection->fd >= 0) {
             struct linger reset = {.l_onoff = 1, .l_linger = 0};
             setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -489,4 +594,6 @@ void load_close(struct load *load)
     free(load->buffer);
     if (load->unpacker != NULL)
         unpacker_free(load->unpacker);
+    if (load->tls != NULL)
+        tls_free(load->tls);
 }

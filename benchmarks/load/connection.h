@@ -11,6 +11,7 @@
 #include "options.h"
 #include "progress.h"
 #include "report.h"
+#include "tls.h"
 #include "unpack.h"
 #include "websocket.h"
 
@@ -18,7 +19,15 @@ enum { SHARED_BUFFER = 1 << 20, EVENTS_PER_TURN = 1024, TOPIC_ROOM = 256 };
 
 enum role { ROLE_SUBSCRIBER, ROLE_PUBLISHER, ROLE_ECHO, ROLE_USER, ROLE_OWN };
 
-enum state { STATE_CONNECTING, STATE_UPGRADING, STATE_SIGNING_ON, STATE_SUBSCRIBING, STATE_READY, STATE_CLOSED };
+enum state {
+    STATE_CONNECTING,
+    STATE_SECURING, /* the handshake of TLS */
+    STATE_UPGRADING,
+    STATE_SIGNING_ON,
+    STATE_SUBSCRIBING,
+    STATE_READY,
+    STATE_CLOSED,
+};
 
 struct bytes {
     uint8_t *data; /* owned */
@@ -39,6 +48,7 @@ struct connection {
     uint64_t packed;  /* compressed frames that it got */
     uint64_t sent_ns; /* when its last message was sent; only where a run says its progress */
     uint64_t next;    /* the sequence number it must see next; the modes count it */
+    struct tls_peer *tls; /* owned; NULL without TLS and while it is closed */
     struct bytes rest; /* received, not a complete frame yet */
     struct bytes stream; /* of frames, not a complete piece of the protocol yet */
     struct bytes out;  /* not sent yet */
@@ -59,8 +69,11 @@ struct load {
     size_t count;
     size_t ready;   /* in STATE_READY */
     size_t closed;  /* lost since they were opened */
-    uint64_t received; /* bytes, with the frames' headers */
+    uint64_t received; /* bytes, with the frames' headers; with TLS what they were inside of it */
+    uint64_t records;  /* of TLS, that they came in */
+    const char *cipher; /* of the last connection whose handshake was done, or NULL */
     struct problems problems;
+    struct tls *tls; /* owned; NULL without TLS */
     struct progress progress;
     uint8_t *buffer; /* owned; SHARED_BUFFER bytes */
     struct unpacker *unpacker; /* owned; NULL without compression */
@@ -94,6 +107,9 @@ void connection_append(struct connection *connection, const void *payload, size_
 
 /* Sends what is waiting; what the socket does not take now leaves when it can. */
 void connection_flush(struct load *load, struct connection *connection);
+
+/* Tells the result of the cipher of TLS; it outlives the load. */
+void name_cipher(struct result *result, const struct load *load);
 
 /* Resets every connection, so that no port waits in TIME_WAIT for the next run, and frees everything. */
 void load_close(struct load *load);

@@ -179,7 +179,7 @@ static void drive(struct load *load, struct fanout *fanout, struct result *resul
     const struct options *options = load->options;
     uint64_t start = now_ns(), from = start + (uint64_t)(options->warmup * SECOND_NS);
     uint64_t until = from + (uint64_t)(options->seconds * SECOND_NS), measured_from = from;
-    uint64_t deliveries = 0, landed = 0, bytes = 0, received = 0;
+    uint64_t deliveries = 0, landed = 0, bytes = 0, received = 0, records = 0;
     struct cpu_time cpu = {0, 0, 0};
     double each[MAX_SERVER_PIDS] = {0};
     fanout->last_arrival_ns = start;
@@ -194,6 +194,7 @@ static void drive(struct load *load, struct fanout *fanout, struct result *resul
             landed = fanout->landed;
             bytes = fanout->bytes;
             received = load->received;
+            records = load->records;
             measured_from = now_ns();
         }
         if (progress_is_due(&load->progress, fanout->turn_ns))
@@ -218,6 +219,8 @@ static void drive(struct load *load, struct fanout *fanout, struct result *resul
     result->publications = fanout->landed - landed;
     result->bytes = fanout->bytes - bytes;
     result->received = load->received - received;
+    result->records = load->records - records;
+    name_cipher(result, load);
     result->server = cpu_time_between(cpu, end);
 }
 

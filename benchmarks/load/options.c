@@ -18,6 +18,7 @@ static const char usage[] =
     "            [--connections=N] [--in-flight=N] [--message-bytes=N] [--seconds=S] [--warmup=S] [--rate=N]\n"
     "            [--path=/ws] [--topic=bench] [--topics=N] [--opening=N] [--publish-port=N] [--server-pid=N ...]\n"
     "            [--publishers=N] [--jitter-ms=N] [--retry-ms=N]\n"
+    "            [--tls] [--ca-file=FILE] [--insecure] [--farewell]\n"
     "            [--compression=none|zstd|lz4|gzip|deflate] [--payload=FILE]\n"
     "prints one line of JSON; idle and reconnect print `ready` first and go on until their standard input ends\n";
 
@@ -135,6 +136,8 @@ void read_options(int argc, char **argv, struct options *options)
         {"payload", required_argument, NULL, 'l'},    {"address", required_argument, NULL, 'A'},
         {"host", required_argument, NULL, 'H'},       {"token-header", required_argument, NULL, 'h'},
         {"user-prefix", required_argument, NULL, 'u'}, {"progress-ms", required_argument, NULL, 'g'},
+        {"tls", no_argument, NULL, 'e'},              {"ca-file", required_argument, NULL, 'F'},
+        {"insecure", no_argument, NULL, 'i'},         {"farewell", no_argument, NULL, 'W'},
         {NULL, 0, NULL, 0},
     };
     *options = (struct options){.protocol = &protocol_rtc, .topic = "bench", .topics = 1, .connections = 64,
@@ -175,6 +178,10 @@ void read_options(int argc, char **argv, struct options *options)
         case 'B': options->publishers = (unsigned)number(optarg, 1, MAX_PUBLISHERS); break;
         case 'j': options->jitter_ms = (unsigned)number(optarg, 0, 60000); break;
         case 'y': options->retry_ms = (unsigned)number(optarg, 1, 60000); break;
+        case 'e': options->tls = true; break;
+        case 'F': options->ca_file = optarg; break;
+        case 'i': options->insecure = true; break;
+        case 'W': options->farewell = true; break;
         case 'S':
             if (options->server_pid_count == MAX_SERVER_PIDS)
                 fail("too many server processes", optarg);
@@ -195,6 +202,8 @@ void read_options(int argc, char **argv, struct options *options)
         fail("compression and payload need rtc", NULL);
     if (strlen(options->user_prefix) > 64)
         fail("the prefix of the users is too long", options->user_prefix);
+    if (options->farewell && (options->mode != MODE_IDLE || options->topics != 1))
+        fail("farewell needs idle and one topic", NULL);
     if (options->mode == MODE_OWN && options->protocol != &protocol_rtc)
         fail("own needs rtc", NULL);
     if (options->mode == MODE_DIRECT && (options->protocol != &protocol_rtc || options->connections % 2 != 0))

@@ -21,6 +21,9 @@ struct options {
     enum compression compression; /* that every connection asks for */
     struct sockaddr_storage address; /* where to connect, without the port; loopback unless it was given */
     const char *host;       /* what the header Host says before the port */
+    bool tls;
+    bool insecure;          /* with TLS: any certificate of the server will do */
+    const char *ca_file;    /* with TLS: whom to trust; NULL: as the machine does */
     uint16_t port;
     uint16_t publish_port;  /* where the publisher connects; `port` unless it was given */
     const char *path;       /* NULL: the protocol's */
@@ -41,6 +44,7 @@ struct options {
     unsigned jitter_ms;     /* reconnect: a lost connection is made again after up to so long */
     unsigned retry_ms;      /* reconnect: and tried again after about so long, a half more or less */
     unsigned progress_ms;   /* how often a line tells of the run; 0: never */
+    bool farewell;          /* idle: one message goes to all connections at the end, and must arrive everywhere */
     unsigned opening;       /* connections being opened at any time */
     pid_t server_pids[MAX_SERVER_PIDS]; /* whose CPU time is measured along */
     size_t server_pid_count;

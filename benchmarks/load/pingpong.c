@@ -183,6 +183,7 @@ bool run_pingpong(const struct options *options, struct result *result, struct p
             load_turn(&load, 0);
         load.problems.lost += sent - (pingpong.deliveries - answered);
     }
+    name_cipher(result, &load);
     *problems = load.problems;
     keep_latency(result, &load.progress);
     load_close(&load);

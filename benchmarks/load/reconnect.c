@@ -437,6 +437,7 @@ bool run_reconnect(const struct options *options, struct result *result, struct 
         settle(&load);
         conclude(&load, result);
     }
+    name_cipher(result, &load);
     *problems = load.problems;
     *comeback = reconnect.comeback;
     load_close(&load);

@@ -185,6 +185,8 @@ void print_result(const struct result *result, const struct problems *problems, 
     for (size_t index = 0; index < result->each_count; index++)
         printf("%s%.6f", index ? "," : "", result->each_cpu[index]);
     printf("]");
+    if (result->cipher[0] != '\0')
+        printf(",\"records\":%llu,\"cipher\":\"%s\"", (unsigned long long)result->records, result->cipher);
     if (result->latency != NULL)
         printf(",\"p50_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"max_us\":%.2f",
                histogram_quantile(result->latency, 0.5), histogram_quantile(result->latency, 0.99),

@@ -61,6 +61,8 @@ struct result {
     uint64_t publications;  /* that had arrived everywhere in that time */
     uint64_t bytes;         /* of those deliveries' payloads; rtc: of their envelopes */
     uint64_t received;      /* bytes of everything that arrived in that time, with the frames' headers */
+    uint64_t records;       /* of TLS, that these came in */
+    char cipher[64];        /* of TLS; empty without */
     double offered;         /* latency: publications a second that were due; otherwise 0 */
     struct cpu_time server; /* used by the server in that time */
     double each_cpu[MAX_SERVER_PIDS]; /* the same for each of its processes, in the order they were named */

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from realtime_communication.cli.bench import bench
+from serving.certificates import shared_authority
 from serving.processes import ServerProcess, free_port
 from serving.tokens import SECRET, token
 
@@ -22,16 +23,28 @@ SHORT = ("--connections=10", "--seconds=0.3", "--warmup=0.05", "--rate=100")
 TIMED = ("fanout", "latency", "echo", "direct")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
+@contextmanager
+def started(name: str) -> Iterator[ServerProcess]:
     settings = {"rate_limiting": {"enabled": False}, "actor_system": {"mailbox_capacity": 10_000}}
-    process = ServerProcess("product", free_port(), settings, None)
+    process = ServerProcess(name, free_port(), settings, None)
     process.start()
     try:
         yield process
     finally:
         process.stop()
         process.dispose()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with started("product") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def tls_server() -> Iterator[ServerProcess]:
+    with started("tls") as process:
+        yield process
 
 
 @contextmanager
@@ -148,13 +161,58 @@ def test_the_same_server_without_a_fault() -> None:
         ("echo", ("--secret=short",), "has 5 bytes; at least 32"),
         ("echo", ("--token-file=/nowhere/tokens",), "does not exist"),
         ("echo", ("--html=/nowhere/run.html",), "there is no folder /nowhere"),
-        ("echo", ("--url=wss://localhost/ws",), "wss is not supported by rtc bench yet"),
+        ("echo", ("--insecure",), "they need a URL of wss"),
+        ("echo", ("--ca-file=/nowhere/ca.pem",), "does not exist"),
     ],
 )
 def test_wrong_use(mode: str, words: tuple[str, ...], why: str) -> None:
     done = run(mode, "ws://127.0.0.1:1/ws", *words)
     assert done.exit_code == 2
     assert why in " ".join(done.stderr.split())
+
+
+class TestOverTls:
+    TRUST = f"--ca-file={shared_authority().ca_file}"
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_every_mode_is_sound(self, tls_server: ServerProcess, mode: str) -> None:
+        done = run(mode, tls_server.url, self.TRUST, RTC_BENCH_SECRET=SECRET)
+        assert done.exit_code == 0, done.output
+        assert f"rtc bench {mode}  wss://" in done.stdout and "sound: nothing lost" in done.stdout
+
+    @pytest.mark.parametrize("bytes_", ["24", "100000"])
+    @pytest.mark.parametrize("mode", ["fanout", "echo"])
+    def test_payloads_of_any_size(self, tls_server: ServerProcess, tmp_path: Path, mode: str, bytes_: str) -> None:
+        words = (self.TRUST, f"--message-bytes={bytes_}", f"--json={tmp_path / 'r'}")
+        done = run(mode, tls_server.url, *words, RTC_BENCH_SECRET=SECRET)
+        assert done.exit_code == 0, done.output
+        result = json.loads((tmp_path / "r").read_text())["result"]
+        assert result["bytes"] >= result["deliveries"] * int(bytes_) > 0
+
+    def test_a_certificate_that_nobody_vouches_for(self, tls_server: ServerProcess) -> None:
+        done = run("echo", tls_server.url, RTC_BENCH_SECRET=SECRET)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "the certificate is not accepted" in done.stderr and done.stderr.count("\n") == 1
+        done = run("echo", tls_server.url, "--insecure", RTC_BENCH_SECRET=SECRET)
+        assert done.exit_code == 0, done.output
+
+    def test_a_server_that_speaks_no_tls(self, server: ServerProcess) -> None:
+        done = run("echo", server.url.replace("ws:", "wss:"), self.TRUST)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "no TLS with this server: " in done.stderr and done.stderr.count("\n") == 1
+
+    def test_a_server_that_speaks_nothing_else(self, tls_server: ServerProcess) -> None:
+        done = run("echo", tls_server.url.replace("wss:", "ws:"), RTC_BENCH_SECRET=SECRET)
+        assert done.exit_code == 1
+        assert "this port speaks TLS" in done.stdout
+
+    def test_without_openssl(self, tls_server: ServerProcess, tmp_path: Path) -> None:
+        for name in ("libssl.so.3", "libssl.so.1.1"):
+            (tmp_path / name).write_text("no library\n")
+        done = run("echo", tls_server.url, self.TRUST, RTC_BENCH_SECRET=SECRET, LD_LIBRARY_PATH=str(tmp_path))
+        assert (done.exit_code, done.stdout) == (1, "")
+        last = done.stderr.splitlines()[-1]
+        assert last.endswith("TLS needs OpenSSL's library libssl.so.3, which was not found (Debian: libssl3)")
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -31,7 +31,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path(dir_okay=False, path_type=Path)
 
 _WHERE = (
-    click.option("--url", required=True, help="The server: ws://host:port/ws."),
+    click.option("--url", required=True, help="The server: ws://host:port/ws, or wss:// for TLS."),
+    click.option("--ca-file", type=_FILE, help="PEM file of who signed the server's certificate; else the system's."),
+    click.option("--insecure", is_flag=True, help="With wss: take any certificate."),
     click.option("--secret-file", type=_FILE, help="File with the secret that signs a token for each connection."),
     click.option(
         "--secret", help=f"The secret itself; better in {_SECRET_VARIABLE}, where no list of processes shows it."
@@ -154,7 +156,7 @@ _add(
 
 
 def _run(mode: str, values: dict[str, Any]) -> None:
-    where = target.read(values["url"])
+    where = target.read(values["url"], values["ca_file"], values["insecure"])
     plan = _plan(mode, values)
     opened = plan.connections + (mode in ("fanout", "latency"))
     generator.check_descriptors(opened)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import resource
 import socket
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 import pytest
 
 from realtime_communication.cli.load import generator
@@ -67,6 +69,25 @@ def test_credentials_are_not_on_the_command_line(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "tokens").read_text() == "first\nsecond\n"
     words = (tmp_path / "words").read_text()
     assert "first" not in words and "--token-header=X-API-Key" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, []),
+        ({"secure": True}, ["--tls"]),
+        ({"secure": True, "ca_file": Path("/ca.pem")}, ["--tls", "--ca-file=/ca.pem"]),
+        ({"secure": True, "insecure": True}, ["--tls", "--insecure"]),
+    ],
+)
+def test_what_it_is_told_of_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: list[str]
+) -> None:
+    _stand_in(tmp_path, f'echo "$@" > {tmp_path}/words', monkeypatch)
+    with pytest.raises(click.ClickException):
+        generator.run(PLAN, msgspec.structs.replace(NOWHERE, **options), Credentials(), lambda said: None)
+    said = (tmp_path / "words").read_text().split()
+    assert [word for word in said if word.startswith(("--tls", "--ca-file", "--insecure"))] == words
 
 
 def test_what_it_tells_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from realtime_communication.cli.load import target
 from realtime_communication.cli.load.target import Target
+from serving.certificates import DAY, Authority, Pair
 
 
 @pytest.fixture
@@ -25,6 +30,7 @@ def port() -> Iterator[int]:
         ("ws://example.com", Target("example.com", "example.com", 80, "/ws")),
         ("ws://10.0.0.1:1/a?b=c", Target("10.0.0.1", "10.0.0.1", 1, "/a?b=c")),
         ("ws://[::1]:65535/ws", Target("::1", "[::1]", 65535, "/ws")),
+        ("wss://example.com", Target("example.com", "example.com", 443, "/ws", secure=True)),
     ],
 )
 def test_what_a_url_says(url: str, wanted: Target) -> None:
@@ -34,7 +40,6 @@ def test_what_a_url_says(url: str, wanted: Target) -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("wss://example.com/ws", "wss is not supported by rtc bench yet"),
         ("http://example.com/ws", "must look like ws://"),
         ("ws:///ws", "must look like ws://"),
         ("ws://example.com:0/ws", "must look like ws://"),
@@ -60,6 +65,76 @@ def test_what_is_no_url_of_a_server(url: str, why: str) -> None:
 def test_a_name_becomes_an_address_that_accepts(port: int) -> None:
     found = target.reached(target.read(f"ws://localhost:{port}/ws"))
     assert (found.address, found.host, found.url) == ("127.0.0.1", "localhost", f"ws://localhost:{port}/ws")
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "why"),
+    [
+        ("ws://localhost", {"insecure": True}, "they need a URL of wss"),
+        ("ws://localhost", {"ca_file": Path("ca.pem")}, "they need a URL of wss"),
+        ("wss://localhost", {"insecure": True, "ca_file": Path("ca.pem")}, "give one of"),
+    ],
+)
+def test_options_of_tls_where_they_mean_nothing(url: str, options: dict[str, Any], why: str) -> None:
+    with pytest.raises(click.UsageError, match=why):
+        target.read(url, **options)
+
+
+def secured(authority: Authority, pair: Pair) -> Iterator[int]:
+    """A port that makes handshakes and hangs up behind them."""
+    context = authority.server_context(pair)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with contextlib.suppress(OSError), connection:
+                        context.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+class TestCertificates:
+    @pytest.fixture(scope="class")
+    def authority(self, tmp_path_factory: pytest.TempPathFactory) -> Authority:
+        return Authority(tmp_path_factory.mktemp("authority"))
+
+    @pytest.fixture(scope="class")
+    def tls_port(self, authority: Authority) -> Iterator[int]:
+        yield from secured(authority, authority.issue())
+
+    @pytest.fixture(scope="class")
+    def expired_port(self, authority: Authority) -> Iterator[int]:
+        yield from secured(authority, authority.issue("expired", ends=-DAY / 2))
+
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+    def test_one_of_a_trusted_authority(self, authority: Authority, tls_port: int, host: str) -> None:
+        found = target.reached(target.read(f"wss://{host}:{tls_port}/ws", authority.ca_file))
+        assert (found.address, found.url) == ("127.0.0.1", f"wss://{host}:{tls_port}/ws")
+
+    def test_one_of_nobody_that_is_known(self, tls_port: int) -> None:
+        with pytest.raises(click.ClickException, match=r"not accepted: .*issuer certificate; .*--ca-file") as caught:
+            target.reached(target.read(f"wss://localhost:{tls_port}/ws"))
+        assert "\n" not in caught.value.message
+        target.reached(target.read(f"wss://localhost:{tls_port}/ws", insecure=True))
+
+    def test_one_of_another_name(self, authority: Authority, tls_port: int) -> None:
+        with pytest.raises(click.ClickException, match=r"not accepted: .*127\.0\.0\.2"):
+            target.reached(target.read(f"wss://127.0.0.2:{tls_port}/ws", authority.ca_file))
+
+    def test_one_that_has_expired(self, authority: Authority, expired_port: int) -> None:
+        with pytest.raises(click.ClickException, match=r"not accepted: certificate has expired"):
+            target.reached(target.read(f"wss://localhost:{expired_port}/ws", authority.ca_file))
+
+    def test_a_file_without_any(self, tmp_path: Path) -> None:
+        (tmp_path / "ca.pem").write_text("nothing\n")
+        with pytest.raises(click.BadParameter, match="has no certificates in PEM"):
+            target.reached(target.read("wss://localhost:1/ws", tmp_path / "ca.pem"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid", "a" * 64 + ".invalid"])

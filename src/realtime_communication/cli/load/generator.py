@@ -174,6 +174,12 @@ def _command(plan: Plan, target: Target, who: Credentials, memory: int) -> list[
         f"--user-prefix={USER_PREFIX}",
         f"--progress-ms={plan.progress_ms}",
     ]
+    if target.secure:
+        words.append("--tls")
+    if target.ca_file is not None:
+        words.append(f"--ca-file={target.ca_file}")
+    if target.insecure:
+        words.append("--insecure")
     if who.values:
         words.append(f"--tokens=/proc/self/fd/{memory}")
     if who.header:
