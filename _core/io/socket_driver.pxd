@@ -23,6 +23,7 @@ cdef class SocketDriver(Driver):
     cdef object take_over        # callback for connections that are no WebSockets
     cdef object on_tls_failure   # callback(peer, reason) for connections that TLS ended, or None
     cdef readonly uint64_t tls_failures  # how many of them there were
+    cdef object sealed           # ssl.MemoryBIO that OpenSSL writes into for all TLS connections; None before the first
     cdef int epoll               # descriptor of the epoll instance, owned by the reactor
     cdef uint8_t* buffer         # RECEIVE_BYTES, shared by all sessions, owned by the reactor
 

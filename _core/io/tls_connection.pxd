@@ -5,6 +5,10 @@
 # leaves waits in the mailbox for as long as sealed bytes wait for the socket, so that the bounds of slow consumers
 # are those of a plain connection plus one record.
 #
+# OpenSSL writes for all connections of a reactor into one BIO, which stays in the processor's caches and costs an idle
+# connection nothing. So it is empty but while a call into OpenSSL is under way: whoever makes one that may write takes
+# what is there right behind it, whether it failed or not. That holds for who gets a TlsStream too.
+#
 # States only ever move forward, but for a peer that speaks plain HTTP: it is told so in plain text.
 
 from libc.stddef cimport size_t
@@ -27,8 +31,8 @@ cdef class TlsStream:
     # What a connection needs to go on outside the reactor.
     cdef readonly object ssl_object  # ssl.SSLObject over the two BIOs
     cdef readonly object incoming    # ssl.MemoryBIO for what the socket gives
-    cdef readonly object outgoing    # ssl.MemoryBIO with what the socket is to get
-    cdef readonly bytes unsent       # sealed bytes that go before all that is in `outgoing`
+    cdef readonly object outgoing    # ssl.MemoryBIO, shared: what a call into OpenSSL left there is taken at once
+    cdef readonly bytes unsent       # sealed bytes that go before all that comes out of `outgoing`
 
 
 cdef class TlsConnection(Driver):
@@ -37,8 +41,8 @@ cdef class TlsConnection(Driver):
     cdef object ssl_object       # ssl.SSLObject, None in TLS_FRESH, TLS_PLAIN and TLS_OVER
     cdef object raw              # the object of C inside it, whose methods cost least
     cdef object incoming
-    cdef object outgoing
-    cdef bytes unsent            # one record, or what the handshake says, that the socket did not take yet; None
+    cdef object outgoing         # the reactor's `sealed`
+    cdef bytes unsent            # one record, and what TLS says by itself, that the socket did not take yet; None
     cdef Py_ssize_t unsent_at    # bytes of it that have left
     cdef uint32_t shaken         # bytes received for the handshake
     cdef uint32_t replied        # bytes that TLS said by itself after it
@@ -50,6 +54,7 @@ cdef class TlsConnection(Driver):
 
     cdef int take(self, Session* session, size_t size) except -1
     cdef int begin(self) except -1
+    cdef Py_ssize_t collect(self) except -1
     cdef int shake(self) except -1
     cdef int limit_replies(self, uint32_t size) except -1
     cdef bint decrypt(self, size_t* filled, size_t most) except -1

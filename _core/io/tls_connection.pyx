@@ -48,7 +48,7 @@ cdef object SSLZeroReturnError = ssl.SSLZeroReturnError
 
 
 cdef class TlsStream:
-    """A TLS connection without its socket. Whoever gets it feeds `incoming` and sends what is in `outgoing`."""
+    """A TLS connection without its socket. Whoever gets it feeds `incoming` and sends what comes out of `outgoing`."""
 
     def __cinit__(self, ssl_object, incoming, outgoing, bytes unsent not None=b""):
         self.ssl_object = ssl_object
@@ -98,6 +98,7 @@ cdef class TlsConnection(Driver):
         cdef uint8_t* buffer = self.sockets.buffer
         cdef size_t at = 0, piece, filled = 0
         cdef bint ended = False, open = False
+        cdef Py_ssize_t said
         if self.state == TLS_FRESH:
             # A TLS record starts with its type, 22 for a handshake (RFC 8446 section 5.1); HTTP with a letter.
             if 65 <= buffer[ROOM_BYTES] & 0xDF <= 90:
@@ -114,14 +115,17 @@ cdef class TlsConnection(Driver):
             self.incoming.write(PyMemoryView_FromMemory(<char*> buffer + ROOM_BYTES + at, piece, PyBUF_READ))
             at += piece
             open = self.state == TLS_OPEN
-            if not open:
-                self.shaken += <uint32_t> piece
-                self.shake()
-            if self.state == TLS_OPEN:
-                ended = self.decrypt(&filled, ROOM_BYTES + at)
-            if self.outgoing.pending:
+            try:
+                if not open:
+                    self.shaken += <uint32_t> piece
+                    self.shake()
+                if self.state == TLS_OPEN:
+                    ended = self.decrypt(&filled, ROOM_BYTES + at)
+            finally:
+                said = self.collect()
+            if said:
                 if open:
-                    self.limit_replies(self.outgoing.pending)
+                    self.limit_replies(<uint32_t> said)
                 hub.flush(session)
                 if session.state == SESSION_DEAD:
                     return 0
@@ -133,12 +137,32 @@ cdef class TlsConnection(Driver):
 
     cdef int begin(self) except -1:
         self.incoming = MemoryBIO()
-        self.outgoing = MemoryBIO()
+        if self.sockets.sealed is None:
+            self.sockets.sealed = MemoryBIO()
+        self.outgoing = self.sockets.sealed
         self.ssl_object = self.context.wrap_bio(self.incoming, self.outgoing, server_side=True)
         self.raw = self.ssl_object._sslobj
         self.context = None
         self.state = TLS_HANDSHAKE
         return 0
+
+    cdef Py_ssize_t collect(self) except -1:
+        """Takes what OpenSSL has written into the shared BIO; how many bytes. Raises MemoryError, and throws it away."""
+        cdef bytes said
+        if not self.outgoing.pending:
+            return 0
+        try:
+            said = self.outgoing.read()
+            if self.unsent is not None:
+                self.unsent = self.unsent[self.unsent_at:] + said
+            else:
+                self.unsent = said
+        except MemoryError:
+            while self.outgoing.pending:
+                self.outgoing.read(1)
+            raise
+        self.unsent_at = 0
+        return len(said)
 
     cdef int shake(self) except -1:
         """Goes on with the handshake, until TLS_OPEN. Raises ssl.SSLError when it failed."""
@@ -243,8 +267,10 @@ cdef class TlsConnection(Driver):
                 size += piece
             data = record
         try:
-            size = self.raw.write(PyMemoryView_FromMemory(<char*> data, size, PyBUF_READ))
-            self.unsent = self.outgoing.read()
+            try:
+                size = self.raw.write(PyMemoryView_FromMemory(<char*> data, size, PyBUF_READ))
+            finally:
+                self.collect()
         except Exception:
             self.state = TLS_OVER
             return -1
@@ -259,12 +285,7 @@ cdef class TlsConnection(Driver):
         cdef ssize_t sent
         cdef Py_ssize_t left
         if self.unsent is None:
-            if self.outgoing is None or not self.outgoing.pending:
-                return 1
-            try:
-                self.unsent = self.outgoing.read()
-            except Exception:
-                return -1
+            return 1
         while True:
             left = len(self.unsent) - self.unsent_at
             sent = send(session.fd, <const char*> self.unsent + self.unsent_at, left, MSG_NOSIGNAL)
@@ -287,7 +308,10 @@ cdef class TlsConnection(Driver):
         """Seals close_notify (RFC 8446 section 6.1)."""
         self.notified = True
         try:
-            self.raw.shutdown()
+            try:
+                self.raw.shutdown()
+            finally:
+                self.collect()
         except Exception:  # it complains that the peer's is not there yet
             pass
 

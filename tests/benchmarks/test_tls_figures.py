@@ -78,7 +78,7 @@ class TestTheGenerator:
     def test_messages_longer_than_records(
         self, generator: Generator, sealed: Running, secured: Certificate, tokens: str
     ) -> None:
-        words = (f"--ca-file={secured.cert_file}", tokens, "--message-bytes=100000", "--in-flight=8")
+        words = (f"--ca-file={secured.cert_file}", tokens, "--message-bytes=50000", "--in-flight=8")
         report = self.run(generator, sealed.port, "fanout", *words)
         assert report.is_sound, report.problems
         assert report.records > report.deliveries > 0

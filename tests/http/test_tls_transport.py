@@ -13,9 +13,9 @@ from realtime_communication.http.tls_transport import HIGH_WATER, RECORD_BYTES, 
 from serving.certificates import shared_authority, shared_server
 
 
-def handshake(version=ssl.TLSVersion.TLSv1_3):
+def handshake(version=ssl.TLSVersion.TLSv1_3, server_out=None):
     """The state of a server behind its handshake, and the client with its two BIOs."""
-    server_in, server_out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server_in, server_out = ssl.MemoryBIO(), server_out or ssl.MemoryBIO()
     context = shared_authority().client_context()
     context.maximum_version = version
     server_context = shared_authority().server_context(shared_server())
@@ -120,6 +120,25 @@ class TestSealed:
         sealed.seal(memoryview(b"second"))
         client_in.write(first + bytes(sealed.next_bytes()))
         assert client.read() + client.read() == b"firstsecond"
+
+    def test_what_is_sealed_for_one_never_leaves_through_another(self, version):
+        """OpenSSL writes into one BIO for all connections."""
+        shared = ssl.MemoryBIO()
+        made = [handshake(version, shared) for _ in range(3)]
+        several = [Sealed(stream) for stream, *_ in made]
+        for number, sealed in enumerate(several):
+            sealed.seal(memoryview(b"for %d" % number))
+        with pytest.raises(ssl.SSLError):
+            several[0].receive(b"\x17\x03\x03\x00\x20" + bytes(32))  # which is answered by an alert
+        several[1].notify()
+        several[2].seal(memoryview(b", more"))
+        assert not shared.pending
+        for sealed, (_, _, client_in, _) in zip(several, made, strict=True):
+            client_in.write(bytes(sealed.next_bytes()))
+        assert [client.read() for _, client, *_ in made] == [b"for 0", b"for 1", b"for 2"]
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert bad record mac"):
+            made[0][1].read()
+        assert (made[1][1].read(), made[2][1].read()) == (b"", b", more")
 
     def test_last_words(self, version):
         stream, client, client_in, _ = handshake(version)

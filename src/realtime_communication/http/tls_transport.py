@@ -5,6 +5,7 @@ is the only part with a socket and an event loop; to its protocol it looks like 
 
 Theory: what the protocol writes waits unsealed, as a plain transport's does, and is sealed record by record when the
 socket has taken the one before. So a peer that does not read costs one sealed record beside the protocol's own bytes.
+OpenSSL writes into memory that all connections share: each call that may write is followed by `_collect`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def last_words(stream: Stream, data: bytes) -> bytes:
     sealed = Sealed(stream)
     sealed.seal(memoryview(data))
     sealed.notify()
-    return stream.unsent + stream.outgoing.read()
+    return bytes(sealed.next_bytes())
 
 
 class Sealed:
@@ -62,7 +63,6 @@ class Sealed:
         if self.ended:
             return b""
         self._incoming.write(data)
-        before = self._outgoing.pending
         pieces = []
         try:
             while piece := self.ssl_object.read(RECORD_BYTES):
@@ -72,7 +72,8 @@ class Sealed:
             pass
         except ssl.SSLZeroReturnError:
             self.ended = True
-        self._replied += self._outgoing.pending - before
+        finally:
+            self._replied += self._collect()
         if self._replied > REPLY_BYTES:
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, "too many updates of keys")
         return b"".join(pieces)
@@ -80,23 +81,34 @@ class Sealed:
     @property
     def pending(self) -> int:
         """Sealed bytes that wait for the socket."""
-        return len(self.unsent) + self._outgoing.pending
+        return len(self.unsent)
 
     def seal(self, data: memoryview) -> int:
         """Seal the first bytes of `data`, at most a record's worth; how many. Only when nothing is pending."""
-        return self.ssl_object.write(data[:RECORD_BYTES])
+        try:
+            return self.ssl_object.write(data[:RECORD_BYTES])
+        finally:
+            self._collect()
 
     def notify(self) -> None:
         """Seal close_notify: nothing follows (RFC 8446 section 6.1)."""
         if not self.notified:
             self.notified = True
-            with contextlib.suppress(ssl.SSLError):  # it asks for the peer's, which may come or not
-                self.ssl_object.unwrap()
+            try:
+                with contextlib.suppress(ssl.SSLError):  # it asks for the peer's, which may come or not
+                    self.ssl_object.unwrap()
+            finally:
+                self._collect()
+
+    def _collect(self) -> int:
+        """Take what OpenSSL has written; how many bytes."""
+        said = self._outgoing.read()
+        if said:
+            self.unsent = memoryview(bytes(self.unsent) + said)
+        return len(said)
 
     def next_bytes(self) -> memoryview:
         """What the socket is to get now; empty when all was taken."""
-        if not self.unsent and self._outgoing.pending:
-            self.unsent = memoryview(self._outgoing.read())
         return self.unsent
 
     def sent(self, count: int) -> None:

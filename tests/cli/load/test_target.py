@@ -83,7 +83,7 @@ def test_options_of_tls_where_they_mean_nothing(url: str, options: dict[str, Any
 def secured(authority: Authority, pair: Pair) -> Iterator[int]:
     """A port that makes handshakes and hangs up behind them."""
     context = authority.server_context(pair)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("0.0.0.0", 0)) as listener:
 
         def accept() -> None:
             with contextlib.suppress(OSError):
@@ -99,19 +99,22 @@ def secured(authority: Authority, pair: Pair) -> Iterator[int]:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def tls_port(authority: Authority) -> Iterator[int]:
+    yield from secured(authority, authority.issue())
+
+
+@pytest.fixture(scope="module")
+def expired_port(authority: Authority) -> Iterator[int]:
+    yield from secured(authority, authority.issue("expired", ends=-DAY / 2))
+
+
 class TestCertificates:
-    @pytest.fixture(scope="class")
-    def authority(self, tmp_path_factory: pytest.TempPathFactory) -> Authority:
-        return Authority(tmp_path_factory.mktemp("authority"))
-
-    @pytest.fixture(scope="class")
-    def tls_port(self, authority: Authority) -> Iterator[int]:
-        yield from secured(authority, authority.issue())
-
-    @pytest.fixture(scope="class")
-    def expired_port(self, authority: Authority) -> Iterator[int]:
-        yield from secured(authority, authority.issue("expired", ends=-DAY / 2))
-
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
     def test_one_of_a_trusted_authority(self, authority: Authority, tls_port: int, host: str) -> None:
         found = target.reached(target.read(f"wss://{host}:{tls_port}/ws", authority.ca_file))

@@ -442,6 +442,25 @@ class TestContext:
             running.stop()
 
 
+class TestOneBioForAll:
+    def test_what_is_said_to_one_is_not_said_to_another(self, serve_13: Serve) -> None:
+        """Handshakes that fail, ends and messages of several connections, turn by turn."""
+        running = serve_13()
+        alice, bob = running.connect("alice"), running.connect("bob")
+        for number in range(5):
+            broken = running.tcp()
+            broken.sendall(hello(running.client_context))
+            alice.send({"type": "Ping", "id": number})
+            broken.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+            bob.send({"type": "Ping", "id": number})
+            gone = running.connect(f"gone{number}")
+            gone.socket.notify()  # type: ignore[attr-defined]
+            assert (alice.message()["id"], bob.message()["id"]) == (number, number)
+            assert gone.socket.recv(10) == b""
+            assert rest_of(broken)  # what it was told, and then the end
+        assert len(running.tls_failures) == 5
+
+
 class TestHandOver:
     def test_a_stream_goes_on_outside(self, serve: Serve) -> None:
         running = serve()
