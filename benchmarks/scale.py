@@ -105,7 +105,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--heartbeat-secs", type=float, default=0.0, help="between pings; 0: the server's default, 30")
     parser.add_argument("--rounds", type=int, default=1, help="how often the connections are held (1)")
     parser.add_argument("--topics", default="10,1000,100000", help="numbers of topics (10,1000,100000)")
-    parser.add_argument("--subscribers", type=int, default=1000, help="connections that share the topics (1000)")
+    parser.add_argument("--subscribers", type=int, default=32, help="connections that share the topics (32)")
     parser.add_argument("--publications", type=int, default=20_000, help="of a round, over the topics (20000)")
     parser.add_argument("--topic-rounds", type=int, default=5, help="how often each number is taken (5)")
     parser.add_argument("--json", type=Path, help="a file for every round's value")
