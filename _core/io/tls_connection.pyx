@@ -147,7 +147,7 @@ cdef class TlsConnection(Driver):
         return 0
 
     cdef Py_ssize_t collect(self) except -1:
-        """Takes what OpenSSL has written into the shared BIO; how many bytes. Raises MemoryError, and throws it away."""
+        """Takes what OpenSSL has written into the shared BIO; how many bytes. MemoryError: it is thrown away."""
         cdef bytes said
         if not self.outgoing.pending:
             return 0

