@@ -1,7 +1,7 @@
 # Which sessions go when a worker has more than others.
 #
-# Rules: only open sessions on plain sockets; the state of TLS cannot be passed over. One that came from another worker
-# less than REST_MS ago stays, so that nobody is sent to and fro.
+# Rules: only open sessions on plain sockets; the state of TLS cannot be passed over, nor that of an HTTP answer. One
+# that came from another worker less than REST_MS ago stays, so that nobody is sent to and fro.
 #
 # Theory: what a session costs is what its socket costs: how often it was read and written. Each count is halved
 # whenever it is looked at, once a second, so that it tells of the last seconds.

@@ -20,7 +20,8 @@ cdef uint64_t work_of_all(Session* first) noexcept nogil:
 
 
 cdef bint is_movable(const Session* session) noexcept:
-    return session.state == SESSION_OPEN and not (<Driver> session.driver).secure
+    cdef Driver driver = <Driver> session.driver
+    return session.state == SESSION_OPEN and not driver.secure and not driver.stays
 
 
 cdef size_t count_movable(Session* first) noexcept:

@@ -13,6 +13,7 @@ from realtime_communication._core.base.shared cimport shared_key
 from realtime_communication._core.base.table cimport TableCursor, table_start
 from realtime_communication._core.hub.core cimport Position
 from realtime_communication._core.hub.dispatch cimport Dispatch
+from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.http_publications cimport publish_body, send_body
 from realtime_communication._core.hub.mailbox cimport mailbox_messages
 from realtime_communication._core.hub.outbox cimport outbox_reply
@@ -308,6 +309,7 @@ cdef dict describe(Control hub, Session* session):
         "session_id": id_text(session),
         "user_id": user_text(session),
         "address": hub.peer_of(session),
+        "transport": (<Driver> session.driver).transport(),
         "encoding": "json" if session.encoding == JSON_TEXT else "msgpack",
         "subscriptions": session.subscription_count,
         "queued": mailbox_messages(&session.mailbox),

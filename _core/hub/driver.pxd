@@ -12,6 +12,7 @@ from realtime_communication._core.hub.session cimport Session
 
 cdef class Driver:
     cdef bint secure            # the bytes travel over TLS
+    cdef bint stays             # its sessions cannot go to another worker, TLS or not
 
     # Writes what the mailbox gathers, as far as the socket takes it. 0; -1 when the peer is gone.
     cdef int write(self, Session* session) noexcept
@@ -28,6 +29,8 @@ cdef class Driver:
     cdef int adopt(self, Session* session) noexcept
     # The peer's address for people and logs.
     cdef str peer(self, Session* session)
+    # What the connection is to the peer: "websocket" or "sse".
+    cdef str transport(self)
     # Something was queued outside a turn: come and write it.
     cdef void wake(self) noexcept
     # Brings the hub's clock up to date, for calls that come outside a turn.

@@ -28,6 +28,9 @@ cdef class Driver:
     cdef str peer(self, Session* session):
         return ""
 
+    cdef str transport(self):
+        return "websocket"
+
     cdef void wake(self) noexcept:
         pass
 

@@ -25,4 +25,3 @@ cdef class MemoryDriver(Driver):
     cdef Connection arriving     # whose session comes
 
     cdef int end_turn(self) except -1
-    cdef int take(self, Connection connection, Py_ssize_t limit) except -1

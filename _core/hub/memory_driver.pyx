@@ -5,15 +5,9 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.hub cimport Hub
-from realtime_communication._core.hub.mailbox cimport (
-    MAILBOX_VECTORS,
-    iovec,
-    mailbox_advance,
-    mailbox_gather,
-    mailbox_hold_spans,
-)
-from realtime_communication._core.hub.outbox cimport outbox_refill
+from realtime_communication._core.hub.mailbox cimport mailbox_hold_spans
 from realtime_communication._core.hub.session cimport FLAG_BLOCKED, SESSION_LINGER, Session
+from realtime_communication._core.hub.stream cimport move_bytes
 
 
 cdef class Connection:
@@ -65,7 +59,7 @@ cdef class Connection:
         """The peer reads again: all that waits, or `limit` bytes of it before it stalls again."""
         self.stalled = False
         if self.session != NULL:
-            self.driver.take(self, limit)
+            move_bytes(&self.driver.hub.outbox, self.session, self.out, limit)
             self.stalled = limit >= 0
             self.driver.hub.flush(self.session)
             self.driver.end_turn()
@@ -130,35 +124,6 @@ cdef class MemoryDriver(Driver):
                 self.hub.end_turn()
                 return 0
 
-    cdef int take(self, Connection connection, Py_ssize_t limit) except -1:
-        """Moves up to `limit` bytes (all when negative) to the peer, as a socket would."""
-        cdef iovec vectors[MAILBOX_VECTORS]
-        cdef Session* session = connection.session
-        cdef int count, i
-        cdef size_t wanted, moved
-        while True:
-            count = mailbox_gather(&session.mailbox, vectors)
-            if count == 0:
-                if session.flags & FLAG_BLOCKED and outbox_refill(&self.hub.outbox, session):
-                    continue
-                return 0
-            moved = 0
-            for i in range(count):
-                wanted = vectors[i].iov_len
-                if limit >= 0 and wanted > <size_t> limit - moved:
-                    wanted = <size_t> limit - moved
-                connection.out += (<const char*> vectors[i].iov_base)[:wanted]
-                moved += wanted
-                if wanted < vectors[i].iov_len:
-                    break
-            mailbox_advance(&session.mailbox, moved)
-            if limit >= 0:
-                limit -= moved
-                if limit == 0:
-                    mailbox_hold_spans(&session.mailbox)
-                    session.flags |= FLAG_BLOCKED
-                    return 0
-
     cdef int write(self, Session* session) noexcept:
         cdef Connection connection = self.connections.get(session.serial)
         if connection is None:
@@ -168,7 +133,7 @@ cdef class MemoryDriver(Driver):
             session.flags |= FLAG_BLOCKED
             return 0
         try:
-            self.take(connection, -1)
+            move_bytes(&self.hub.outbox, session, connection.out, -1)
         except Exception:
             return -1
         return 0
