@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from realtime_communication.config.watching import Monitoring, Prometheus
 from realtime_communication.http.metrics import measuring
+from realtime_communication.http.services import BEGUN
 from realtime_communication.observability.metrics import Metrics
 from serving.scrapes import full_sources
 
@@ -71,25 +72,41 @@ def test_a_client_that_leaves(make_server, metrics):
     assert [key[:2] for key in counts(metrics)] == [("POST", "/api/publish")]
 
 
+class Request(dict):
+    """What the middleware looks at of a request that no route matches."""
+
+    method = "GET"
+
+    class match_info:  # noqa: N801
+        class route:  # noqa: N801
+            resource = None
+
+
 @pytest.mark.parametrize(
     ("raised", "status"), [(web.HTTPForbidden(), "4xx"), (asyncio.CancelledError(), "4xx"), (ValueError(), "5xx")]
 )
 def test_what_a_handler_raises_goes_on(metrics, raised, status):
-    class Route:
-        resource = None
-
-    class Request:
-        method = "GET"
-
-        class match_info:  # noqa: N801
-            route = Route
-
     async def handler(request):
         raise raised
 
     with pytest.raises(type(raised)):
-        asyncio.run(measuring(metrics)(Request, handler))
+        asyncio.run(measuring(metrics)(Request(), handler))
     assert counts(metrics) == {("GET", "unmatched", status): 1}
+
+
+def test_a_stream_counts_until_it_begins():
+    observed = []
+
+    class Noting:
+        def observe_http(self, method, route, status, seconds):
+            observed.append((method, route, status, seconds))
+
+    async def handler(request):
+        request[BEGUN] = asyncio.get_running_loop().time() - 3600
+        return web.Response()
+
+    asyncio.run(measuring(Noting())(Request(), handler))
+    assert observed == [("GET", "unmatched", 200, 0.0)]
 
 
 def test_without_metrics_there_is_no_middleware(server):

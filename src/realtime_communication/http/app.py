@@ -19,6 +19,7 @@ from realtime_communication.http import (
     health,
     mock_issuer,
     profile,
+    sse,
     topics,
 )
 from realtime_communication.http.answers import error_response
@@ -42,7 +43,7 @@ def make_application(services: Services) -> web.Application:
     application[FLEET] = services.fleet or Alone(answers_of(services), functools.partial(_change, services))
     application.on_response_prepare.append(on_prepare)
     application.on_response_prepare.append(name_trace)
-    for part in (health, api, batch, auth, directory, topics, admin, debug, demo, mock_issuer, profile):
+    for part in (health, api, batch, auth, directory, topics, sse, admin, debug, demo, mock_issuer, profile):
         part.add_routes(application)
     application.router.add_get("/ws", upgrade_required)
     return application

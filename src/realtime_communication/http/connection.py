@@ -25,7 +25,7 @@ from realtime_communication.observability.metrics import UNMATCHED
 KEEP_ALIVE_SECS: Final = 10.0  # silence, or a head that does not end, on a connection that is waiting for a request
 LINGER_SECS: Final = 2.0  # how long bytes behind an error are read and thrown away, so that the answer arrives
 MAX_WAITING_REQUESTS: Final = 32  # pipelined and not answered yet
-MAX_CONNECTIONS: Final = 4096  # per worker; each costs some ten KiB
+MAX_CONNECTIONS: Final = 4096  # per worker, event streams left out; each costs some ten KiB
 
 _log = get_logger(__name__)
 # A request that no parser accepts. It makes aiohttp put an error answer behind those that are still due.
@@ -51,7 +51,7 @@ class BodyRefused(TimeoutError):
 class HttpConnection(RequestHandler):
     """aiohttp's connection, which sees only what the guard lets through."""
 
-    __slots__ = ("_answered", "_ended", "_first", "_guard", "_payload", "_services")
+    __slots__ = ("_answered", "_ended", "_first", "_guard", "_payload", "_services", "on_lost")
 
     def __init__(self, manager: web.Server, services: Services, first: bytes, max_body: int, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -61,6 +61,7 @@ class HttpConnection(RequestHandler):
         self._answered = 0
         self._payload: Any = None  # of the last request, when it has one
         self._ended = asyncio.Event()
+        self.on_lost: Callable[[], None] | None = None  # called when the peer has gone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -70,6 +71,8 @@ class HttpConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._ended.set()
         super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the guard accepts; aiohttp itself calls this without data to go on after a pause."""
@@ -183,7 +186,10 @@ class HttpServer:
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)
         manager = self._runner.server
-        if manager is None or len(manager.connections) + len(self._adopting) >= MAX_CONNECTIONS:
+        # Streams are under websocket.max_connections instead.
+        if manager is None or (
+            len(manager.connections) + len(self._adopting) - self._services.open_streams >= MAX_CONNECTIONS
+        ):
             with contextlib.suppress(OSError):
                 sock.send(_FULL if stream is None else last_words(stream, _FULL))
             sock.close()

@@ -16,7 +16,8 @@ from aiohttp import web
 from realtime_communication.auth.chain import parse_query
 from realtime_communication.auth.identity import ClaimError, checked_name
 from realtime_communication.http.answers import FieldError
-from realtime_communication.http.api import read_json_body
+from realtime_communication.http.api import credential_names, read_json_body
+from realtime_communication.http.services import SERVICES
 
 MAX_BODY_BYTES: Final = 16_384
 
@@ -63,6 +64,13 @@ def query_of(request: web.Request, allowed: Collection[str]) -> dict[str, str]:
         if name not in allowed:
             raise FieldError(name, _unknown(allowed), status=400)
     return parameters
+
+
+def public_query_of(request: web.Request, allowed: Collection[str]) -> dict[str, str]:
+    """As `query_of`; credentials may stand in the URL as well."""
+    config = request.app[SERVICES].config
+    bypass = ("user_id",) if config.testing.bypass_auth else ()
+    return query_of(request, (*allowed, *sorted(credential_names(config.auth)), *bypass))
 
 
 def limit_in(parameters: Mapping[str, str], most: int) -> int:

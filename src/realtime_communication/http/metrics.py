@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from realtime_communication.http.services import BEGUN
 from realtime_communication.observability.metrics import UNMATCHED, Metrics
 
 CLIENT_GONE: Final = 499  # what nginx calls it: the client left before its answer was ready
@@ -32,7 +33,10 @@ def measuring(metrics: Metrics) -> Middleware:
             status = CLIENT_GONE
             raise
         finally:
-            metrics.observe_http(request.method, _route(request), status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            if BEGUN in request:  # a stream: how long it went on says nothing about this server
+                seconds -= asyncio.get_running_loop().time() - request[BEGUN]
+            metrics.observe_http(request.method, _route(request), status, max(0.0, seconds))
 
     return measure
 

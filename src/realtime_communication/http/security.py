@@ -125,6 +125,13 @@ def refuse_upgrade(services: Services, client: Client) -> Refusal | None:
     return None
 
 
+def refuse_origin(request: web.Request) -> None:
+    """Raises RequestRefused (`forbidden`) for a page that may not connect, as with the upgrade of a WebSocket."""
+    cors = request.app[SERVICES].config.security.cors
+    if cors.enabled and hdrs.ORIGIN in request.headers and _granted_origin(cors, request) is None:
+        raise RequestRefused("forbidden", "Origin: not among security.cors.allowed_origins")
+
+
 async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Headers of every answer, of streams too."""
     config = request.app[SERVICES].config

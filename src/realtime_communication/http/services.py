@@ -56,6 +56,23 @@ class HubApi(Protocol):
     def disconnect(self, *, session_id: str | None = None, user_id: str | None = None, reason: str = "") -> int: ...
 
 
+class StreamApi(Protocol):
+    """A connection of the hub without a socket, as `_core.hub.stream.Stream` is one."""
+
+    @property
+    def open(self) -> bool: ...
+    def begin(self, identity: Identity) -> None: ...
+    def ask(self, envelope: bytes) -> None: ...
+    def take(self) -> list[tuple[int, bytes]]: ...
+    def end(self) -> None: ...
+
+
+class OpenStream(Protocol):
+    """Makes a stream for the client at `address`; `on_ready` is called as `Stream` says."""
+
+    def __call__(self, address: str, on_ready: Callable[[], None], *, secure: bool) -> StreamApi: ...
+
+
 class ConfigControl(Protocol):
     """The configuration of the running server, of all its workers."""
 
@@ -88,6 +105,8 @@ class Services:
     revocations: RevocationStore | None = None
     mock_issuer: MockIssuer | None = None  # only with development.mock_external_services
     port: int | None = None  # the real one; None on a Unix socket
+    streams: OpenStream | None = None  # None: there is no /sse
+    open_streams: int = 0  # of /sse, now
     metrics: Metrics | None = None  # None while they are off
     metrics_port: int | None = None
     workers: int = 1
@@ -124,3 +143,5 @@ SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
 FLEET: web.AppKey[Fleet] = web.AppKey("fleet", Fleet)
 # In a request: asks for the state of the limit that it turned out to be under, None where that is off.
 LIMIT: web.RequestKey[Callable[[], tuple[int, int, int] | None]] = web.RequestKey("limit")
+# In a request: when its answer began, by the loop's clock, if that goes on for as long as somebody listens.
+BEGUN: web.RequestKey[float] = web.RequestKey("begun")

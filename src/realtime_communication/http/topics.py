@@ -7,7 +7,7 @@ permissions; `POST /api/subscribe` and `/api/unsubscribe` are for administrators
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +19,8 @@ from realtime_communication.auth.identity import ADMIN, MAX_USER_ID_BYTES, READ,
 from realtime_communication.errors import RequestRefused
 from realtime_communication.http.admin import require_admin
 from realtime_communication.http.answers import FieldError, json_response
-from realtime_communication.http.api import credential_names, require_permission
-from realtime_communication.http.fields import limit_in, name_in, query_of, read_object
+from realtime_communication.http.api import require_permission
+from realtime_communication.http.fields import limit_in, name_in, public_query_of, query_of, read_object
 from realtime_communication.http.fleet import Gathered
 from realtime_communication.http.later import settled
 from realtime_communication.http.services import FLEET, SERVICES
@@ -49,7 +49,7 @@ def add_routes(application: web.Application) -> None:
 async def presence(request: web.Request) -> web.Response:
     """→ {topic, count, members}, as PresenceState."""
     topic = await _readable_topic(request)
-    _parameters_of(request, ())
+    public_query_of(request, ())
     found = await _answered(lambda: request.app[SERVICES].hub.presence_request(topic))
     return json_response(found | {"members": msgspec.Raw(found["members"])})
 
@@ -57,7 +57,7 @@ async def presence(request: web.Request) -> web.Response:
 async def history(request: web.Request) -> web.Response:
     """`?epoch=&offset=&limit=&reverse=` → {topic, epoch, offset, messages}, as HistoryPage."""
     topic = await _readable_topic(request)
-    page = _position_in(_parameters_of(request, ("epoch", "offset", "limit", "reverse")))
+    page = _position_in(public_query_of(request, ("epoch", "offset", "limit", "reverse")))
     found = await _answered(lambda: request.app[SERVICES].hub.history_request(topic, **page))
     return json_response(found | {"messages": msgspec.Raw(found["messages"])})
 
@@ -102,11 +102,6 @@ async def _change_subscriptions(request: web.Request, method: str, name: str) ->
         workers_missing=list(found.missing),
     )
     return json_response(found.told({name: count}))
-
-
-def _parameters_of(request: web.Request, allowed: Sequence[str]) -> dict[str, str]:
-    """As `query_of`; credentials may stand in the URL as well."""
-    return query_of(request, (*allowed, *sorted(credential_names(request.app[SERVICES].config.auth))))
 
 
 async def _readable_topic(request: web.Request) -> str:

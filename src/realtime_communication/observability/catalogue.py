@@ -58,13 +58,14 @@ def _bus(name: str, kind: MetricType, text: str) -> MetricRow:
 
 
 CONNECTIONS: Final = (
-    _gauge("connections", "connections", "WebSocket connections"),
+    _gauge("connections", "connections", "Connections of clients: WebSockets, and streams of Server-Sent Events"),
+    MetricRow("event_streams", "gauge", "Those that are streams of Server-Sent Events", told=True),
     MetricRow("max_connections", "gauge", "The bound websocket.max_connections", merge="max"),
     _gauge("pending_authentications", "pending", "Connections that wait for the check of their credentials"),
     _counter("sockets_accepted", "accepted", "Sockets taken from the listeners"),
     _counter("accept_failures", "accept_failures", "Sockets the system refused to give, mostly for want of files"),
-    _counter("upgrades", "upgraded", "Requests that became WebSocket connections"),
-    _counter("upgrades_refused", "refused", "Requests for a WebSocket that were answered with an error"),
+    _counter("upgrades", "upgraded", "Requests that became connections of clients"),
+    _counter("upgrades_refused", "refused", "Requests for such a connection that were answered with an error"),
     _counter("authentication_failures", "auth_failures", "Credentials that were refused"),
     _counter("connections_closed", "closed", "Connections that ended, for whatever reason"),
     _counter("connections_migrated", "migrated", "Connections handed to another worker, live"),

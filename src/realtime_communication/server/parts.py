@@ -14,6 +14,7 @@ from realtime_communication import __version__
 from realtime_communication._core.base.shared import Shared
 from realtime_communication._core.hub.hub import Hub
 from realtime_communication._core.hub.settings import describe
+from realtime_communication._core.hub.stream import Stream
 from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.auth.authority import issuer_of
 from realtime_communication.broker.broker import Broker, broker_of
@@ -124,6 +125,7 @@ class Parts:
             authority=self.credentials.authority,
             revocations=self.credentials.revocations,
             mock_issuer=self.credentials.mock,
+            streams=functools.partial(Stream, self.hub),
             port=listeners[0].port,
             metrics_port=metrics_listeners[0].port if metrics_listeners else place.metrics_port,
             workers=place.workers,
@@ -281,7 +283,10 @@ class Parts:
             certificate_expiry=lambda: self.certificate_end,
             tls_failures=lambda: None if self.tls_context is None else self.tls_failures.count,
             redis=self._redis_reading if self.broker.link is not None else None,
-            told=lambda: numbers(self.engine, self.broker.feed, self.neighbours),
+            told=lambda: {
+                "event_streams": services.open_streams,
+                **numbers(self.engine, self.broker.feed, self.neighbours),
+            },
         )
 
     def _take_samples(self) -> list[Sample]:
