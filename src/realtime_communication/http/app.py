@@ -11,6 +11,7 @@ from aiohttp.typedefs import Middleware
 from realtime_communication.http import (
     admin,
     api,
+    asyncapi,
     auth,
     batch,
     debug,
@@ -18,7 +19,9 @@ from realtime_communication.http import (
     directory,
     health,
     mock_issuer,
+    openapi,
     profile,
+    reference_page,
     sse,
     topics,
 )
@@ -43,7 +46,8 @@ def make_application(services: Services) -> web.Application:
     application[FLEET] = services.fleet or Alone(answers_of(services), functools.partial(_change, services))
     application.on_response_prepare.append(on_prepare)
     application.on_response_prepare.append(name_trace)
-    for part in (health, api, batch, auth, directory, topics, sse, admin, debug, demo, mock_issuer, profile):
+    parts = (health, api, batch, auth, directory, topics, sse, admin, debug, demo, mock_issuer, profile)
+    for part in (*parts, openapi, asyncapi, reference_page):
         part.add_routes(application)
     application.router.add_get("/ws", upgrade_required)
     return application
