@@ -138,13 +138,13 @@ class TestSubscriptions:
     def test_recovers_on_the_next_connection(self) -> None:
         harness = self.subscribed()
         harness.say("Message", topic="t", offset=6, ts=0, from_="bob", payload=1)
-        assert harness.topic_events() == [Message("t", 6, 0, "bob", 1)]
+        assert harness.topic_events() == [Message("t", 6, 0, "bob", 1, "e")]
         harness.protocol.connection_lost(1006, "")
         (subscribe,) = harness.open()
         assert subscribe["recover"] == {"epoch": "e", "offset": 6}
         missed = {"offset": 7, "ts": 0, "from": "bob", "payload": 2}
         harness.say("Subscribed", id=subscribe["id"], topic="t", epoch="e", offset=7, recovered=True, messages=[missed])
-        assert harness.topic_events() == [Recovered("t", True, 0), Message("t", 7, 0, "bob", 2)]
+        assert harness.topic_events() == [Recovered("t", True, 0), Message("t", 7, 0, "bob", 2, "e")]
 
     def test_publications_go_out_before_subscriptions(self) -> None:
         harness = self.subscribed()

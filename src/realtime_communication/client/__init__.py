@@ -1,7 +1,8 @@
 """The Python client: ``connect`` and the values and errors it speaks in."""
 
 from realtime_communication.client.backoff import Backoff
-from realtime_communication.client.client import Client, connect
+from realtime_communication.client.client import Client
+from realtime_communication.client.connecting import connect
 from realtime_communication.client.credentials import TokenProvider
 from realtime_communication.client.delivery import Callback
 from realtime_communication.client.errors import (
@@ -10,6 +11,7 @@ from realtime_communication.client.errors import (
     ClientError,
     ConnectionLost,
     HandshakeRejected,
+    PayloadMismatch,
     ProtocolViolation,
     RequestError,
     RequestTimeout,
@@ -37,6 +39,7 @@ from realtime_communication.client.events import (
     TokenExpiring,
 )
 from realtime_communication.client.subscription import Subscription
+from realtime_communication.client.typed import TypedMessage, TypedPage, TypedSubscription, TypedTopic
 
 __all__ = [
     "AuthenticationFailed",
@@ -62,6 +65,7 @@ __all__ = [
     "Member",
     "Message",
     "Payload",
+    "PayloadMismatch",
     "Position",
     "PresenceState",
     "ProtocolViolation",
@@ -72,5 +76,9 @@ __all__ = [
     "SubscriptionEvent",
     "TokenExpiring",
     "TokenProvider",
+    "TypedMessage",
+    "TypedPage",
+    "TypedSubscription",
+    "TypedTopic",
     "connect",
 ]

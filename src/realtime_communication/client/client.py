@@ -1,14 +1,4 @@
-"""The asyncio client of rtc.v1: one object that stays connected.
-
-::
-
-    async with connect("ws://localhost:8081/ws", token=token) as client:
-        subscription = await client.subscribe("room:42", history=20)
-        await client.publish("room:42", {"text": "hello"})
-        async for event in subscription:
-            match event:
-                case Message(payload=payload): ...
-                case Recovered(recovered=False): ...   # reload the state
+"""The asyncio client of rtc.v1: one object that stays connected; ``connecting.connect`` makes it.
 
 A lost connection is opened again by itself, with jittered exponential back-off; subscriptions and direct messages
 continue after the last position seen, each message comes once, and ``Recovered`` says whether anything is missing.
@@ -20,24 +10,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import math
-import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Self, TypeVar
 
 from realtime_communication.client import encoding
 from realtime_communication.client import outputs as out
 from realtime_communication.client.backoff import Backoff
-from realtime_communication.client.credentials import Credentials, TokenProvider
+from realtime_communication.client.credentials import Credentials
 from realtime_communication.client.delivery import Callback, EventQueue, pump
-from realtime_communication.client.encoding import Codec, Compression, Format, ServerEnvelope
+from realtime_communication.client.encoding import Format, ServerEnvelope
 from realtime_communication.client.errors import (
-    AuthenticationFailed,
     ClientClosed,
     ClientError,
     ConnectionLost,
+    PayloadMismatch,
     ProtocolViolation,
     RequestError,
     RequestTimeout,
@@ -55,105 +43,26 @@ from realtime_communication.client.events import (
     Position,
     PresenceState,
     SubscriptionEvent,
-    TokenExpiring,
 )
 from realtime_communication.client.link import Dial, Link
 from realtime_communication.client.protocol import ClientProtocol, State
+from realtime_communication.client.renewal import TokenRenewal
 from realtime_communication.client.subscription import Subscription
-from realtime_communication.client.transport import Connection, open_connection
+from realtime_communication.client.typed import TypedTopic
 
-__all__ = ["Client", "TokenProvider", "connect"]
+__all__ = ["Client"]
 
 E = TypeVar("E", bound=ServerEnvelope)
+T = TypeVar("T")
 
 _CLOSE_UNAUTHORIZED = 4401
 _CLOSE_TIMEOUT_SECS = 2.0
-_REFRESH_RETRY_SECS = 5.0
-_REMINDER_CROSSED_SECS = 1.0
 
 logger = logging.getLogger("realtime_communication.client")
 
 
-def connect(
-    url: str,
-    *,
-    token: str | None = None,
-    token_provider: TokenProvider | None = None,
-    api_key: str | None = None,
-    encoding: Format = "json",
-    compression: Compression | None = None,
-    request_timeout: float = 10.0,
-    open_timeout: float = 10.0,
-    reconnect: bool = True,
-    backoff: Backoff | None = None,
-    queue_size: int = 1000,
-    recover_inbox: bool = True,
-    on_direct: Callback[InboxEvent] | None = None,
-    on_event: Callback[ConnectionEvent] | None = None,
-    keepalive_interval: float = 20.0,
-    keepalive_timeout: float = 10.0,
-    max_message_size: int = 16 * 1024 * 1024,
-    headers: Mapping[str, str] | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-) -> Client:
-    """A client for ``url`` (``ws://host:port/ws``); ``async with`` opens and closes it.
-
-    Args:
-        token: access token, sent in the ``Authorization`` header. It cannot be renewed: when it is refused, it is over.
-        token_provider: asked for a token at the start, when the token is due for renewal and when it was refused.
-        api_key: sent in the ``X-API-Key`` header, instead of a token.
-        encoding: ``json`` or ``msgpack``; the latter also carries ``bytes``.
-        compression: ``zstd``, ``lz4`` or ``gzip`` for messages from 1 KiB, both ways, where the server supports it.
-        request_timeout: seconds a request may take, waiting for a connection included.
-        open_timeout: seconds for each attempt to connect, and for opening as a whole.
-        reconnect: False: the first lost connection is the end.
-        queue_size: events that may wait in each queue; one more pushes out the oldest and shows as ``Lagged``.
-        recover_inbox: read the own inbox's history after a reconnect (needs the ``read`` permission).
-        on_direct: gets direct messages; otherwise iterate over ``Client.direct_messages``.
-        on_event: gets what happens to the connection; otherwise iterate over ``Client.events``.
-        keepalive_interval, keepalive_timeout: seconds of silence before a ping, and for its pong.
-        max_message_size: bytes of one message of the server, decompressed.
-        headers: further HTTP headers of the upgrade.
-
-    Raises:
-        ValueError: contradictory arguments.
-    """
-    if sum(credential is not None for credential in (token, token_provider, api_key)) > 1:
-        raise ValueError("give one of token, token_provider and api_key")
-    credentials = Credentials(token, token_provider, api_key, open_timeout)
-
-    async def dial(factory: Callable[[], Connection], credential_headers: dict[str, str]) -> Connection:
-        return await open_connection(
-            url,
-            factory,
-            headers={**(headers or {}), **credential_headers},
-            subprotocols=Codec.subprotocols(encoding, compression),
-            timeout=open_timeout,
-            keepalive_interval=keepalive_interval,
-            keepalive_timeout=keepalive_timeout,
-            max_message_size=max_message_size,
-            ssl_context=ssl_context,
-        )
-
-    return Client(
-        url,
-        credentials=credentials,
-        dial=dial,
-        format=encoding,
-        request_timeout=request_timeout,
-        open_timeout=open_timeout,
-        reconnect=reconnect,
-        backoff=backoff or Backoff(),
-        queue_size=queue_size,
-        recover_inbox=recover_inbox,
-        on_direct=on_direct,
-        on_event=on_event,
-        max_message_size=max_message_size,
-    )
-
-
 class Client:
-    """Made by ``connect``. All methods belong to the event loop it was opened in.
+    """Made by ``connect``, whose arguments these are. All methods belong to the event loop it was opened in.
 
     Every request raises RequestError when the server refuses it, RequestTimeout when no answer comes in time,
     ClientClosed when the client is not open, and what ended the client for good: AuthenticationFailed, ConnectionLost.
@@ -169,6 +78,7 @@ class Client:
         request_timeout: float,
         open_timeout: float,
         reconnect: bool,
+        retry_open: bool,
         backoff: Backoff,
         queue_size: int,
         recover_inbox: bool,
@@ -190,6 +100,7 @@ class Client:
             dial,
             backoff,
             reconnect=reconnect,
+            retry_open=retry_open,
             greeting_timeout=open_timeout,
             max_message_size=max_message_size,
             on_change=self._changed,
@@ -203,10 +114,14 @@ class Client:
         self._opened: asyncio.Future[None] | None = None
         self._runner: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._refresh_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._refreshing = False
-        self._refreshed_at = -math.inf
+        self._renewal = TokenRenewal(
+            credentials,
+            refresh=self.refresh,
+            start=self._start,
+            remind=self._events.put,
+            give_up=self._link.drop_credentials,
+        )
         self._closed = False
         self._key_prefix = uuid.uuid4().hex
         self._keys = 0
@@ -328,6 +243,20 @@ class Client:
             subscription._end(error if isinstance(error, ClientError) else None)
             raise
         return subscription
+
+    def topic(
+        self,
+        name: str,
+        *,
+        type: type[T],
+        on_mismatch: Callable[[PayloadMismatch], None] | None = None,
+    ) -> TypedTopic[T]:
+        """The topic ``name`` with payloads of one type that msgspec understands: a Struct, a dataclass, ``list[int]``.
+
+        A payload that is not of ``type`` raises PayloadMismatch where it is read; with ``on_mismatch`` that gets the
+        error and the message is left out. Nothing is sent by this call.
+        """
+        return TypedTopic(self, name, type, on_mismatch)
 
     async def unsubscribe(self, topic: str, *, timeout: float | None = None) -> None:
         """End the subscription of ``topic``; nothing happens when there is none."""
@@ -472,9 +401,9 @@ class Client:
 
     def _finish(self, error: ClientError | None) -> None:
         """No connection will follow. ``error`` is None when the application closed the client."""
-        for timer in (self._refresh_timer, self._tick_timer):
-            if timer is not None:
-                timer.cancel()
+        self._renewal.stop()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
         if error is not None and not self._closed:
             code = error.code if isinstance(error, ConnectionLost) else _CLOSE_UNAUTHORIZED
             self._events.put(Disconnected(code, str(error), None))
@@ -536,7 +465,7 @@ class Client:
                     if subscription is not None:
                         subscription._end(refusal)
                 case out.RefreshDue(at=at, expires_at=expires_at):
-                    self._refresh_due(at, expires_at)
+                    self._renewal.due(at, expires_at)
 
     def _settle(self, request_id: int, outcome: out.RequestAnswered | out.RequestFailed) -> None:
         future = self._futures.get(request_id)
@@ -559,42 +488,6 @@ class Client:
             case _:
                 pass
         self._events.put(event)
-
-    def _refresh_due(self, at: int | None, expires_at: int | None) -> None:
-        if at is None and (self._refreshing or time.monotonic() - self._refreshed_at < _REMINDER_CROSSED_SECS):
-            return  # the server's reminder and our request crossed
-        if self._refresh_timer is not None:
-            self._refresh_timer.cancel()
-            self._refresh_timer = None
-        self._credentials.expires_at = expires_at
-        if self._credentials.renewable:
-            delay = 0.0 if at is None else max(0.0, at - time.time())
-            self._refresh_timer = asyncio.get_running_loop().call_later(delay, self._start_refresh)
-        elif at is None:
-            self._events.put(TokenExpiring(expires_at))
-
-    def _start_refresh(self) -> None:
-        self._refresh_timer = None
-        self._start(self._refresh_by_provider())
-
-    async def _refresh_by_provider(self) -> None:
-        self._refreshing = True
-        try:
-            await self.refresh(await self._credentials.new_token())
-            self._refreshed_at = time.monotonic()
-        except RequestError as error:
-            logger.warning("the server refused the new token: %s", error)
-            self._credentials.refused()
-        except (ConnectionLost, RequestTimeout) as error:
-            logger.warning("the token could not be refreshed, trying again: %s", error)
-            if not self._closed:
-                self._refresh_timer = asyncio.get_running_loop().call_later(_REFRESH_RETRY_SECS, self._start_refresh)
-        except AuthenticationFailed:
-            self._link.drop_credentials()
-        except ClientClosed:
-            pass
-        finally:
-            self._refreshing = False
 
     def _lost(self, event: Disconnected) -> None:
         self._events.put(event)

@@ -106,6 +106,7 @@ class JoinEnvelope(Envelope, tag="Join", kw_only=True):
     topic: str
     user_id: str
     session_id: str
+    info: dict[str, Any] | None = None
 
 
 class LeaveEnvelope(Envelope, tag="Leave", kw_only=True):

@@ -8,6 +8,7 @@
     ├── ConnectionLost          the connection ended and this cannot be repaired by itself; also a ``ConnectionError``
     │   └── HandshakeRejected   the server refused the WebSocket upgrade for good (``status``)
     ├── AuthenticationFailed    the credentials were refused, or no fresh ones could be had
+    ├── PayloadMismatch         a payload is not of the type that a typed topic asks for
     ├── ClientClosed            used before it was opened or after it was closed: a mistake of the caller
     └── ProtocolViolation       the server sent what rtc.v1 does not allow: a mistake of the peer
 
@@ -16,16 +17,23 @@ A wrong argument raises the usual ``ValueError`` or ``TypeError`` before anythin
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 __all__ = [
     "AuthenticationFailed",
     "ClientClosed",
     "ClientError",
     "ConnectionLost",
     "HandshakeRejected",
+    "PayloadMismatch",
     "ProtocolViolation",
     "RequestError",
     "RequestTimeout",
 ]
+
+
+_FIELD = re.compile(r"([a-z][a-z0-9_.\[\]]{0,63}): ")
 
 
 class ClientError(Exception):
@@ -36,15 +44,39 @@ class RequestError(ClientError):
     """The server refused a request.
 
     ``code`` is one of the error codes of the protocol (``forbidden``, ``topic_invalid``, ``rate_limited``, …),
-    ``retry_after_ms`` says when it is worth trying again, where the server knows.
+    ``retry_after_ms`` says when it is worth trying again, where the server knows; ``retry_after`` is the same in
+    seconds. ``field`` names the part of the request that is at fault, where the server names one, and ``status`` is
+    that of an answer over HTTP.
     """
 
-    def __init__(self, code: str, message: str, *, retry_after_ms: int | None = None, scope: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retry_after_ms: int | None = None,
+        scope: str | None = None,
+        field: str | None = None,
+        status: int | None = None,
+    ) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.message = message
         self.retry_after_ms = retry_after_ms
         self.scope = scope
+        self.field = field or _field_in(message)
+        self.status = status
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until it is worth trying again; None where the server does not know."""
+        return None if self.retry_after_ms is None else self.retry_after_ms / 1000
+
+
+def _field_in(message: str) -> str | None:
+    """The field that the server's words begin with: ``topic: must be …``."""
+    match = _FIELD.match(message)
+    return match[1] if match is not None else None
 
 
 class RequestTimeout(ClientError, TimeoutError):
@@ -86,3 +118,14 @@ class ClientClosed(ClientError):
 
 class ProtocolViolation(ClientError):
     """The server sent something that is not rtc.v1."""
+
+
+class PayloadMismatch(ClientError):
+    """The ``payload`` at ``offset`` of ``topic`` is not of the type asked for."""
+
+    def __init__(self, topic: str, offset: int, payload: Any, reason: str) -> None:
+        super().__init__(f"the payload at offset {offset} of {topic!r} does not fit: {reason}")
+        self.topic = topic
+        self.offset = offset
+        self.payload = payload
+        self.reason = reason

@@ -41,13 +41,17 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A publication on a topic. ``ts`` is the server's clock in milliseconds since 1970, ``sender`` a user id."""
+    """A publication on a topic. ``ts`` is the server's clock in milliseconds since 1970, ``sender`` a user id.
+
+    ``epoch`` and ``offset`` are its position; the epoch is empty where the message belongs to no history.
+    """
 
     topic: str
     offset: int
     ts: int
     sender: str
     payload: Payload
+    epoch: str = ""
 
 
 class DirectMessage(msgspec.Struct, frozen=True):
@@ -60,11 +64,12 @@ class DirectMessage(msgspec.Struct, frozen=True):
 
 
 class Join(msgspec.Struct, frozen=True):
-    """The first session of a user came to the topic."""
+    """The first session of a user came to the topic. ``info`` is what its token tells of the user."""
 
     topic: str
     user_id: str
     session_id: str
+    info: dict[str, Any] | None = None
 
 
 class Leave(msgspec.Struct, frozen=True):
@@ -160,11 +165,12 @@ class HistoryPage(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One session on a topic. ``joined_at`` is in milliseconds since 1970."""
+    """One session on a topic. ``joined_at`` is in milliseconds since 1970, ``info`` what its token says of the user."""
 
     user_id: str
     session_id: str
     joined_at: int
+    info: dict[str, Any] | None = None
 
 
 class PresenceState(msgspec.Struct, frozen=True):

@@ -36,7 +36,8 @@ class Link:
     """Runs until it is stopped or ``failure`` is set: no further connection makes sense.
 
     ``last_error`` is what ended the latest attempt. ``on_change`` is called after every change of the protocol that has
-    outputs or something to send; ``on_lost`` after each connection or attempt that ended.
+    outputs or something to send; ``on_lost`` after each connection or attempt that ended. Without ``reconnect`` the
+    first lost connection is the end, without ``retry_open`` only a failure before the first one stands.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Link:
         backoff: Backoff,
         *,
         reconnect: bool,
+        retry_open: bool = True,
         greeting_timeout: float,
         max_message_size: int,
         on_change: Callable[[], None],
@@ -59,7 +61,8 @@ class Link:
         self._credentials = credentials
         self._dial = dial
         self._backoff = backoff
-        self._reconnect = reconnect
+        self._goes_on = reconnect and retry_open
+        self._goes_on_once_established = reconnect
         self._greeting_timeout = greeting_timeout
         self._max_message_size = max_message_size
         self._on_change = on_change
@@ -89,6 +92,7 @@ class Link:
     def established(self, expires_at: int | None) -> None:
         """The server greeted us."""
         self._credentials.accepted(expires_at)
+        self._goes_on = self._goes_on_once_established
         self._backoff.reset()
 
     def stay_away(self, after_ms: int) -> None:
@@ -134,12 +138,12 @@ class Link:
 
     def _refused(self, error: AuthenticationFailed) -> None:
         self.last_error = error
-        if not self._credentials.refused() or not self._reconnect:
+        if not self._credentials.refused() or not self._goes_on:
             self.failure = error
 
     def _lost(self, error: ConnectionLost, *, for_good: bool) -> None:
         self.last_error = error
-        if for_good or not self._reconnect:
+        if for_good or not self._goes_on:
             self.failure = error
 
     def _new_connection(self) -> Connection:

@@ -242,8 +242,8 @@ class ClientProtocol:
                 self._message(envelope)
             case encoding.DirectMessageEnvelope():
                 self._inbox.message(envelope)
-            case encoding.JoinEnvelope(topic=name, user_id=user_id, session_id=session_id):
-                self._presence(events.Join(name, user_id, session_id))
+            case encoding.JoinEnvelope(topic=name, user_id=user_id, session_id=session_id, info=info):
+                self._presence(events.Join(name, user_id, session_id, info))
             case encoding.LeaveEnvelope(topic=name, user_id=user_id, session_id=session_id):
                 self._presence(events.Leave(name, user_id, session_id))
             case encoding.LaggedEnvelope():

@@ -99,7 +99,8 @@ class Topic:
         is_new, holes = self.cursor.accept(offset)
         self._tell_holes(holes)
         if is_new:
-            self._emit(TopicOutput(self.name, events.Message(self.name, offset, ts, sender, payload)))
+            epoch = self.cursor.epoch or ""
+            self._emit(TopicOutput(self.name, events.Message(self.name, offset, ts, sender, payload, epoch)))
 
     def _tell_holes(self, holes: int) -> None:
         if holes:
