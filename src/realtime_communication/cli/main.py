@@ -6,6 +6,7 @@ did. Options that are configuration keys are not declared here: they are handed 
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,25 +14,56 @@ from collections.abc import Sequence
 import click
 
 from realtime_communication import __version__
-from realtime_communication.cli.bench import bench
-from realtime_communication.cli.configuration import config
-from realtime_communication.cli.credentials import api_key, token
-from realtime_communication.cli.serve import serve
 from realtime_communication.errors import EXIT_OS, ConfigurationError, RealtimeError
 
 _PLAIN_OPTIONS = frozenset({"--help", "-h", "--version"})
 
+COMMANDS = {
+    "serve": ("serve", "serve", "Run the server until SIGTERM or SIGINT."),
+    "config": ("configuration", "config", "Look into the configuration."),
+    "doctor": ("doctor.command", "doctor", "Look for what would keep the server from running well here."),
+    "token": ("credentials", "token", "Print an access token, signed with the configured secret."),
+    "keys": ("keys", "keys", "Make a signing secret, a key pair or an API key."),
+    "api-key": ("credentials", "api_key", "Make an API key, and the lines of configuration that accept it."),
+    "pub": ("publish", "publish", "Publish a message, or each line of standard input."),
+    "sub": ("subscribe", "subscribe", "Print what comes on topics, a line of JSON for each event."),
+    "presence": ("lookup", "presence", "Print who is on a topic."),
+    "history": ("lookup", "history", "Print the messages in a topic's history."),
+    "top": ("top.command", "top", "Watch a running server."),
+    "bench": ("bench", "bench", "Put a server under load and check every message."),
+    "completion": ("completion", "completion", "Print a script that completes commands in a shell."),
+}
+"""Each command's module below `cli`, its name there, and what the list of commands says of it.
 
-class _ServesByDefault(click.Group):
-    """A group whose default command is `serve`: anything that does not begin with a command's name goes there."""
+The module is loaded when the command is called for.
+"""
+
+
+class _Commands(click.Group):
+    """The commands of `COMMANDS`; anything that does not begin with one's name goes to `serve`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        found: click.Command = getattr(importlib.import_module(f"realtime_communication.cli.{module}"), name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in _PLAIN_OPTIONS):
+        completing = ctx.resilient_parsing  # what stands before the word that is to be completed
+        if not completing and (not args or (args[0].startswith("-") and args[0] not in _PLAIN_OPTIONS)):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_ServesByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="realtime_communication")
 def cli() -> None:
     """A real-time messaging server. Without a command it serves.
@@ -41,11 +73,8 @@ def cli() -> None:
     realtime_communication --config=/etc/rtc/config.toml --port=8082
     realtime_communication config show --profile=prod  what is in force, and why
     realtime_communication serve --help                the options
+    realtime_communication sub room:42                 what comes on a topic of a running server
     """
-
-
-for _command in (serve, config, token, api_key, bench):
-    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

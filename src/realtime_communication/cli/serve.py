@@ -6,6 +6,7 @@ import os
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 from realtime_communication.config import LoadedConfig, load
 from realtime_communication.config.catalogue import KEYS
@@ -22,6 +23,12 @@ _log = logs.get_logger(__name__)
 
 class WithKeys(click.Command):
     """A command whose help lists the short options of the configuration keys."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Options of keys are none that the parser knows: they go to the loader as they are."""
+        names = ["--profile", "--config", *(option for key in KEYS.values() for option in key.options)]
+        found = [CompletionItem(name) for name in names if incomplete and name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *found]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)

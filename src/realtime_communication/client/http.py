@@ -184,7 +184,7 @@ class Publisher:
     ) -> list[Position | Delivery | RequestError]:
         """Publish and send many at once; returns the outcomes in the same order.
 
-        An entry that is refused keeps no other back: its outcome is the RequestError. When this raises, some entries may
+        An entry that is refused keeps no other back: its outcome is the RequestError. When this raises, some may
         have had their effect; with keys of your own in the entries, calling it again is safe.
         """
         outcomes: list[Position | Delivery | RequestError] = []

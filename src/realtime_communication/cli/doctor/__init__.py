@@ -1,0 +1,1 @@
+"""`rtc doctor`: what would keep the server from running well on this machine, with this configuration."""
