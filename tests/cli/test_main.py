@@ -8,7 +8,10 @@ import sys
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
+import click
 import pytest
+
+from realtime_communication.cli.main import COMMANDS, cli
 
 MAIN = "import sys; from realtime_communication.cli.main import main; main(sys.argv[1:])"
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -40,7 +43,35 @@ def test_version(tmp_path: Path) -> None:
 def test_help_names_the_commands(tmp_path: Path, words: list[str]) -> None:
     done = _run(tmp_path, *words)
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("serve", "config", "token", "api-key"))
+    assert all(f"\n  {command}  " in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_an_example(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None and command.help is not None and command.name == name
+    assert command.get_help(click.Context(command, info_name=name)).startswith(f"Usage: {name} ")
+    assert "rtc " in command.help + (command.epilog or "") or name == "config"  # an example
+
+
+def test_the_list_of_commands_loads_none_of_them(tmp_path: Path) -> None:
+    script = MAIN.replace("main(sys", "import atexit; atexit.register(lambda: print(*sys.modules)); main(sys")
+    for words in (["--help"], ["--version"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        loaded = set(done.stdout.split())
+        assert not {"asyncio", "aiohttp", "jwt", "picows", "ssl", "cryptography", "prometheus_client"} & loaded
+        assert not {name for name in loaded if name.startswith("realtime_communication.") and name.count(".") > 2}
+
+
+def test_subcommands_load_no_server(tmp_path: Path) -> None:
+    script = MAIN.replace("main(sys", "import atexit; atexit.register(lambda: print(*sys.modules)); main(sys")
+    for words in (["pub", "--help"], ["top", "--help"], ["doctor", "--help"], ["keys", "secret"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert not {"aiohttp", "uvloop", "jwt", "cryptography"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("words", [["--port=99999"], ["serve", "--port=99999"], ["config", "check", "--port=99999"]])

@@ -21,7 +21,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -56,8 +56,6 @@ MAX_BATCH_BYTES: Final = 256 * 1024
 
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
 _DENIED: Final = 401
-
-T = TypeVar("T")
 
 
 class Publication(msgspec.Struct, frozen=True):
@@ -165,7 +163,8 @@ class Publisher:
     ) -> Position:
         """Publish ``payload``; returns its position. Raises TypeError for what JSON cannot express."""
         body = _body({"topic": topic, "payload": payload}, idempotency_key)
-        return self._ask("POST", "/api/publish", Position, body=body, timeout=timeout)
+        position: Position = self._ask("POST", "/api/publish", Position, body=body, timeout=timeout)
+        return position
 
     def send(
         self,
@@ -177,7 +176,8 @@ class Publisher:
     ) -> Delivery:
         """Send ``payload`` to one user or several; returns who has a live session. See ``publish``."""
         body = _body({"to": to if isinstance(to, str) else list(to), "payload": payload}, idempotency_key)
-        return self._ask("POST", "/api/send", Delivery, body=body, timeout=timeout)
+        delivery: Delivery = self._ask("POST", "/api/send", Delivery, body=body, timeout=timeout)
+        return delivery
 
     def batch(
         self, entries: Sequence[Publication | Sending], *, timeout: float | None = None
@@ -190,7 +190,7 @@ class Publisher:
         outcomes: list[Position | Delivery | RequestError] = []
         for part in _parts(entries):
             data = b"[" + b",".join(text for _, text in part) + b"]"
-            rows = self._ask("POST", "/api/batch", list[msgspec.Raw], body=data, timeout=timeout)
+            rows: list[msgspec.Raw] = self._ask("POST", "/api/batch", list[msgspec.Raw], body=data, timeout=timeout)
             if len(rows) != len(part):
                 raise ProtocolViolation(f"{len(part)} entries were answered with {len(rows)}")
             outcomes += [_outcome(row, shape) for row, (shape, _) in zip(rows, part, strict=True)]
@@ -198,7 +198,7 @@ class Publisher:
 
     def presence(self, topic: str, *, timeout: float | None = None) -> PresenceState:
         """Who is on ``topic``."""
-        found = self._ask("GET", f"/api/topics/{quote(topic, safe='')}/presence", _Presence, timeout=timeout)
+        found: _Presence = self._ask("GET", f"/api/topics/{quote(topic, safe='')}/presence", _Presence, timeout=timeout)
         return PresenceState(found.topic, found.count, found.members)
 
     def history(
@@ -219,7 +219,7 @@ class Publisher:
         if reverse:
             query["reverse"] = "true"
         path = f"/api/topics/{quote(topic, safe='')}/history"
-        found = self._ask("GET", path, _History, query=query, timeout=timeout)
+        found: _History = self._ask("GET", path, _History, query=query, timeout=timeout)
         return HistoryPage(found.topic, Position(found.epoch, found.offset), found.messages)
 
     def request(
@@ -239,21 +239,20 @@ class Publisher:
         self,
         method: str,
         path: str,
-        shape: type[T] | Any,
+        shape: Any,
         *,
         body: bytes | None = None,
         query: Mapping[str, str | int] | None = None,
         timeout: float | None = None,
         again: bool = True,
-    ) -> T:
+    ) -> Any:
         whole = path + (f"?{urlencode(query)}" if query else "")
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         answer = self._persist(method, whole, body, deadline, again)
         try:
-            found: T = msgspec.json.decode(answer.body, type=shape)
+            return msgspec.json.decode(answer.body, type=shape)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise ProtocolViolation(f"{self.url}{path} answered with something else than this API's JSON") from error
-        return found
 
     def _persist(self, method: str, path: str, body: bytes | None, deadline: float, again: bool) -> Answer:
         """The answer to the attempt that succeeds. Raises what ended the last one."""

@@ -134,10 +134,10 @@ class HttpPool:
             return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
         except TimeoutError as error:
             raise RequestTimeout(f"no answer of {self.endpoint.url} in time") from error
-        except http.client.HTTPException as error:
-            raise ProtocolViolation(f"{self.endpoint.url} sent no valid HTTP answer: {error!r}") from error
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
             raise ConnectionLost(f"no connection to {self.endpoint.url}: {error}") from error
+        except http.client.HTTPException as error:
+            raise ProtocolViolation(f"{self.endpoint.url} sent no valid HTTP answer: {error!r}") from error
         finally:
             self._give_back(connection, reusable)
 
@@ -200,6 +200,8 @@ def _read(connection: http.client.HTTPConnection, response: http.client.HTTPResp
         piece = response.read(_CHUNK)
         data += piece
         if not piece:
+            if response.length:  # of a body whose length was told, what did not come
+                raise http.client.IncompleteRead(bytes(data), response.length)
             return bytes(data)
         if len(data) > MAX_ANSWER_BYTES:
             raise http.client.HTTPException(f"an answer of more than {MAX_ANSWER_BYTES} bytes")

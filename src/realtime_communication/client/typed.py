@@ -71,9 +71,10 @@ class TypedTopic(Generic[T]):
         idempotency_key: str | None = None,
         timeout: float | None = None,
     ) -> Position:
-        """As ``Client.publish``."""
+        """As ``Client.publish``. What JSON has no type for goes as msgspec writes it there: times, bytes as base64."""
+        plain = msgspec.to_builtins(payload, str_keys=True)
         return await self._client.publish(
-            self.name, payload, exclude_self=exclude_self, idempotency_key=idempotency_key, timeout=timeout
+            self.name, plain, exclude_self=exclude_self, idempotency_key=idempotency_key, timeout=timeout
         )
 
     async def subscribe(

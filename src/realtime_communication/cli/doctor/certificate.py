@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import os
 import ssl
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -101,10 +103,9 @@ def _known_authorities() -> set[bytes]:
     known = ssl.create_default_context().get_ca_certs(binary_form=True)
     names: set[bytes] = set()
     for data in known:
-        try:
+        with contextlib.suppress(ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some of old break a rule, and are complained about
             names.add(x509.load_der_x509_certificate(data).subject.public_bytes())
-        except ValueError:  # one of those of old that break a rule
-            continue
     return names
 
 

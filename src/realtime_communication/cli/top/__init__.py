@@ -1,0 +1,1 @@
+"""`rtc top`: a running server at a glance."""
