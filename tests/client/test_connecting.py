@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+import realtime_communication.client
 from realtime_communication.client import AuthenticationFailed, Backoff, ConnectionLost, Recovered, connect
 from serving.peer import unique, unique_user
 from serving.processes import ServerProcess, free_port
 from serving.proxy import Proxy, scenario
 from serving.tokens import token
+
+
+def test_every_name_can_be_loaded() -> None:
+    assert all(
+        getattr(realtime_communication.client, name) is not None for name in realtime_communication.client.__all__
+    )
+    assert set(realtime_communication.client.__all__) <= set(dir(realtime_communication.client))
+    with pytest.raises(AttributeError):
+        _ = realtime_communication.client.nothing
+
+
+def test_the_blocking_client_loads_neither_asyncio_nor_websockets() -> None:
+    script = "import sys, realtime_communication.client.http; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"asyncio", "picows", "zstandard"} & set(loaded)
 
 
 def test_one_kind_of_credentials() -> None:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import click
 
-from realtime_communication import __version__
 from realtime_communication.errors import EXIT_OS, ConfigurationError, RealtimeError
 
 _PLAIN_OPTIONS = frozenset({"--help", "-h", "--version"})
@@ -64,7 +63,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="realtime_communication")
+@click.version_option(package_name="realtime_communication", prog_name="realtime_communication")
 def cli() -> None:
     """A real-time messaging server. Without a command it serves.
 
