@@ -60,6 +60,7 @@ def test_more_than_a_page(live_server: ServerProcess) -> None:
     publish(live_server, topic, 2500)
     done = rtc("history", topic, "--limit=100000", env=as_user(live_server))
     found = [json.loads(line)["payload"] for line in done.stdout.splitlines()]
+    assert done.stderr == ""
     assert found == list(range(2500 - len(found), 2500)) and len(found) > 1000  # as many as the cache keeps
     backwards = rtc("history", topic, "--limit=1500", "--reverse", env=as_user(live_server)).stdout.splitlines()
     assert [json.loads(line)["payload"] for line in backwards] == list(range(2499, 2499 - len(backwards), -1))

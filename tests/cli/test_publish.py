@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 from pathlib import Path
 
@@ -54,6 +56,18 @@ def test_a_file_as_standard_input(live_server: ServerProcess, tmp_path: Path) ->
     with (tmp_path / "lines").open() as file, started("pub", topic, env=as_user(live_server), stdin=file) as process:
         assert process.wait(60) == 0
     assert payloads(live_server, topic) == list(range(250))
+
+
+def test_progress_is_shown_on_a_terminal(live_server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text("1\n" * 50)
+    own, other = pty.openpty()
+    env = as_user(live_server)
+    with (tmp_path / "lines").open() as file, started("pub", unique(), env=env, stdin=file, stderr=other) as process:
+        assert process.wait(60) == 0
+    os.close(other)
+    shown = os.read(own, 100_000).decode()
+    os.close(own)
+    assert "publishing" in shown and "100%" in shown
 
 
 def test_a_direct_message(live_server: ServerProcess) -> None:

@@ -102,6 +102,12 @@ def notice(text: str | None, quiet: bool = False) -> None:
         click.echo(f"rtc: {text}", err=True)
 
 
+def progress(label: str, length: int, *, worth_it: bool) -> Any:
+    """A bar on standard error, as a context manager, for work that goes on for long and prints elsewhere."""
+    hidden = not worth_it or not sys.stderr.isatty() or sys.stdout.isatty()
+    return click.progressbar(length=max(length, 1), label=label, file=sys.stderr, hidden=hidden)
+
+
 def position_in(text: str | None, hint: str) -> Position | None:
     """`EPOCH:OFFSET`, or None for None. Raises click.BadParameter."""
     if text is None:

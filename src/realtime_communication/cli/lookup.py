@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from realtime_communication.cli.event_lines import history_line, notice, position_in, put
+from realtime_communication.cli.event_lines import history_line, notice, position_in, progress, put
 from realtime_communication.cli.remote import Remote, with_remote
 
 MOST_MESSAGES = 1000
@@ -63,12 +61,7 @@ def history(remote: Remote, topic: str, limit: int, after: str | None, reverse: 
             position = publisher.history(topic, limit=1, reverse=True).position
             click.echo(f"{position.epoch}:{position.offset}")
             return
-        with click.progressbar(
-            length=limit,
-            label=f"history of {topic}",
-            file=sys.stderr,
-            hidden=limit <= MOST_MESSAGES or sys.stdout.isatty(),
-        ) as bar:
+        with progress(f"history of {topic}", limit, worth_it=limit > MOST_MESSAGES) as bar:
             left = limit
             while left:
                 page = publisher.history(topic, after=start, limit=min(left, MOST_MESSAGES), reverse=reverse)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from realtime_communication.cli.event_lines import is_passing, notice, notice_of, put
+from realtime_communication.cli.event_lines import is_passing, notice, notice_of, progress, put
 from realtime_communication.cli.remote import Remote, with_remote
 from realtime_communication.client.errors import RequestError
 from realtime_communication.client.events import ConnectionEvent
@@ -136,8 +136,7 @@ class _Lines:
     def progress(self) -> Any:
         """A bar over the bytes of a file that is standard input; nothing is shown otherwise."""
         size = os.fstat(_STANDARD_INPUT).st_size  # 0 of anything else
-        hidden = size == 0 or not sys.stderr.isatty() or sys.stdout.isatty()
-        return click.progressbar(length=max(size, 1), label="publishing", file=sys.stderr, hidden=hidden)
+        return progress("publishing", size, worth_it=size > 0)
 
     async def read(self) -> AsyncIterator[bytes]:
         """The lines, without their ends; empty ones are left out. Raises click.ClickException, OSError."""

@@ -163,7 +163,9 @@ def _overcommit(machine: Machine, config: Config) -> Iterator[Finding]:
 
 
 def _redis_is_here(config: Config) -> bool:
-    if config.testing.use_in_memory_storage or config.redis.cluster.enabled or config.redis.sentinel.enabled:
+    from realtime_communication.broker.broker import uses_redis  # which loads much: not before it is needed
+
+    if not uses_redis(config) or config.redis.cluster.enabled or config.redis.sentinel.enabled:
         return False
     host = config.redis.url.partition("://")[2].rpartition("@")[2]
     return config.redis.url.startswith("unix:") or host.startswith(("localhost", "127.", "[::1]"))

@@ -25,7 +25,9 @@ _TIMEX_BYTES: Final = 512
 
 def redis(config: Config) -> Iterator[Finding]:
     """Whether Redis is there and fit for the server's use."""
-    if config.testing.use_in_memory_storage or config.development.mock_external_services:
+    from realtime_communication.broker.broker import uses_redis
+
+    if not uses_redis(config):
         yield ok("redis", "is not used (testing.use_in_memory_storage or development.mock_external_services)")
         return
     yield from asyncio.run(_redis(config))
