@@ -6,6 +6,7 @@ import click
 
 from realtime_communication.cli.event_lines import history_line, notice, position_in, progress, put
 from realtime_communication.cli.remote import Remote, with_remote
+from realtime_communication.client.events import HistoryPage, Position
 
 MOST_MESSAGES = 1000
 MOST_IN_ALL = 10_000_000
@@ -65,12 +66,21 @@ def history(remote: Remote, topic: str, limit: int, after: str | None, reverse: 
             left = limit
             while left:
                 page = publisher.history(topic, after=start, limit=min(left, MOST_MESSAGES), reverse=reverse)
-                if start is not None and page.position.epoch != start.epoch:
-                    notice(f"gap: the history of {topic} is another one than that of {start.epoch}")
+                if start is not None:
+                    notice(_gap(page, start, reverse))
                 for message in page.messages:
                     put(history_line(topic, page.position.epoch, message))
                 if not page.messages:
                     return
                 left -= len(page.messages)
                 bar.update(len(page.messages))
-                start = type(page.position)(page.position.epoch, page.messages[-1].offset)
+                start = Position(page.position.epoch, page.messages[-1].offset)
+
+
+def _gap(page: HistoryPage, start: Position, reverse: bool) -> str | None:
+    """What is missing between a position and the page behind it, in words; None when nothing is."""
+    if page.position.epoch != start.epoch:
+        return f"gap: the history of {page.topic} is another one than that of {start.epoch}"
+    first = page.messages[0].offset if page.messages else page.position.offset + 1
+    missed = first - start.offset - 1
+    return None if reverse or missed <= 0 else f"gap: {missed} of {page.topic} are no longer in the history"
