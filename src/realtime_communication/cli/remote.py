@@ -64,6 +64,11 @@ class Remote(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Remote({self.url!r})"
 
+    def at(self, url: str) -> Remote:
+        """Another server, with the same credentials. Raises ValueError."""
+        endpoint = Endpoint.of(url)
+        return msgspec.structs.replace(self, endpoint=endpoint, url=_websocket(endpoint))
+
     def client(self, on_event: Callback[ConnectionEvent] | None = None) -> Client:
         """A client that gives up when the server cannot be reached at first, and comes back when it is lost later."""
         from realtime_communication.client import connect
@@ -140,8 +145,11 @@ def read(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=f"'--url' / {URL_VARIABLE}") from None
     found_token, found_key = _credentials(token_file, api_key_file, token)
-    scheme, rest = ("wss" if endpoint.secure else "ws"), endpoint.url.partition("://")[2]
-    return Remote(endpoint, f"{scheme}://{rest}/ws", found_token, found_key, ca_file, timeout)
+    return Remote(endpoint, _websocket(endpoint), found_token, found_key, ca_file, timeout)
+
+
+def _websocket(endpoint: Endpoint) -> str:
+    return f"{'wss' if endpoint.secure else 'ws'}://{endpoint.url.partition('://')[2]}/ws"
 
 
 def _credentials(

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from serving.commands import SCRIPT, as_user, complaint, rtc, started
-from serving.processes import ServerProcess
+from serving.processes import ServerProcess, free_port
 from serving.terminals import Terminal
 
 
@@ -34,6 +34,16 @@ def test_json(live_server: ServerProcess) -> None:
         assert process.wait(60) == 130
 
 
+def test_several_nodes(live_server: ServerProcess) -> None:
+    env = as_user(live_server, "root", roles=["admin"])
+    other = f"http://127.0.0.1:{free_port()}"
+    words = (f"--node={live_server.http_url}", f"--node={other}")
+    done = rtc("top", "--once", "--json", "--interval=0.1", *words, env=env)
+    rows = json.loads(done.stdout)["nodes"]
+    assert [row["url"] for row in rows] == [live_server.http_url] * 2 + [other]
+    assert [row["status"] for row in rows] == ["ok", "ok", "unreachable"]
+
+
 def test_live(live_server: ServerProcess) -> None:
     env = as_user(live_server, "root", roles=["admin"]) | {"TERM": "xterm"}
     with Terminal([SCRIPT, "top", "--interval=0.2"], env, columns=100, lines=30) as terminal:
@@ -52,7 +62,12 @@ def test_live(live_server: ServerProcess) -> None:
 
 @pytest.mark.parametrize(
     ("words", "status", "told"),
-    [((), 2, "give --once or --json"), (("--once", "--metrics-url=x"), 2, "--metrics-url"), (("--once",), 1, "admin")],
+    [
+        ((), 2, "give --once or --json"),
+        (("--once", "--metrics-url=x"), 2, "--metrics-url"),
+        (("--once", "--node=x"), 2, "--node"),
+        (("--once",), 1, "admin"),
+    ],
 )
 def test_refusals(live_server: ServerProcess, words: tuple[str, ...], status: int, told: str) -> None:
     done = rtc("top", *words, env=as_user(live_server))

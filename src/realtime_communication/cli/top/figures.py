@@ -50,10 +50,27 @@ def figures(before: Sample | None, now: Sample, order: str = TOPIC_ORDERS[0]) ->
         "busiest_topics": _topics(before, now, order),
         "slowest": _slowest(now),
         "workers": _workers(before, now),
+        "nodes": [],
         "workers_missing": stats.get("workers_missing", []),
         "dependencies": now.health.get("dependencies", {}),
         "circuit_breakers": stats.get("circuit_breakers", {}),
         "missing": list(now.missing),
+    }
+
+
+def node_row(url: str, before: Sample | None, now: Sample | None, problem: str | None) -> dict[str, Any]:
+    """One node among several; `now` is None as long as it has not answered, and `problem` why it does not."""
+    if now is None:
+        return {"url": url, "status": "unreachable", "problem": problem}
+    return {
+        "url": url,
+        "status": now.health.get("status", "unknown") if problem is None else "unreachable",
+        "problem": problem,
+        "node_id": now.stats.get("node_id"),
+        "connections": now.stats.get("connections", 0),
+        "deliveries": _rate(before, now, RATES["deliveries"]),
+        "rss_bytes": now.stats.get("rss_bytes", 0),
+        "uptime_secs": now.stats.get("uptime_secs", 0.0),
     }
 
 

@@ -27,7 +27,7 @@ def view(figures: Mapping[str, Any], url: str, width: int, height: int, *, order
     foot = [(YELLOW, f"missing: {text}") for text in figures["missing"]]
     if keys:
         foot.append((DIM, f"q quit   p pause   s sort topics (by {order})"))
-    tables = [_topics(figures, order), _slowest(figures), _workers(figures)]
+    tables = [_topics(figures, order), _slowest(figures), _workers(figures), _nodes(figures)]
     room = height - len(head) - len(foot)
     body = [line for table in _fitted(tables, room) for line in table]
     return [_styled(line, width) for line in [*head, *body, *foot][: max(1, height)]]
@@ -108,6 +108,21 @@ def _workers(figures: Mapping[str, Any]) -> list[Line]:
         for row in figures["workers"]
     ]
     return _table(("worker", "connections", "deliveries/s", "memory", "up"), rows)
+
+
+def _nodes(figures: Mapping[str, Any]) -> list[Line]:
+    rows = [
+        (
+            row["url"].partition("://")[2],
+            row["status"],
+            f"{row.get('connections', 0):,}",
+            count(row.get("deliveries")),
+            size(row.get("rss_bytes")),
+            duration(row.get("uptime_secs", 0.0)),
+        )
+        for row in figures["nodes"]
+    ]
+    return _table(("node", "status", "connections", "deliveries/s", "memory", "up"), rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[Line]:
