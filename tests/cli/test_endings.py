@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from serving.certificates import shared_authority
 from serving.commands import as_user, complaint, environment, rtc
 from serving.processes import ServerProcess, free_port
 from serving.tokens import token
+from serving.web import Handler, web_server
 
 URL = "ws://h/ws"
 
@@ -42,25 +41,13 @@ def tls_server() -> Iterator[ServerProcess]:
         process.dispose()
 
 
-@pytest.fixture
-def web_server() -> Iterator[str]:
-    """One that is none of ours, and has pages for every path."""
+class Pages(Handler):
+    """A server that is none of ours, and has pages for every path."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>")
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    def answer(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>")
 
 
 @pytest.mark.parametrize(
@@ -145,8 +132,9 @@ def test_tls_where_there_is_none(live_server: ServerProcess, command: str) -> No
 
 
 @pytest.mark.parametrize("command", ["sub", "history"])
-def test_another_server_altogether(web_server: str, command: str) -> None:
-    done = rtc(command, "t", env=environment(RTC_URL=web_server, RTC_TOKEN="t"))
+def test_another_server_altogether(command: str) -> None:
+    with web_server(Pages) as url:
+        done = rtc(command, "t", env=environment(RTC_URL=url, RTC_TOKEN="t"))
     assert done.returncode == 1 and complaint(done)
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
-import http.server
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +29,7 @@ from serving.certificates import trusted
 from serving.peer import unique, unique_user
 from serving.processes import ServerProcess, free_port
 from serving.tokens import token
+from serving.web import Handler, web_server
 
 Answer = tuple[int, dict[str, str], Any]
 
@@ -61,10 +60,10 @@ def answering(*answers: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     asked: list[dict[str, Any]] = []
     left = list(answers)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Answering(Handler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:
+        def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             peer = self.client_address[1]
             asked.append({"path": self.path, "headers": dict(self.headers), "body": body, "peer": peer})
@@ -77,20 +76,8 @@ def answering(*answers: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.wfile.write(data)
             self.close_connection = "hang-up" in headers
 
-        do_GET = do_POST  # noqa: N815 - the names that http.server looks for
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with web_server(Answering) as url:
+        yield url, asked
 
 
 def error(code: str, message: str = "", **more: Any) -> dict[str, Any]:

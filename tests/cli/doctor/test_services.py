@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import importlib.util
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from realtime_communication.config.services import Redis
 from realtime_communication.config.watching import Tracing
 from serving.processes import ServerProcess, free_port
 from serving.redis import RedisServer
+from serving.web import Handler, web_server
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +107,10 @@ def test_issuers(live_server: ServerProcess) -> None:
 
 
 def test_an_issuer_and_its_clock() -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Answering(Handler):
         ahead = 0
 
-        def do_GET(self) -> None:
+        def answer(self) -> None:
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"{}")
@@ -119,18 +118,10 @@ def test_an_issuer_and_its_clock() -> None:
         def date_time_string(self, timestamp: float | None = None) -> str:
             return super().date_time_string(int(time.time()) + self.ahead)
 
-        def log_message(self, *_: object) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+    with web_server(Answering) as url:
         assert [found.level for found in issuer(url)] == [Level.OK, Level.OK]
-        Handler.ahead = 60
+        Answering.ahead = 60
         assert [found.level for found in issuer(url)] == [Level.OK, Level.FAIL]
-        server.shutdown()
-        thread.join()
 
 
 def test_libraries(monkeypatch: pytest.MonkeyPatch) -> None:

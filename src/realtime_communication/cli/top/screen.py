@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
@@ -20,6 +19,7 @@ _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _BEGIN: Final = "\x1b[?2026h\x1b[H"  # what follows appears at once, in terminals that know this
 _END: Final = "\x1b[J\x1b[?2026l"
 _LINE_END: Final = "\x1b[K"
+_WIDTH, _HEIGHT = 80, 24  # of a terminal that does not tell
 RESIZED: Final = "resized"
 TERMINATED: Final = 128 + signal.SIGTERM
 
@@ -56,8 +56,8 @@ class Screen:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in cells."""
-        found = shutil.get_terminal_size()
-        return found.columns, found.lines
+        found = os.get_terminal_size(sys.stdout.fileno())  # variables may be of the time before it was resized
+        return found.columns or _WIDTH, found.lines or _HEIGHT
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show the lines from the top. Raises BrokenPipeError and OSError when the terminal is gone."""
