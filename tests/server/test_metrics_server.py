@@ -22,12 +22,13 @@ from realtime_communication.config.schema import Config
 from realtime_communication.config.watching import CustomMetric, Monitoring
 from realtime_communication.errors import EnvironmentFault
 from realtime_communication.http.services import Services
+from realtime_communication.observability.catalogue import WORKER_ROWS
 from realtime_communication.observability.metrics import Metrics, Snapshot
 from realtime_communication.server import metrics_server
 from realtime_communication.server.listening import open_listeners
 from realtime_communication.server.metrics_server import MetricsServer, accepts_gzip, open_metrics_listeners
 from serving.processes import free_port
-from serving.scrapes import full_sources, scrape, scrape_until
+from serving.scrapes import PREFIX, full_sources, scrape, scrape_until
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "realtime_communication.json"
 ALL_CUSTOM = tuple(CustomMetric(name=spec.name, type=spec.type, labels=spec.labels) for spec in CUSTOM_METRICS.values())
@@ -315,7 +316,8 @@ class TestDashboard:
     panels = tuple(panel for panel in dashboard["panels"] if panel["type"] != "row")
 
     def test_every_metric_in_it_is_served(self, run):
-        served = scrape(run().port).names
+        of_workers = {f"{PREFIX}{name}{'_total' * (row.type == 'counter')}" for name, row in WORKER_ROWS.items()}
+        served = scrape(run().port).names | of_workers
         for panel in self.panels:
             for target in panel["targets"]:
                 used = set(re.findall(r"\b(?:realtime_comm_websocket|process|python)_\w+", target["expr"]))
