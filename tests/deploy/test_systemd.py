@@ -126,8 +126,8 @@ def confined():
         settings["redis"] = {"url": f"redis://127.0.0.1:{free_port()}"}
         (folder / "config.toml").write_text(toml(settings))
         serve = [RTC, "serve", "--profile=prod", f"--config={folder / 'config.toml'}"]
-        # ProtectSystem=strict, RuntimeDirectory and PrivateTmp (one folder for both), then the empty sets of capabilities,
-        # then the filters. The user stays the test's: another one may not be able to reach the interpreter.
+        # ProtectSystem=strict, RuntimeDirectory and PrivateTmp (one folder for both), then no capabilities, then the
+        # filters. The user stays the test's: another one may not be able to reach the interpreter.
         script = 'mount -o remount,bind,ro /; mount -t tmpfs -o mode=0750 tmpfs "$1"; shift; exec "$@"'
         command = ["unshare", "--mount", "--propagation=private", "sh", "-ec", script, "sh", folder / "run"]
         command += ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
