@@ -38,6 +38,13 @@ def test_each_is_raised_when_it_should_be_and_not_near_it():
     assert sorted(test["name"] for test in TESTS[1:]) == sorted(rule["alert"] for rule in RULES)
 
 
+def test_the_documented_configuration_is_one(tmp_path):
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(rule_files.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "prometheus.yml").write_text(text.replace("/etc/prometheus/rules/rtc.yaml", str(FOLDER / "rules.yaml")))
+    assert f"{len(RULES)} rules found" in promtool("check", "config", tmp_path / "prometheus.yml")
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 class TestAlert:
     def test_the_server_serves_what_it_goes_by(self, rule):

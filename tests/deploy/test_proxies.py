@@ -85,6 +85,15 @@ def test_messages_go_through_to_every_node(front, name):
 
 
 @each
+def test_an_upgrade_never_comes_over_a_connection_that_was_kept(front, name):
+    proxy = front.proxies[name]
+    for _ in range(4):  # both nodes have one then
+        assert proxy.ask("GET", "/api/topics", bearer(), source=STRANGER).status == 200
+        with Peer(proxy.url, unique_user()) as peer:
+            assert peer.ok("Ping")
+
+
+@each
 def test_the_client_s_address_is_told_and_none_can_be_made_up(front, name):
     for forged in ({}, {"X_Forwarded_For": "203.0.113.7"}, {"Forwarded": "for=203.0.113.7;proto=http"}):
         with stranger(front.proxies[name].url, unique_user(), **forged) as connection:
