@@ -14,12 +14,12 @@ function bytes(hex: string): Uint8Array<ArrayBuffer> {
 }
 
 test("numbers come back, in the shortest form", () => {
-  const lengths = new Map<number | bigint, number>([
+  const lengths: [number | bigint, number][] = [
     [0, 1], [127, 1], [128, 2], [255, 2], [256, 3], [65_535, 3], [65_536, 5], [4_294_967_295, 5], [4_294_967_296, 9],
     [-1, 1], [-32, 1], [-33, 5], [-2_147_483_648, 5], [-2_147_483_649, 9],
     [Number.MAX_SAFE_INTEGER, 9], [Number.MIN_SAFE_INTEGER, 9], [0.1, 9], [-0, 9], [1e300, 9], [Infinity, 9], [NaN, 9],
     [2n ** 64n - 1n, 9], [-(2n ** 63n), 9],
-  ]);
+  ];
   for (const [value, length] of lengths) {
     assert.equal(msgpack.encode(value).length, length, String(value));
     assert.ok(Object.is(there(value), value), String(value));

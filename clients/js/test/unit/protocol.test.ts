@@ -56,7 +56,7 @@ function words(output: Output): string[] {
     case "ended":
       return [`ended ${output.topic} ${output.error.code}`];
     case "inbox":
-      return [`inbox ${output.event.type}`];
+      return output.event.type === "direct" ? [`direct ${output.event.offset}`] : [];
     default:
       return [];
   }
@@ -188,7 +188,7 @@ test("an inbox is read page by page, live messages wait", () => {
   const [third] = talk.sent();
   assert.deepEqual(third?.["after"], { epoch: "e", offset: 4 });
   talk.says(page(third?.["id"], 5, [5]));
-  assert.deepEqual(talk.heard(), ["inbox recovered", ...new Array<string>(4).fill("inbox direct")]);
+  assert.deepEqual(talk.heard(), ["direct 3", "direct 4", "direct 5", "direct 6"]);
 });
 
 test("what is no envelope is a violation, what is not known is passed over", () => {
