@@ -146,7 +146,7 @@ def test_a_page_that_outlives_its_server(browser: webdriver.Chrome, own_server: 
     assert sorted(heard) == sorted(spoken)
     for number in (0, 1):
         states = [line for line in lines if line.startswith(f"{number} ") and " of " not in line]
-        wanted = ["reconnecting", "open", "recovered false", "closed"]
+        wanted = ["open", "reconnecting", "open", "recovered false", "closed"]
         assert states == [f"{number} {each}" for each in wanted]
     assert browser.execute_script("return window.faults") == []
     # The browser itself reports each attempt to connect to the port of the killed server.

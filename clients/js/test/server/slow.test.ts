@@ -10,7 +10,7 @@ import { zstd } from "realtime-communication-client/zstd";
 import { Proxy } from "../proxy.js";
 import { next, open, Server, unique } from "../rig.js";
 
-const text = randomBytes(64 * 1024).toString("base64"); // which no compression makes small
+const text = randomBytes(40 * 1024).toString("base64"); // which no compression makes small
 const count = 300;
 
 for (const strategy of ["drop_oldest", "backpressure"]) {
