@@ -53,7 +53,8 @@ window.start = async (url, token, topic) => {
     room.on("recovered", ({ recovered }) => log.push(`${number} recovered ${recovered}`));
   }
 };
-window.say = (topic, text) => Promise.all(clients.map((client, number) => client.publish(topic, `${text} of ${number}`)));
+window.say = (topic, text) =>
+  Promise.all(clients.map((client, number) => client.publish(topic, `${text} of ${number}`)));
 window.stop = () => Promise.all(clients.map((client) => client.close()));
 window.ready = true;
 </script>
@@ -63,7 +64,7 @@ window.ready = true;
 class Pages(SimpleHTTPRequestHandler):
     """The built package, and the page at ``/``."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         if self.path != "/":
             super().do_GET()
             return
@@ -112,7 +113,9 @@ def own_server() -> Iterator[ServerProcess]:
 
 def finished(driver: webdriver.Chrome, call: str, *arguments: Any) -> None:
     """Wait for the promise of ``call``; a failure is raised here."""
-    script = f"const done = arguments[arguments.length - 1]; {call}.then(() => done(null), (error) => done(String(error)))"
+    script = (
+        f"const done = arguments[arguments.length - 1]; {call}.then(() => done(null), (error) => done(String(error)))"
+    )
     failure = driver.execute_async_script(script, *arguments)
     assert failure is None, failure
 
@@ -150,6 +153,6 @@ def test_a_page_that_outlives_its_server(browser: webdriver.Chrome, own_server: 
         assert states == [f"{number} {each}" for each in wanted]
     assert browser.execute_script("return window.faults") == []
     # The browser itself reports each attempt to connect to the port of the killed server.
-    console = [line["message"] for line in browser.get_log("browser")]
+    console = [line["message"] for line in browser.get_log("browser")]  # type: ignore[no-untyped-call]
     assert [line for line in console if "ERR_CONNECTION_REFUSED" not in line] == []
     assert_clean(own_server)

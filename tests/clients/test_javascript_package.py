@@ -11,7 +11,7 @@ from serving.node_package import BUILT, PACKAGE, run
 from serving.processes import ROOT, ServerProcess
 from serving.tokens import token
 
-DOCUMENTS = (ROOT / "docs" / "javascript.md", PACKAGE / "README.md")
+DOCUMENTS = {"guide": ROOT / "docs" / "javascript.md", "package": PACKAGE / "README.md", "project": ROOT / "README.md"}
 CODE = re.compile(r"^```ts\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 KNOWN_TO_ALL = """
@@ -40,9 +40,9 @@ OPTIONS = {
 
 def blocks() -> Iterator[tuple[str, str]]:
     """The TypeScript in the documents, each block with a name."""
-    for document in DOCUMENTS:
+    for name, document in DOCUMENTS.items():
         for number, block in enumerate(CODE.findall(document.read_text())):
-            yield f"{document.stem}_{number}", block
+            yield f"{name}_{number}", block
 
 
 def test_the_documentation(package: Path, server: ServerProcess) -> None:
@@ -57,7 +57,7 @@ def test_the_documentation(package: Path, server: ServerProcess) -> None:
         address = block.replace("ws://localhost:8081/ws", server.url)
         (folder / f"{name}.ts").write_text(f"{address}\nexport {{}};\n")
     run("tsc", "-p", str(folder))
-    first = (folder / "made" / "javascript_0.js").read_text()
+    first = (folder / "made" / "guide_0.js").read_text()
     (folder / "made" / "first.mjs").write_text(f"{first}\nawait client.ping(); await client.close();\n")
     wrote = run("node", str(folder / "made" / "first.mjs"), environment={"TOKEN": token("alice")})
     assert wrote == "alice hello from Node\n"
@@ -79,7 +79,8 @@ def test_the_package_has_what_its_map_names(package: Path) -> None:
     packed = json.loads(run("npm", "pack", "--dry-run", "--ignore-scripts", "--json"))
     files = {f"./{file['path']}" for file in packed[0]["files"]}
     manifest = json.loads((package / "package.json").read_text())
-    wanted = {path for entry in manifest["exports"].values() for path in (entry.values() if isinstance(entry, dict) else [entry])}
+    entries = [[entry] if isinstance(entry, str) else entry.values() for entry in manifest["exports"].values()]
+    wanted = {path for paths in entries for path in paths}
     assert wanted <= files
     assert not [name for name in files if name.startswith(("./test", "./.build", "./node_modules"))]
 

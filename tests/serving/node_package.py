@@ -33,7 +33,7 @@ def node_folder() -> str:
 
 
 def _version(node: Path) -> int:
-    found = re.match(rb"v(\d+)\.", subprocess.run([node, "--version"], stdout=subprocess.PIPE).stdout)
+    found = re.match(rb"v(\d+)\.", subprocess.run([node, "--version"], check=False, stdout=subprocess.PIPE).stdout)
     return int(found[1]) if found else 0
 
 
@@ -42,6 +42,7 @@ def run(*command: str, seconds: float = RUN_SECS, environment: Mapping[str, str]
     path = os.pathsep.join([str(PACKAGE / "node_modules" / ".bin"), node_folder(), os.environ["PATH"]])
     done = subprocess.run(
         [shutil.which(command[0], path=path) or command[0], *command[1:]],
+        check=False,
         cwd=PACKAGE,
         env={**os.environ, "PATH": path, **(environment or {})},
         stdin=subprocess.DEVNULL,

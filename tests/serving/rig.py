@@ -90,7 +90,7 @@ class Rig:
         rig = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 status, answer = 200, b""
                 try:
                     asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
