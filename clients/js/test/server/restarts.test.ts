@@ -1,22 +1,33 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import type { Client, Subscription } from "realtime-communication-client";
 
 import { next, open, Server, take, unique } from "../rig.js";
 
-const count = 300;
-
-/** Publish 0, 1, 2, … one after the other; `at` is called with each number before it goes out. */
-async function publishAll(client: Client, topic: string, at: (number: number) => void): Promise<void> {
-  for (let number = 0; number < count; number += 1) {
-    at(number);
-    await client.publish(topic, number, { timeoutMs: 60_000 });
-  }
+interface Numbered {
+  readonly number: number;
+  readonly last: boolean;
 }
 
-/** The payloads up to the last; offsets must go up by one within an epoch, and nothing may be missed unsaid. */
-async function readAll(room: Subscription<number>, mayLose: boolean): Promise<number[]> {
+/** Publish 0, 1, 2, … one after the other, during all of `work` and some more. Returns how many there were. */
+async function publishDuring(client: Client, topic: string, work: () => Promise<void>): Promise<number> {
+  const before = 50;
+  let end = Infinity;
+  let number = 0;
+  let working: Promise<void> | undefined;
+  for (; number < end; number += 1) {
+    if (number === before) working = work().then(() => void (end = number + before));
+    await client.publish(topic, { number, last: number === end - 1 } satisfies Numbered, { timeoutMs: 60_000 });
+    await sleep(2);
+  }
+  await working;
+  return end;
+}
+
+/** The numbers up to the last; offsets must go up by one within an epoch, and nothing may be missed unsaid. */
+async function readAll(room: Subscription<Numbered>, mayLose: boolean): Promise<number[]> {
   const seen: number[] = [];
   let offset = 0;
   for await (const event of room) {
@@ -28,8 +39,8 @@ async function readAll(room: Subscription<number>, mayLose: boolean): Promise<nu
     if (event.type !== "message") continue;
     assert.equal(event.offset, offset + 1);
     offset = event.offset;
-    seen.push(event.payload);
-    if (event.payload === count - 1) break;
+    seen.push(event.payload.number);
+    if (event.payload.last) break;
   }
   return seen;
 }
@@ -61,13 +72,9 @@ test("a stop is announced and obeyed; a publisher notices nothing, and each mess
   const topic = unique();
   await using alice = await open(server.url);
   await using bob = await open(server.url);
-  const room = await alice.subscribe<number>(topic, { history: 1000 });
-  let restarted: Promise<void> | undefined;
-  const publishing = publishAll(bob, topic, (number) => {
-    if (number === 100) restarted = server.stop().then(() => server.again());
-  });
-  const seen = await readAll(room, true);
-  await Promise.all([publishing, restarted]);
+  const room = await alice.subscribe<Numbered>(topic, { history: 1000 });
+  const publishing = publishDuring(bob, topic, () => server.stop().then(() => server.again()));
+  const [seen, count] = await Promise.all([readAll(room, true), publishing]);
   assert.deepEqual(seen, Array.from({ length: count }, (_, at) => at));
   const closing = await next(alice.events(), "closing");
   const disconnected = await next(alice.events(), "disconnected");
@@ -81,12 +88,8 @@ test("a rolling restart of two workers: the history stays, each message comes on
   const topic = unique();
   await using alice = await open(server.url);
   await using bob = await open(server.url);
-  const room = await alice.subscribe<number>(topic);
-  let rolled: Promise<void> | undefined;
-  const publishing = publishAll(bob, topic, (number) => {
-    if (number === 50) rolled = server.roll();
-  });
-  const seen = await readAll(room, false);
-  await Promise.all([publishing, rolled]);
+  const room = await alice.subscribe<Numbered>(topic);
+  const publishing = publishDuring(bob, topic, () => server.roll());
+  const [seen, count] = await Promise.all([readAll(room, false), publishing]);
   assert.deepEqual(seen, Array.from({ length: count }, (_, at) => at));
 });
