@@ -1,30 +1,18 @@
 """The demo page in headless Chromium, against a server of the dev profile."""
 
-import shutil
 import subprocess
 import sys
 import time
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from serving.browser import chromium
 from serving.processes import free_port
 
 WAIT_SECS = 30.0
 POLICY = "--security.content_security_policy=default-src 'self'"  # as in the guide; the page must live with it
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-background-timer-throttling",
-    "--disable-renderer-backgrounding",
-    "--window-size=1400,900",
-)
 
 
 def until(what, condition):
@@ -119,14 +107,7 @@ def visit(server):
     drivers = []
 
     def open_page(user):
-        options = webdriver.ChromeOptions()
-        options.binary_location = shutil.which("chromium") or "/usr/bin/chromium"
-        for option in OPTIONS:
-            options.add_argument(option)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        # The driver of the distribution: nothing is ever downloaded.
-        service = Service(shutil.which("chromedriver") or "/usr/bin/chromedriver")
-        driver = webdriver.Chrome(options=options, service=service)
+        driver = chromium()
         drivers.append(driver)
         return Page(driver, server, user)
 

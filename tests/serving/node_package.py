@@ -38,7 +38,7 @@ def _version(node: Path) -> int:
 
 
 def run(*command: str, seconds: float = RUN_SECS, environment: Mapping[str, str] | None = None) -> str:
-    """What ``command`` of Node.js or of the package's tools wrote; an AssertionError with it when it failed."""
+    """What ``command`` of Node.js or of the package's tools wrote to standard output; AssertionError when it failed."""
     path = os.pathsep.join([str(PACKAGE / "node_modules" / ".bin"), node_folder(), os.environ["PATH"]])
     done = subprocess.run(
         [shutil.which(command[0], path=path) or command[0], *command[1:]],
@@ -46,12 +46,11 @@ def run(*command: str, seconds: float = RUN_SECS, environment: Mapping[str, str]
         cwd=PACKAGE,
         env={**os.environ, "PATH": path, **(environment or {})},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=seconds,
     )
-    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
