@@ -58,6 +58,11 @@ export class Proxy implements AsyncDisposable {
     for (const pair of this.#pairs) this.#pause(pair);
   }
 
+  /** The same for what the server says; what the client says still comes through. */
+  stallAnswers(): void {
+    for (const [, up] of this.#pairs) this.#pause([up]);
+  }
+
   /** Forward again. */
   flow(): void {
     this.#stalled = false;
@@ -73,8 +78,8 @@ export class Proxy implements AsyncDisposable {
     await once(this.#server, "close");
   }
 
-  #pause([down, up]: readonly [Socket, Socket]): void {
-    for (const socket of [down, up]) {
+  #pause(sockets: readonly Socket[]): void {
+    for (const socket of sockets) {
       socket.unpipe();
       socket.pause();
     }
