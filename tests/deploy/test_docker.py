@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from realtime_communication.config import load
-from serving.commands import output_of
+from serving.programs import output_of
 from serving.processes import ROOT, ServerProcess, free_port
 from serving.redis import RedisServer, until
 

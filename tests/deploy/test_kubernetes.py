@@ -8,7 +8,7 @@ import yaml
 
 from realtime_communication.config import load
 from realtime_communication.errors import ConfigurationError
-from serving.commands import output_of
+from serving.programs import output_of
 from serving.processes import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from serving.asking import WAIT_SECS, until
 from serving.certificates import shared_server, trusted
-from serving.commands import found
+from serving.programs import found
 from serving.processes import ROOT, free_port
 from serving.raw import Answer
 
