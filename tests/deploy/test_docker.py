@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from realtime_communication.config import load
-from serving.programs import output_of
 from serving.processes import ROOT, ServerProcess, free_port
+from serving.programs import output_of
 from serving.redis import RedisServer, until
 
 DOCKER = ROOT / "deploy" / "docker"

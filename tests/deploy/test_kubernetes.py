@@ -8,8 +8,8 @@ import yaml
 
 from realtime_communication.config import load
 from realtime_communication.errors import ConfigurationError
-from serving.programs import output_of
 from serving.processes import ROOT
+from serving.programs import output_of
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 METRIC = "realtime_comm_websocket_connections"

@@ -8,8 +8,8 @@ import yaml
 from realtime_communication.config.metric_names import CUSTOM_METRICS
 from realtime_communication.config.schema import Config
 from realtime_communication.observability.catalogue import CUT_REASONS, ROWS, WORKER_ROWS
-from serving.programs import output_of
 from serving.processes import ROOT
+from serving.programs import output_of
 from serving.scrapes import PREFIX
 
 FOLDER = ROOT / "deploy" / "prometheus"

@@ -15,9 +15,9 @@ import pytest
 from realtime_communication.config import load
 from realtime_communication.errors import EXIT_CONFIG, MisuseError
 from serving.asking import ask, until
-from serving.programs import output_of
 from serving.peer import Peer, unique
 from serving.processes import ROOT, START_SECS, free_port, settings_for, toml
+from serving.programs import output_of
 
 FOLDER = ROOT / "deploy" / "systemd"
 UNIT = FOLDER / "rtc.service"

@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosed
 
 from serving.asking import WAIT_SECS, until
 from serving.certificates import shared_server, trusted
-from serving.programs import found
 from serving.processes import ROOT, free_port
+from serving.programs import found
 from serving.raw import Answer
 
 DEPLOY = ROOT / "deploy"
