@@ -37,8 +37,8 @@ cdef inline size_t json_skip_space(const uint8_t* data, size_t size, size_t at) 
     return at
 
 
-# The index of the first byte from `at` on that ends a run of a string (a quote, a backslash, a control character), or `size`
-# when there is none. 16 bytes at a time where the processor has SSE2, else eight.
+# The index of the first byte from `at` on that ends a run of a string (a quote, a backslash, a control character);
+# `size` when there is none. 16 bytes at a time where the processor has SSE2, else eight.
 cdef extern from * nogil:
     """
     #include <endian.h>
