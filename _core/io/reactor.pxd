@@ -48,6 +48,8 @@ cdef class Reactor(SocketDriver):
     cdef void accept_from(self, int listener) noexcept
     cdef void accept_from_all(self) noexcept
     cdef void admit_socket(self, int fd, object context) noexcept
+    # Has epoll watch the socket for input. 0, or -1 when it cannot.
+    cdef int enroll(self, Session* session) noexcept
     cdef void accept_failed(self) noexcept
     cdef void watch_listeners(self, bint on) noexcept
     cdef void receive_from(self, Session* session, Received* received, size_t* used) noexcept

@@ -1,5 +1,6 @@
 """The reactor; `reactor.pxd` is the contract."""
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -20,7 +21,13 @@ from realtime_communication._core.hub.session cimport (
 from realtime_communication._core.io.bus cimport Bus
 from realtime_communication._core.io.polling cimport Polling
 from realtime_communication._core.io.socket_driver cimport RECEIVE_BYTES, WRITES, SocketDriver
-from realtime_communication._core.io.tls_connection cimport TLS_OPEN, TlsConnection, tls_connection
+from realtime_communication._core.io.tls_connection cimport (
+    TLS_OPEN,
+    TlsConnection,
+    TlsStream,
+    tls_connection,
+    tls_connection_again,
+)
 
 cdef extern from "<sys/epoll.h>" nogil:
     enum: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC
@@ -111,6 +118,7 @@ cdef class Reactor(SocketDriver):
     `authenticate_upgrade` and `authenticate_message` check credentials (see `Hub.set_callbacks`). `hand_over(fd, data,
     peer, stream)` gets each connection whose request is no WebSocket upgrade; the descriptor is its own from then on.
     `data` is what was read of the request, `stream` the TlsStream that goes on behind it, None on a plain connection.
+    When a later request is one, `take_back` has the connection again.
     `on_tls_failure(peer, reason)` is told of each connection that TLS ended. Raises OSError when the system has no
     descriptors left.
     """
@@ -328,7 +336,6 @@ cdef class Reactor(SocketDriver):
             self.accept_from(i)
 
     cdef void admit_socket(self, int fd, object context) noexcept:
-        cdef epoll_event event
         cdef Driver driver = self
         cdef Session* session = NULL
         try:
@@ -339,12 +346,43 @@ cdef class Reactor(SocketDriver):
             pass
         if session == NULL:
             close(fd)
-            return
+        elif self.enroll(session) < 0:
+            self.hub.finish(session)
+
+    cdef int enroll(self, Session* session) noexcept:
+        cdef epoll_event event
         event.events = EPOLLIN
         event.data.u64 = <uint64_t> <size_t> session
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
-            self.hub.finish(session)
+        return epoll_ctl(self.epoll, EPOLL_CTL_ADD, session.fd, &event)
+
+    def take_back(self, int fd, bytearray data not None, TlsStream stream=None):
+        """Serve a connection that was handed over: `data` was read from it, beginning with a request's head.
+
+        The non-blocking socket `fd` is the reactor's own again, and `data` is written to. `stream` is what a
+        connection over TLS goes on with. To be called in the loop's thread, outside of `hand_over`. Raises MemoryError,
+        with the socket closed.
+        """
+        cdef Driver driver = self
+        cdef Session* session = NULL
+        if not self.running:
+            close(fd)
             return
+        self.refresh()
+        try:
+            if stream is not None:
+                driver = tls_connection_again(self, stream)
+            session = self.hub.open(driver, fd)
+            if session == NULL:
+                raise MemoryError
+        except MemoryError:
+            close(fd)
+            raise
+        self.hub.counters.accepted -= 1  # it was counted when it came
+        if self.enroll(session) < 0:
+            self.hub.finish(session)
+        else:
+            self.hub.receive(session, <uint8_t*> PyByteArray_AS_STRING(data), <size_t> len(data))
+        self.wake()
 
     cdef void accept_failed(self) noexcept:
         """No descriptor is left: those who wait stay in the backlog, and the others are served on."""
@@ -470,10 +508,7 @@ cdef class Reactor(SocketDriver):
         return False
 
     cdef int adopt(self, Session* session) noexcept:
-        cdef epoll_event event
-        event.events = EPOLLIN
-        event.data.u64 = <uint64_t> <size_t> session
-        return epoll_ctl(self.epoll, EPOLL_CTL_ADD, session.fd, &event)
+        return self.enroll(session)
 
     # --- time
 

@@ -67,3 +67,5 @@ cdef class TlsConnection(Driver):
 
 # The driver for a connection of a listener with that context. Raises MemoryError.
 cdef TlsConnection tls_connection(SocketDriver sockets, object context)
+# The driver for a connection that was handed over and comes back with its `stream`. Raises MemoryError.
+cdef TlsConnection tls_connection_again(SocketDriver sockets, TlsStream stream)

@@ -65,6 +65,17 @@ cdef TlsConnection tls_connection(SocketDriver sockets, object context):
     return made
 
 
+cdef TlsConnection tls_connection_again(SocketDriver sockets, TlsStream stream):
+    cdef TlsConnection made = tls_connection(sockets, None)
+    made.ssl_object = stream.ssl_object
+    made.raw = made.ssl_object._sslobj
+    made.incoming = stream.incoming
+    made.outgoing = stream.outgoing
+    made.unsent = stream.unsent or None
+    made.state = TLS_OPEN
+    return made
+
+
 cdef str reason_of(error):
     """What went wrong, in OpenSSL's words or ours: constant texts, none of which the peer can choose."""
     cdef object reason = getattr(error, "verify_message", None) or getattr(error, "reason", None)

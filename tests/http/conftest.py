@@ -169,6 +169,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.http = HttpServer(make_application(self.services), lambda: max_body(self.services))
+        self.http.give_back = self._take_back
         await self.http.start()
         self.listener.setblocking(False)
         acceptor = self._loop.create_task(self._accept())
@@ -176,6 +177,11 @@ class Server:
         await self._stop.wait()
         acceptor.cancel()
         await self.http.shutdown(1.0)
+
+    def _take_back(self, fd, data, stream):
+        """What goes back to the reactor is told to the peer instead."""
+        with socket.socket(fileno=fd) as sock:
+            sock.sendall(b"back: " + data)
 
     async def _accept(self):
         async with asyncio.TaskGroup() as group:

@@ -8,6 +8,7 @@ import pytest
 
 from realtime_communication.http import connection as connection_module
 from realtime_communication.http.connection import MAX_WAITING_REQUESTS
+from realtime_communication.http.framing import MAX_EARLY_BYTES, MAX_HEAD_BYTES
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET /health/live HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -88,13 +89,67 @@ def test_ten_thousand_pipelined_requests_are_capped(server):
     assert server.request("GET", "/health/live").status == 200
 
 
-def test_a_later_request_to_upgrade_is_the_last(server):
-    upgrade = (
-        b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    assert statuses(server.raw(GET + upgrade + GET)) == [200, 426]
-    assert statuses(server.raw(upgrade.replace(b"/ws", b"/elsewhere") + b"\x81\x80abcd" + GET)) == [404]
+UPGRADE = (
+    b"GET /ws?token=x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+class TestALaterRequestToUpgrade:
+    def test_the_connection_goes_back_with_it_and_what_follows(self, server):
+        answer, _, given = server.raw(GET + UPGRADE + b"\x81\x80abcd" + GET).partition(b"back: ")
+        assert statuses(answer) == [200]
+        assert given == UPGRADE + b"\x81\x80abcd" + GET
+        assert server.request("GET", "/health/live").status == 200
+
+    def test_in_pieces(self, server):
+        whole = GET + UPGRADE
+        answer = server.raw(b"", [whole[at : at + 30] for at in range(0, len(whole), 30)])
+        assert statuses(answer) == [200] and answer.endswith(b"back: " + UPGRADE)
+
+    def test_every_request_before_is_answered_first(self, server, bearer):
+        requests = (GET + post(bearer(), b"{}", b"Content-Length: 2\r\n")) * 5
+        answer, _, given = server.raw(requests + UPGRADE).partition(b"back: ")
+        assert statuses(answer) == [200] * 10
+        assert given == UPGRADE
+
+    def test_answers_that_wait_for_the_peer_leave_first(self, server):
+        document = b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n"
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.settimeout(15)
+            sock.connect(("127.0.0.1", server.port))
+            sock.sendall(document * 30 + UPGRADE)
+            sock.recv(1)
+            answer = b"H"
+            while piece := sock.recv(65536):
+                answer += piece
+        assert statuses(answer) == [200] * 30
+        assert answer.endswith(b"}back: " + UPGRADE)
+
+    def test_too_much_behind_it_is_refused(self, server):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=15) as sock:
+            sock.sendall(b"POST /auth/token HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n" + b"{")
+            sock.sendall(b"}" + UPGRADE + bytes(MAX_HEAD_BYTES + MAX_EARLY_BYTES))
+            answer = b""
+            while piece := sock.recv(65536):
+                answer += piece
+        assert statuses(answer)[1:] == [413]
+        assert b"more than 65536 bytes before the WebSocket was open" in answer
+
+    def test_not_behind_the_last_request(self, server):
+        assert statuses(server.raw(LAST + UPGRADE)) == [200]
+
+    def test_of_another_path_it_is_answered_here_and_the_last(self, server):
+        elsewhere = UPGRADE.replace(b"/ws", b"/elsewhere")
+        assert statuses(server.raw(elsewhere + b"\x81\x80abcd" + GET)) == [404]
+        assert statuses(server.raw(GET + elsewhere + GET)) == [200, 404]
+
+    def test_without_the_header_it_is_answered_here(self, server):
+        plain = b"GET /ws HTTP/1.1\r\nHost: h\r\n\r\n"
+        answer = server.raw(GET + plain)
+        assert statuses(answer) == [200, 426]
+        assert b"this is a WebSocket: ask for the upgrade" in answer
 
 
 def test_silence_and_endless_heads_are_closed(server, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_communication.http.framing import MAX_HEAD_BYTES, RequestGuard, State
+from realtime_communication.http.framing import MAX_EARLY_BYTES, MAX_HEAD_BYTES, RequestGuard, State
 
 GET = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /api/publish HTTP/1.1\r\nHost: h\r\n"
@@ -191,3 +191,44 @@ def test_what_others_send_is_accepted():
     ):
         guard, passed = fed(head)
         assert (passed, guard.violation) == (head, None)
+
+
+UPGRADE = b"GET /ws?x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+class TestLeaving:
+    @pytest.mark.parametrize("before", [b"", b"\r\n"])
+    def test_a_later_request_for_a_websocket_is_kept_with_what_follows(self, before):
+        guard, passed = fed(GET + CHUNKED + before + UPGRADE + b"frames" + GET)
+        assert (passed, guard.state, guard.violation) == (GET + CHUNKED, State.LEAVING, None)
+        assert guard.feed(b" and more", 0) == b""
+        assert guard.rest == UPGRADE + b"frames" + GET + b" and more"
+        assert guard.requests == 2
+
+    @pytest.mark.parametrize(
+        "target",
+        [b"/ws", b"/ws?token=a/b", b"http://h/ws", b"https://h:1/ws?x", b"/debug/echo", b"http://h/debug/echo"],
+    )
+    def test_every_form_of_its_target(self, target):
+        assert fed(GET + UPGRADE.replace(b"/ws?x", target))[0].state is State.LEAVING
+
+    @pytest.mark.parametrize(
+        "changed",
+        [(b"/ws?x", b"/wsx"), (b"/ws?x", b"/x?/ws"), (b"/ws?x", b"/x/ws"), (b"GET", b"POST"), (b"/1.1", b"/1.0")],
+    )
+    def test_what_is_none_passes(self, changed):
+        request = UPGRADE.replace(*changed)
+        guard, passed = fed(GET + request + GET)
+        assert (passed, guard.state) == (GET + request, State.OVER)
+
+    def test_the_first_request_passes(self):
+        assert fed(UPGRADE)[1] == UPGRADE
+
+    def test_what_follows_is_bounded(self):
+        guard, _ = fed(GET + UPGRADE)
+        guard.feed(bytes(MAX_EARLY_BYTES), 0)
+        assert guard.violation is None
+        guard.feed(bytes(MAX_HEAD_BYTES), 0)
+        assert guard.violation is not None
+        assert (guard.violation.status, guard.violation.in_body, guard.state) == (413, False, State.OVER)
+        assert not guard.rest

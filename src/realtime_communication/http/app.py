@@ -64,10 +64,10 @@ def max_body(services: Services) -> int:
 
 
 async def upgrade_required(request: web.Request) -> web.Response:
-    """`/ws` without an upgrade, or with one on a connection that has carried other requests already."""
+    """`/ws` without an upgrade, on a connection that has carried other requests: all else goes to the data plane."""
     return error_response(
         426,
         "bad_request",
-        "this is a WebSocket: connect anew and ask for the upgrade in the first request",
+        "this is a WebSocket: ask for the upgrade",
         {"Upgrade": "websocket", "Connection": "close", "Sec-WebSocket-Version": "13"},
     )

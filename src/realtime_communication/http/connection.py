@@ -1,20 +1,24 @@
 """One HTTP connection: aiohttp's protocol with a strict guard in front of its parser.
 
 Connections do not come from a listening socket but from the reactor, which has read at least one request head from
-them. `HttpServer.adopt` takes such a socket over together with the bytes that were already read.
+them. `HttpServer.adopt` takes such a socket over together with the bytes that were already read. When a later request
+of the connection asks for a WebSocket, as on one that a proxy keeps for all its requests, the socket goes back to the
+reactor, with that request and once all before it is answered: `HttpServer.give_back`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
+from realtime_communication._core.io.tls_connection import TlsStream
 from realtime_communication.http.answers import error_response, response_of, set_headers
 from realtime_communication.http.framing import RequestGuard, State, Violation
 from realtime_communication.http.services import SERVICES, Services
@@ -37,6 +41,10 @@ _FULL: Final = (
 )
 
 
+GiveBack: TypeAlias = Callable[[int, bytearray, TlsStream | None], None]
+"""Takes a socket, what was read of a request for a WebSocket and of what follows it, and the state of TLS."""
+
+
 class BodyRefused(TimeoutError):
     """Raised where a handler reads a body that broke the rules.
 
@@ -51,11 +59,20 @@ class BodyRefused(TimeoutError):
 class HttpConnection(RequestHandler):
     """aiohttp's connection, which sees only what the guard lets through."""
 
-    __slots__ = ("_answered", "_ended", "_first", "_guard", "_payload", "_services", "on_lost")
+    __slots__ = ("_answered", "_ended", "_first", "_give_back", "_guard", "_payload", "_services", "on_lost")
 
-    def __init__(self, manager: web.Server, services: Services, first: bytes, max_body: int, **options: Any) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        services: Services,
+        first: bytes,
+        max_body: int,
+        give_back: GiveBack,
+        **options: Any,
+    ) -> None:
         super().__init__(manager, **options)
         self._services = services
+        self._give_back = give_back
         self._first = first
         self._guard = RequestGuard(max_body, MAX_WAITING_REQUESTS)
         self._answered = 0
@@ -88,8 +105,19 @@ class HttpConnection(RequestHandler):
             if self._messages:
                 self._payload = self._messages[-1][1]
         violation = guard.violation
-        if violation is None:
-            return
+        if violation is not None:
+            self._refuse(violation)
+        elif guard.state is State.LEAVING:
+            if self.transport is not None:
+                self.transport.pause_reading()
+            self._leave()
+
+    def resume_writing(self) -> None:
+        """What was written has left, down to the transport's low water."""
+        super().resume_writing()
+        self._leave()
+
+    def _refuse(self, violation: Violation) -> None:
         self._services.refusals.tell(peer=self._peer(), status=violation.status, reason=violation.message)
         metrics = self._services.metrics
         if metrics is not None and not violation.in_body:  # no handler will see it, and so no middleware
@@ -135,7 +163,29 @@ class HttpConnection(RequestHandler):
         self._answered += 1
         if violation is not None and last and not reset:
             await self._linger()
+        if resp.keep_alive and not reset:
+            self._leave()
         return resp, reset
+
+    def _leave(self) -> None:
+        """Give a connection away that asks for a WebSocket, once every answer before has left."""
+        transport, guard = self.transport, self._guard
+        if guard.state is not State.LEAVING or self._answered < guard.requests:
+            return
+        if transport is None or transport.is_closing() or self._close:
+            return
+        if transport.get_write_buffer_size():
+            transport.set_write_buffer_limits(0)  # `resume_writing` comes when nothing is left
+            return
+        try:
+            fd = os.dup(transport.get_extra_info("socket").fileno())
+        except OSError:
+            self.force_close()  # no descriptor is left
+            return
+        # This end of the socket is closed, without a word to the peer; the connection lives on in the other one.
+        stream = transport.stream() if isinstance(transport, TlsTransport) else None
+        transport.abort()
+        self._give_back(fd, guard.rest, stream)
 
     def _peer(self) -> str:
         """The other end's address, as lines about other peers name it; "" on a Unix socket."""
@@ -158,8 +208,11 @@ class HttpConnection(RequestHandler):
 class HttpServer:
     """Serves `application` on connections that are handed over.
 
-    `max_body` gives the bound of a request body in bytes at the time a connection arrives.
+    `max_body` gives the bound of a request body in bytes at the time a connection arrives. `give_back`, to be set
+    before the first one does, takes those that ask for a WebSocket later on; their descriptors are its own then.
     """
+
+    give_back: GiveBack
 
     def __init__(self, application: web.Application, max_body: Callable[[], int]) -> None:
         self._runner = web.AppRunner(
@@ -202,7 +255,9 @@ class HttpServer:
         loop = asyncio.get_running_loop()
 
         def connection() -> HttpConnection:
-            return HttpConnection(manager, self._services, data, self._max_body(), loop=loop, **manager._kwargs)
+            return HttpConnection(
+                manager, self._services, data, self._max_body(), self.give_back, loop=loop, **manager._kwargs
+            )
 
         if stream is not None:
             TlsTransport(loop, sock, stream, connection())

@@ -8,7 +8,9 @@ Rules: sans-I/O, no clock. `feed` takes the bytes as they come, in pieces of any
 passed on. After a violation nothing more may.
 
 States: HEAD → (LENGTH | CHUNK_SIZE → CHUNK_DATA → CHUNK_END → …) → HEAD, and OVER, in which bytes are thrown away:
-behind a violation, and behind a request to upgrade, which is the last one a connection may send.
+behind a violation, and behind a request to upgrade, which is the last one a connection may send. LEAVING: behind other
+requests one for a WebSocket has come. It is not passed on: `rest` keeps it, and what follows, for whom the connection
+goes to.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ MAX_HEAD_BYTES: Final = 16_384
 MAX_HEADERS: Final = 100
 MAX_CONTENT_LENGTH_DIGITS: Final = 15
 MAX_CHUNK_LINE_BYTES: Final = 10  # eight digits and the line's end
+MAX_EARLY_BYTES: Final = 65_536  # behind a request for a WebSocket, before that is answered
 
 _REQUEST_LINE: Final = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32} (?:(?:/|https?://)[\x21-\x7e]*|\*) HTTP/1\.([01])"
@@ -30,6 +33,7 @@ _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,
 _BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
 _DIGITS: Final = re.compile(rb"[0-9]+")
 _CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_WEBSOCKET: Final = re.compile(rb"GET (?:https?://[^/? ]*)?/(?:ws|debug/echo)(?:\?\S*)? HTTP/1\.1")
 
 
 class State(enum.Enum):
@@ -40,7 +44,11 @@ class State(enum.Enum):
     CHUNK_SIZE = enum.auto()
     CHUNK_DATA = enum.auto()
     CHUNK_END = enum.auto()
+    LEAVING = enum.auto()
     OVER = enum.auto()
+
+
+_BETWEEN: Final = (State.HEAD, State.LEAVING)  # no request has begun and is not complete
 
 
 class Violation(NamedTuple):
@@ -58,7 +66,9 @@ class RequestGuard:
     `max_body` bounds every body in bytes, `max_waiting` how many requests may have arrived without an answer.
     """
 
-    __slots__ = ("_head", "_last", "_left", "_max_body", "_max_waiting", "_total", "requests", "state", "violation")
+    __slots__ = (
+        "_head", "_last", "_left", "_max_body", "_max_waiting", "_total", "requests", "rest", "state", "violation"
+    )  # fmt: skip
 
     def __init__(self, max_body: int, max_waiting: int) -> None:
         self._max_body = max_body
@@ -68,7 +78,8 @@ class RequestGuard:
         self._left = 0  # bytes still to come of the body or the chunk
         self._total = 0  # bytes of a chunked body so far
         self.state = State.HEAD
-        self.requests = 0  # whole heads seen
+        self.requests = 0  # whole heads passed on
+        self.rest = bytearray()  # a head that asks for a WebSocket, and what came behind it
         self.violation: Violation | None = None
 
     def feed(self, data: bytes, answered: int) -> bytes:
@@ -82,6 +93,8 @@ class RequestGuard:
         while at < len(data) and self.state is not State.OVER:
             if self.state is State.HEAD:
                 at = self._feed_head(data, at, answered, passed)
+            elif self.state is State.LEAVING:
+                at = self._keep(data, at)
             elif self.state in (State.LENGTH, State.CHUNK_DATA):
                 at = self._feed_body(data, at, passed)
             else:
@@ -90,7 +103,7 @@ class RequestGuard:
 
     def _refuse(self, status: int, code: str, message: str) -> State:
         """End the connection. Returns the state it is in then, so that a check can end with it."""
-        self.violation = Violation(status, code, message, in_body=self.state is not State.HEAD)
+        self.violation = Violation(status, code, message, in_body=self.state not in _BETWEEN)
         self.state = State.OVER
         return State.OVER
 
@@ -112,12 +125,23 @@ class RequestGuard:
             self._refuse(429, "rate_limited", f"more than {self._max_waiting} requests are waiting for their answer")
             return at
         # RFC 9112 section 2.2: one empty line before a request is ignored; some clients end a body with one.
-        self.state = self._check_head(bytes(head[2 if head.startswith(b"\r\n") else 0 : -4]))
-        if self.violation is None:
+        blank = 2 if head.startswith(b"\r\n") else 0
+        self.state = self._check_head(bytes(head[blank:-4]))
+        if self.state is State.LEAVING:
+            self.rest += head[blank:]
+        elif self.violation is None:
             self.requests += 1
             passed += head
         head.clear()
         return at
+
+    def _keep(self, data: bytes, at: int) -> int:
+        """What follows a request for a WebSocket, which no client sends before it has the answer (RFC 6455, 4.1)."""
+        self.rest += data[at:]
+        if len(self.rest) > MAX_HEAD_BYTES + MAX_EARLY_BYTES:
+            self.rest.clear()
+            self._refuse(413, "too_large", f"more than {MAX_EARLY_BYTES} bytes before the WebSocket was open")
+        return len(data)
 
     def _check_head(self, head: bytes) -> State:
         """The state behind a head; behind a bad one OVER, with the violation set."""
@@ -137,6 +161,8 @@ class RequestGuard:
                 if name in single:
                     return self._refuse(400, "bad_request", f"the header {name.decode()} is there twice")
                 single[name] = header[2].strip(b" \t")
+        if self.requests and b"upgrade" in single and _WEBSOCKET.fullmatch(request_line):
+            return State.LEAVING
         return self._check_meaning(http_1_0=request[1] == b"0", single=single)
 
     def _check_meaning(self, *, http_1_0: bool, single: dict[bytes, bytes]) -> State:

@@ -16,6 +16,8 @@ import socket
 import ssl
 from typing import Any, Final, Protocol
 
+from realtime_communication._core.io.tls_connection import TlsStream
+
 RECEIVE_BYTES: Final = 16_384  # at a time: it bounds what the peer can make OpenSSL do in one go
 RECORD_BYTES: Final = 16_384  # most that one TLS record carries (RFC 8446 section 5.1)
 HIGH_WATER: Final = 65_536  # waiting bytes from which on the protocol shall pause, as asyncio's transports have it
@@ -107,6 +109,10 @@ class Sealed:
             self.unsent = memoryview(bytes(self.unsent) + said)
         return len(said)
 
+    def stream(self) -> TlsStream:
+        """What this was made of, as it is now."""
+        return TlsStream(self.ssl_object, self._incoming, self._outgoing, bytes(self.unsent))
+
     def next_bytes(self) -> memoryview:
         """What the socket is to get now; empty when all was taken."""
         return self.unsent
@@ -186,6 +192,13 @@ class TlsTransport(asyncio.Transport):
     def abort(self) -> None:
         """Close at once; what has not left is lost."""
         self._lose(None)
+
+    def stream(self) -> TlsStream:
+        """The state of TLS, for whoever goes on with the connection; only `abort` may follow.
+
+        To be called when nothing waits to be sent.
+        """
+        return self._sealed.stream()
 
     # --- reading
 

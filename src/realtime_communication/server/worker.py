@@ -105,6 +105,7 @@ class Worker:
             self._http.adopt,
             parts.tls_failures.failed,
         )
+        self._http.give_back = reactor.take_back
         parts.follow(reactor)
         self._install_signals(loop)
         reactor.start()

@@ -279,6 +279,42 @@ class TestHandOver:
         running.until(lambda: running.handed_over)
         assert running.handed_over[0][1] == b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
+    def test_with_a_later_upgrade_a_connection_comes_back(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        client = Client(running.socket())
+        client.socket.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        running.until(lambda: running.handed_over)
+        fd, _, _ = running.handed_over.pop()
+        ping = client_frame(b'{"type":"Ping","id":1}')
+        running.call(lambda: running.reactor.take_back(fd, bytearray(UPGRADE % b"alice" + ping)))
+        assert client.head().startswith(b"HTTP/1.1 101 ")
+        assert client.message()["type"] == "Connected"
+        assert client.message()["id"] == 1
+        client.send({"type": "Ping", "id": 2})
+        assert client.message()["id"] == 2
+        stats = running.stats()
+        assert (stats["connections"], stats["accepted"], stats["handed_over"]) == (1, 1, 1)
+        client.socket.close()
+        running.until(lambda: running.hub.stats()["sessions"] == 0)
+
+    def test_what_came_back_and_is_no_upgrade_goes_over_again(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        running.socket().sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        running.until(lambda: running.handed_over)
+        fd, request, address = running.handed_over.pop()
+        running.call(lambda: running.reactor.take_back(fd, bytearray(request)))
+        assert running.handed_over == [(fd, request, address)]
+
+    def test_what_comes_back_to_a_stopped_reactor_is_closed(self, serve: Callable[..., Running]) -> None:
+        running = serve()
+        peer = running.socket()
+        peer.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        running.until(lambda: running.handed_over)
+        fd, _, _ = running.handed_over.pop()
+        running.call(running.reactor.stop)
+        running.call(lambda: running.reactor.take_back(fd, bytearray(UPGRADE % b"alice")))
+        assert peer.recv(10) == b""
+
     def test_an_error_of_the_new_owner_is_told_to_the_loop(self, serve: Callable[..., Running]) -> None:
         running = serve()
 

@@ -481,3 +481,20 @@ class TestHandOver:
         stream.incoming.write(os.read(fd, 1000))
         assert stream.ssl_object.read(10) == b"more"
         running.idle()
+
+    def test_a_stream_comes_back(self, serve: Serve) -> None:
+        running = serve()
+        client = Client(running.socket())
+        client.socket.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        running.until(lambda: running.handed_over)
+        fd, _, _ = running.handed_over.pop()
+        (stream,) = running.streams
+        assert stream is not None
+        stream.ssl_object.write(b"answer")
+        # What the socket has not taken yet goes before everything else.
+        stream = TlsStream(stream.ssl_object, stream.incoming, stream.outgoing, stream.outgoing.read())
+        running.call(lambda: running.reactor.take_back(fd, bytearray(UPGRADE % b"alice"), stream))
+        assert client.head().startswith(b"answerHTTP/1.1 101 ")
+        assert client.message()["type"] == "Connected"
+        client.send({"type": "Ping", "id": 2})
+        assert client.message()["id"] == 2
