@@ -81,7 +81,6 @@ MESSAGES: Final = (
     _counter("requests_backpressure", "backpressure", "Requests refused because their receivers are behind"),
     _counter("requests_duplicate", "duplicates", "Requests answered again by their idempotency key"),
     _counter("publications", "publications", "Messages that got an offset"),
-    _counter("publications_not_kept", "upstream_dropped", "Publications not kept for Redis, which too many wait for"),
     _counter("publications_transformed", "transformed", "Publications a transform was called for"),
     _counter("transform_errors", "transform_errors", "Transforms that failed"),
     _counter("deliveries", "deliveries", "Messages put into the mailboxes of connections"),
