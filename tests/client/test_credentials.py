@@ -1,13 +1,15 @@
 """What is shown at the door."""
 
 import itertools
+import math
 import time
 
 import pytest
 
-from realtime_communication.client.credentials import REFUSED_IN_A_ROW, Credentials
+from realtime_communication.client.credentials import REFUSED_IN_A_ROW, Credentials, lifetime
 from realtime_communication.client.errors import AuthenticationFailed, ConnectionLost
 from serving.proxy import scenario
+from serving.tokens import token as signed
 
 
 @scenario
@@ -27,11 +29,35 @@ async def test_provider_is_asked_when_it_must_be() -> None:
     credentials = Credentials(None, provider, None, 1)
     assert (await credentials.headers())["Authorization"] == "Bearer token 0"
     assert (await credentials.headers())["Authorization"] == "Bearer token 0"
-    credentials.accepted(int(time.time()) + 1)
-    assert (await credentials.headers())["Authorization"] == "Bearer token 1"
-    credentials.accepted(None)
+    credentials.accepted()
+    assert (await credentials.headers())["Authorization"] == "Bearer token 0"
     assert credentials.refused()
-    assert (await credentials.headers())["Authorization"] == "Bearer token 2"
+    assert (await credentials.headers())["Authorization"] == "Bearer token 1"
+
+
+@pytest.mark.parametrize("ahead", [-86_400, 0, 86_400])
+@pytest.mark.parametrize(("lasts", "asked"), [(4, 2), (600, 1)])
+@scenario
+async def test_how_old_a_token_is_goes_by_when_it_came(ahead: int, lasts: int, asked: int) -> None:
+    """Whatever the difference between the issuer's clock and ours."""
+    made = itertools.count(1)
+
+    async def provider() -> str:
+        next(made)
+        now = int(time.time()) + ahead
+        return signed(iat=now, exp=now + lasts, nbf=None)
+
+    credentials = Credentials(None, provider, None, 1)
+    await credentials.headers()
+    await credentials.headers()
+    assert next(made) == asked + 1
+    assert credentials.remaining <= lasts
+
+
+def test_how_long_tokens_last() -> None:
+    assert lifetime(signed(iat=1000, exp=1600)) == 600
+    for text in ("opaque", "a.b.c", "a..c", "a.e30.c", "a.!!.c", "a.eyJpYXQiOiJ4IiwiZXhwIjoxfQ.c", ""):
+        assert lifetime(text) == math.inf, text
 
 
 def test_fixed_token_is_refused_once() -> None:
@@ -46,7 +72,7 @@ async def test_provider_may_be_refused_a_few_times_in_a_row() -> None:
     credentials = Credentials(None, provider, None, 1)
     outcomes = [credentials.refused() for _ in range(REFUSED_IN_A_ROW)]
     assert outcomes == [True] * (REFUSED_IN_A_ROW - 1) + [False]
-    credentials.accepted(None)
+    credentials.accepted()
     assert credentials.refused()
 
 

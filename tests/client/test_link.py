@@ -69,12 +69,19 @@ async def test_fixed_token_is_the_end_after(code: int) -> None:
     assert lost == []
 
 
-@pytest.mark.parametrize("code", [4401, 4403])
 @scenario
-async def test_new_token_is_tried_after(code: int) -> None:
-    made, lost = link([code, HandshakeRejected("stop here", status=404)], renewable=True)
+async def test_new_token_is_tried() -> None:
+    made, lost = link([4401, HandshakeRejected("stop here", status=404)], renewable=True)
     await made.run()
-    assert [event.code for event in lost] == [code]
+    assert [event.code for event in lost] == [4401]
+
+
+@scenario
+async def test_who_was_disconnected_by_an_administrator_does_not_come_back() -> None:
+    made, lost = link([4403], renewable=True)
+    await made.run()
+    assert isinstance(made.failure, AuthenticationFailed) and made.failure.code == "4403"
+    assert lost == []
 
 
 @scenario

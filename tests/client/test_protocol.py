@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from realtime_communication.client.encoding import Codec
-from realtime_communication.client.errors import ClientClosed, ConnectionLost, ProtocolViolation, RequestError
+from realtime_communication.client.errors import (
+    ClientClosed,
+    ConnectionLost,
+    ProtocolViolation,
+    QueueFull,
+    RequestError,
+)
 from realtime_communication.client.events import Closing, Join, Message, Recovered
 from realtime_communication.client.outputs import (
     ConnectionOutput,
@@ -125,6 +131,93 @@ class TestRequests:
         assert harness.take() == [RequestFailed(request_id, error)]
 
 
+def publish(harness: Harness, payload: Any = 1) -> int:
+    return harness.protocol.request({"type": "Broadcast", "topic": "t", "payload": payload, "idempotency_key": "k"})
+
+
+class TestClosing:
+    def close(self, reconnect: bool = True) -> Harness:
+        harness = Harness()
+        harness.open()
+        harness.say("Closing", code=1001, reason="bye", reconnect=reconnect, after_ms=10)
+        return harness
+
+    def test_publications_wait_for_the_next_connection(self) -> None:
+        harness = self.close()
+        number = publish(harness)
+        assert harness.sent() == []
+        harness.protocol.connection_lost(1001, "bye")
+        (sent,) = harness.open()
+        assert (sent["id"], sent["type"], sent["idempotency_key"]) == (number, "Broadcast", "k")
+
+    def test_other_requests_do_not(self) -> None:
+        harness = self.close()
+        ping(harness)
+        assert [each["type"] for each in harness.sent()] == ["Ping"]
+
+    def test_one_that_is_refused_because_the_server_closes_waits_too(self) -> None:
+        harness = Harness()
+        harness.open()
+        number = publish(harness)
+        harness.sent()
+        harness.say("Closing", code=1012, reason="bye", reconnect=True, after_ms=10)
+        harness.take()
+        harness.say("Error", id=number, code="unavailable", message="closing")
+        assert harness.take() == []
+        harness.protocol.connection_lost(1012, "bye")
+        assert [each["id"] for each in harness.open()] == [number]
+
+    def test_nothing_waits_where_no_connection_follows(self) -> None:
+        harness = self.close(reconnect=False)
+        publish(harness)
+        assert [each["type"] for each in harness.sent()] == ["Broadcast"]
+
+
+class TestBounds:
+    def test_of_requests_without_an_answer(self) -> None:
+        harness = Harness(max_pending=2)
+        first = ping(harness)
+        publish(harness)
+        with pytest.raises(QueueFull, match="2 requests wait for answers, max_pending is 2"):
+            ping(harness)
+        harness.protocol.forget(first)
+        ping(harness)
+        assert len(harness.open()) == 2
+
+    def test_of_their_bytes(self) -> None:
+        harness = Harness(max_pending_bytes=1000)
+        harness.open()
+        for _ in range(3):  # what was answered counts no more
+            number = publish(harness, "x" * 800)
+            with pytest.raises(QueueFull, match="max_pending_bytes is 1000"):
+                publish(harness, "x" * 800)
+            harness.say("Ack", id=number, epoch="e", offset=1)
+        assert harness.protocol._pending_bytes == 0
+
+    def test_what_was_refused_leaves_nothing(self) -> None:
+        harness = Harness(max_pending=1)
+        ping(harness)
+        with pytest.raises(QueueFull):
+            harness.protocol.subscribe("t")
+        assert harness.protocol.position("t") is None
+        assert [each["type"] for each in harness.open()] == ["Ping"]
+
+    def test_of_messages_that_come_before_an_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("realtime_communication.client.topic.MOST_HELD", 3)
+        monkeypatch.setattr("realtime_communication.client.inbox.MOST_HELD", 3)
+        harness = Harness(recover_inbox=True)
+        harness.protocol.subscribe("t")
+        harness.open()
+        fields: dict[str, Any] = {"ts": 0, "from_": "bob", "payload": 1}
+        for offset in range(3):
+            harness.say("Message", topic="t", offset=offset, **fields)
+            harness.say("DirectMessage", offset=offset, **fields)
+        with pytest.raises(ProtocolViolation, match="3 messages of a topic before its Subscribed"):
+            harness.say("Message", topic="t", offset=4, **fields)
+        with pytest.raises(ProtocolViolation, match="3 direct messages before the inbox's HistoryPage"):
+            harness.say("DirectMessage", offset=4, **fields)
+
+
 class TestSubscriptions:
     def subscribed(self, **options: Any) -> Harness:
         harness = Harness()
@@ -225,7 +318,7 @@ def test_refresh_is_due() -> None:
     harness.open(expires_at=100, refresh_at=50)
     harness.say("TokenExpiring", expires_at=100)
     due = [output for output in harness.take() if isinstance(output, RefreshDue)]
-    assert due == [RefreshDue(50, 100), RefreshDue(None, 100)]
+    assert due == [RefreshDue(100)]
 
 
 def test_closing_is_remembered_for_this_connection() -> None:

@@ -265,7 +265,7 @@ export class Client implements AsyncDisposable {
   async refresh(token: string, options: RequestOptions = {}): Promise<number | null> {
     const { expiresAt } = await this.#request("Refresh", { token }, "Refreshed", options);
     this.#credentials.token = token;
-    this.#credentials.accepted(expiresAt);
+    this.#credentials.accepted();
     return expiresAt;
   }
 
@@ -406,7 +406,7 @@ export class Client implements AsyncDisposable {
 
   #opened(session: Session, reconnected: boolean): void {
     this.#session = session;
-    this.#link.established(session.expiresAt);
+    this.#link.established();
     this.#renewal.reset();
     const event: Connected = { type: "connected", ...session, reconnected };
     this.#events.put(event);

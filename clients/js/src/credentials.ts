@@ -14,19 +14,23 @@ export type TokenProvider = () => string | Promise<string>;
 export const REFUSED_IN_A_ROW = 3;
 
 /** A token that ends sooner is not used for a new connection. */
-const EXPIRY_MARGIN_SECS = 5;
+const EXPIRY_MARGIN_MS = 5000;
 
-/** A token, a provider of tokens or an API key; none of them is ever logged or put into a URL. */
+/**
+ * A token, a provider of tokens or an API key; none of them is ever logged or put into a URL.
+ *
+ * How long a token of the provider lasts is counted from when it came, so that the clock of this machine does not matter.
+ */
 export class Credentials {
   /** The present token. */
   token: string | null;
-  /** When the server says that it ends, in seconds since 1970. */
-  expiresAt: number | null = null;
   readonly #provider: TokenProvider | null;
   readonly #apiKey: string | null;
   readonly #timeoutMs: number;
   #needsNew = false;
   #refusals = 0;
+  #latest: string | null = null; // of the provider
+  #latestEnds = Infinity; // as `performance.now()`
 
   /** `timeoutMs` is how long the provider may take. */
   constructor(token: string | null, provider: TokenProvider | null, apiKey: string | null, timeoutMs: number) {
@@ -42,9 +46,9 @@ export class Credentials {
   }
 
   /** For the next connection; null when there is nothing to show. Throws as `newToken`. */
-  async next(nowMs: number): Promise<Credential | null> {
+  async next(): Promise<Credential | null> {
     if (this.#apiKey !== null) return { api_key: this.#apiKey };
-    if (this.renewable && (this.token === null || this.#needsNew || this.#isOld(nowMs))) {
+    if (this.renewable && (this.token === null || this.#needsNew || this.#isOld())) {
       this.token = await this.newToken();
       this.#needsNew = false;
     }
@@ -58,6 +62,10 @@ export class Credentials {
     try {
       const token: unknown = await within(this.#timeoutMs, () => new Error(`no token within ${this.#timeoutMs} ms`), provider);
       if (typeof token !== "string" || token === "") throw new TypeError("it must return the token, a string");
+      if (token !== this.#latest) {
+        this.#latest = token;
+        this.#latestEnds = performance.now() + lifetimeMs(token);
+      }
       return token;
     } catch (error) {
       if (error instanceof AuthenticationFailed) {
@@ -69,9 +77,13 @@ export class Credentials {
     }
   }
 
+  /** Until the provider's latest token ends, at most; infinite when it does not say. */
+  get remainingMs(): number {
+    return this.#latestEnds - performance.now();
+  }
+
   /** The server took them. */
-  accepted(expiresAt: number | null): void {
-    this.expiresAt = expiresAt;
+  accepted(): void {
     this.#refusals = 0;
   }
 
@@ -82,7 +94,20 @@ export class Credentials {
     return this.renewable && this.#refusals < REFUSED_IN_A_ROW;
   }
 
-  #isOld(nowMs: number): boolean {
-    return this.expiresAt !== null && this.expiresAt - nowMs / 1000 < EXPIRY_MARGIN_SECS;
+  #isOld(): boolean {
+    return this.token === this.#latest && this.remainingMs < EXPIRY_MARGIN_MS;
+  }
+}
+
+/** From `iat` to `exp` of a JWT, whose signature is the server's business; infinite for what is none. */
+export function lifetimeMs(token: string): number {
+  const parts = token.split(".");
+  if (parts.length !== 3) return Infinity;
+  try {
+    const claims: unknown = JSON.parse(atob((parts[1] ?? "").replace(/-/g, "+").replace(/_/g, "/")));
+    const { iat, exp } = claims as { readonly iat?: unknown; readonly exp?: unknown };
+    return typeof iat === "number" && typeof exp === "number" ? (exp - iat) * 1000 : Infinity;
+  } catch {
+    return Infinity;
   }
 }

@@ -90,8 +90,8 @@ export class Link {
   }
 
   /** The server greeted us. */
-  established(expiresAt: number | null): void {
-    this.#credentials.accepted(expiresAt);
+  established(): void {
+    this.#credentials.accepted();
     this.#backoff.reset();
   }
 
@@ -118,7 +118,7 @@ export class Link {
   async #oneConnection(): Promise<Outcome> {
     let credential: Credential | null;
     try {
-      credential = await this.#credentials.next(Date.now());
+      credential = await this.#credentials.next();
     } catch (error) {
       if (error instanceof AuthenticationFailed) this.#refused(error);
       else this.#lost(error instanceof ConnectionLost ? error : new ConnectionLost(wordsOf(error)), false);

@@ -3,11 +3,14 @@
 import { AuthenticationFailed, ClientClosed, RequestError } from "./errors.js";
 import type { Credentials } from "./credentials.js";
 
-/** Wait after an attempt that failed for a reason that may pass. */
-const RETRY_MS = 5000;
+/** Shortest time between two. */
+const LEAST_MS = 1000;
 
-/** Shortest time between two: a server whose tokens are always about to end is not asked in a loop. */
-const APART_MS = 1000;
+/** A provider whose tokens are always about to end, or always the same, is asked in ever longer pauses, up to this. */
+const MOST_MS = 60_000;
+
+/** Shortest wait after an attempt that failed for a reason that may pass. */
+const RETRY_MS = 5000;
 
 /** What a renewal needs of its client. */
 export interface RenewalHost {
@@ -24,6 +27,7 @@ export class Renewal {
   #running = false;
   #stopped = false;
   #doneAt = -Infinity;
+  #pauseMs = LEAST_MS;
 
   constructor(credentials: Credentials, host: RenewalHost) {
     this.#credentials = credentials;
@@ -33,7 +37,9 @@ export class Renewal {
   /** The server wants a new token. */
   due(): void {
     if (this.#running || this.#timer !== null) return;
-    this.#in(Math.max(0, this.#doneAt + APART_MS - performance.now()));
+    const since = performance.now() - this.#doneAt;
+    if (since >= 2 * this.#pauseMs) this.#pauseMs = LEAST_MS;
+    this.#in(Math.max(0, this.#nextPause() - since));
   }
 
   /** The connection is another one: it has its own token, and hears in time about it. */
@@ -47,6 +53,13 @@ export class Renewal {
     this.reset();
   }
 
+  /** Longer each time, but not so long that the token ends in it. */
+  #nextPause(): number {
+    const pause = Math.max(LEAST_MS, Math.min(this.#pauseMs, this.#credentials.remainingMs / 2));
+    this.#pauseMs = Math.min(2 * this.#pauseMs, MOST_MS);
+    return pause;
+  }
+
   #in(ms: number): void {
     if (this.#stopped) return;
     this.#timer = setTimeout(() => {
@@ -58,11 +71,13 @@ export class Renewal {
   async #renew(): Promise<void> {
     this.#running = true;
     try {
-      await this.#host.refresh(await this.#credentials.newToken());
+      const token = await this.#credentials.newToken();
+      if (token === this.#credentials.token) this.#in(this.#nextPause()); // the provider has no newer one yet
+      else await this.#host.refresh(token);
     } catch (error) {
       if (error instanceof AuthenticationFailed) this.#host.giveUp();
       else if (error instanceof RequestError) this.#credentials.refused();
-      else if (!(error instanceof ClientClosed)) this.#in(RETRY_MS);
+      else if (!(error instanceof ClientClosed)) this.#in(Math.max(RETRY_MS, this.#nextPause()));
     } finally {
       this.#running = false;
       this.#doneAt = performance.now();

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         HandshakeRejected,
         PayloadMismatch,
         ProtocolViolation,
+        QueueFull,
         RequestError,
         RequestTimeout,
     )
@@ -78,6 +79,7 @@ __all__ = [
     "Position",
     "PresenceState",
     "ProtocolViolation",
+    "QueueFull",
     "Recovered",
     "RequestError",
     "RequestTimeout",
@@ -92,62 +94,18 @@ __all__ = [
     "connect",
 ]
 
-_MODULES = {
-    "backoff": ("Backoff",),
-    "client": ("Client",),
-    "connecting": ("connect",),
-    "credentials": ("TokenProvider",),
-    "delivery": ("Callback",),
-    "errors": (
-        "AuthenticationFailed",
-        "ClientClosed",
-        "ClientError",
-        "ConnectionLost",
-        "HandshakeRejected",
-        "PayloadMismatch",
-        "ProtocolViolation",
-        "RequestError",
-        "RequestTimeout",
-    ),
-    "events": (
-        "Closing",
-        "Connected",
-        "ConnectionEvent",
-        "Delivery",
-        "DirectMessage",
-        "Disconnected",
-        "HistoryMessage",
-        "HistoryPage",
-        "InboxEvent",
-        "Join",
-        "Lagged",
-        "Leave",
-        "Member",
-        "Message",
-        "Payload",
-        "Position",
-        "PresenceState",
-        "Recovered",
-        "SubscriptionEvent",
-        "TokenExpiring",
-    ),
-    "subscription": ("Subscription",),
-    "typed": (
-        "TypedMessage",
-        "TypedPage",
-        "TypedSubscription",
-        "TypedTopic",
-    ),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_MODULES = ("errors", "events", "backoff", "credentials", "delivery", "subscription", "typed", "client", "connecting")
+"""Where the names are, those first that load the least."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = found
-    return found
+    if name in __all__:
+        for part in _MODULES:
+            module = importlib.import_module(f"{__name__}.{part}")
+            if name in module.__all__:
+                found = globals()[name] = getattr(module, name)
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,8 @@
 
 A lost connection is opened again by itself, with jittered exponential back-off; subscriptions and direct messages
 continue after the last position seen, each message comes once, and ``Recovered`` says whether anything is missing.
-Requests made meanwhile wait for the new connection up to their time-out.
+Requests made meanwhile wait for the new connection up to their time-out, and so do publications made after the
+server's ``Closing``.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ logger = logging.getLogger("realtime_communication.client")
 class Client:
     """Made by ``connect``, whose arguments these are. All methods belong to the event loop it was opened in.
 
-    Every request raises RequestError when the server refuses it, RequestTimeout when no answer comes in time,
-    ClientClosed when the client is not open, and what ended the client for good: AuthenticationFailed, ConnectionLost.
+    Every request raises RequestError when the server refuses it, RequestTimeout when no answer comes in time, QueueFull
+    when too many wait, ClientClosed when the client is not open, and what ended the client for good:
+    AuthenticationFailed, ConnectionLost.
     """
 
     def __init__(
@@ -85,6 +87,8 @@ class Client:
         on_direct: Callback[InboxEvent] | None,
         on_event: Callback[ConnectionEvent] | None,
         max_message_size: int,
+        max_pending: int,
+        max_pending_bytes: int,
     ) -> None:
         self._url = url
         self._request_timeout = request_timeout
@@ -92,7 +96,9 @@ class Client:
         self._queue_size = queue_size
         self._on_direct = on_direct
         self._on_event = on_event
-        self._protocol = ClientProtocol(format=format, recover_inbox=recover_inbox)
+        self._protocol = ClientProtocol(
+            format=format, recover_inbox=recover_inbox, max_pending=max_pending, max_pending_bytes=max_pending_bytes
+        )
         self._credentials = credentials
         self._link = Link(
             self._protocol,
@@ -464,8 +470,8 @@ class Client:
                     subscription = self._subscriptions.pop(topic, None)
                     if subscription is not None:
                         subscription._end(refusal)
-                case out.RefreshDue(at=at, expires_at=expires_at):
-                    self._renewal.due(at, expires_at)
+                case out.RefreshDue(expires_at=expires_at):
+                    self._renewal.due(expires_at)
 
     def _settle(self, request_id: int, outcome: out.RequestAnswered | out.RequestFailed) -> None:
         future = self._futures.get(request_id)
@@ -480,7 +486,8 @@ class Client:
         match event:
             case Connected():
                 self._session = event
-                self._link.established(event.expires_at)
+                self._link.established()
+                self._renewal.reset()
                 if self._opened is not None and not self._opened.done():
                     self._opened.set_result(None)
             case Closing(after_ms=after_ms):

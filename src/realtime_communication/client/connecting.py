@@ -22,6 +22,7 @@ from realtime_communication.client.credentials import Credentials, TokenProvider
 from realtime_communication.client.delivery import Callback
 from realtime_communication.client.encoding import Codec, Compression, Format
 from realtime_communication.client.events import ConnectionEvent, InboxEvent
+from realtime_communication.client.protocol import MAX_PENDING, MAX_PENDING_BYTES
 from realtime_communication.client.transport import Connection, open_connection
 
 __all__ = ["connect"]
@@ -47,6 +48,8 @@ def connect(
     keepalive_interval: float = 20.0,
     keepalive_timeout: float = 10.0,
     max_message_size: int = 16 * 1024 * 1024,
+    max_pending: int = MAX_PENDING,
+    max_pending_bytes: int = MAX_PENDING_BYTES,
     headers: Mapping[str, str] | None = None,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Client:
@@ -68,6 +71,8 @@ def connect(
         on_event: gets what happens to the connection; otherwise iterate over ``Client.events``.
         keepalive_interval, keepalive_timeout: seconds of silence before a ping, and for its pong.
         max_message_size: bytes of one message of the server, decompressed.
+        max_pending, max_pending_bytes: requests that may wait for their answers, and for a connection; one more raises
+            QueueFull.
         headers: further HTTP headers of the upgrade.
 
     Raises:
@@ -75,6 +80,8 @@ def connect(
     """
     if sum(credential is not None for credential in (token, token_provider, api_key)) > 1:
         raise ValueError("give one of token, token_provider and api_key")
+    if max_pending < 1 or max_pending_bytes < 1:
+        raise ValueError("max_pending and max_pending_bytes are at least 1")
     credentials = Credentials(token, token_provider, api_key, open_timeout)
 
     async def dial(factory: Callable[[], Connection], credential_headers: dict[str, str]) -> Connection:
@@ -105,4 +112,6 @@ def connect(
         on_direct=on_direct,
         on_event=on_event,
         max_message_size=max_message_size,
+        max_pending=max_pending,
+        max_pending_bytes=max_pending_bytes,
     )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
+
+import msgspec
 
 from realtime_communication.client.errors import AuthenticationFailed, ConnectionLost
 
@@ -25,19 +29,21 @@ logger = logging.getLogger("realtime_communication.client")
 class Credentials:
     """A token, a provider of tokens or an API key; none of them is ever logged or put into a URL.
 
-    ``expires_at`` is when the server says the token ends (seconds since 1970); ``provider_timeout`` is in seconds.
+    How long a token of the provider lasts is counted from when it came, so that the clock of this machine does not
+    matter. ``provider_timeout`` is in seconds.
     """
 
     def __init__(
         self, token: str | None, provider: TokenProvider | None, api_key: str | None, provider_timeout: float
     ) -> None:
         self.token = token
-        self.expires_at: int | None = None
         self._provider = provider
         self._api_key = api_key
         self._provider_timeout = provider_timeout
         self._needs_new = False
         self._refusals = 0
+        self._latest: str | None = None  # of the provider
+        self._latest_ends = math.inf  # monotonic
 
     @property
     def renewable(self) -> bool:
@@ -61,17 +67,25 @@ class Credentials:
         assert self._provider is not None, "there is no token provider"
         try:
             async with asyncio.timeout(self._provider_timeout):
-                return await self._provider()
+                token = await self._provider()
         except AuthenticationFailed:
             self._refusals = REFUSED_IN_A_ROW
             raise
         except Exception as error:
             logger.warning("the token provider failed: %r", error)
             raise ConnectionLost(f"the token provider failed: {error!r}") from error
+        if token != self._latest:
+            self._latest = token
+            self._latest_ends = time.monotonic() + lifetime(token)
+        return token
 
-    def accepted(self, expires_at: int | None) -> None:
+    @property
+    def remaining(self) -> float:
+        """Seconds until the provider's latest token ends, at most; infinite when it does not say."""
+        return self._latest_ends - time.monotonic()
+
+    def accepted(self) -> None:
         """The server took them."""
-        self.expires_at = expires_at
         self._refusals = 0
 
     def refused(self) -> bool:
@@ -81,4 +95,21 @@ class Credentials:
         return self.renewable and self._refusals < REFUSED_IN_A_ROW
 
     def _is_old(self) -> bool:
-        return self.expires_at is not None and self.expires_at - time.time() < _EXPIRY_MARGIN_SECS
+        return self.token == self._latest and self.remaining < _EXPIRY_MARGIN_SECS
+
+
+class _Times(msgspec.Struct):
+    iat: float
+    exp: float
+
+
+def lifetime(token: str) -> float:
+    """Seconds from ``iat`` to ``exp`` of a JWT, whose signature is the server's business; infinite for what is none."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return math.inf
+    try:
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=_Times)
+    except ValueError:  # msgspec's errors are some, too
+        return math.inf
+    return claims.exp - claims.iat

@@ -5,6 +5,7 @@
     ClientError
     ├── RequestError            the server answered with ``Error``; ``code`` is stable, ``message`` is for people
     ├── RequestTimeout          no answer in time; also a builtin ``TimeoutError``
+    ├── QueueFull               too many requests wait for their answers; nothing was sent
     ├── ConnectionLost          the connection ended and this cannot be repaired by itself; also a ``ConnectionError``
     │   └── HandshakeRejected   the server refused the WebSocket upgrade for good (``status``)
     ├── AuthenticationFailed    the credentials were refused, or no fresh ones could be had
@@ -28,6 +29,7 @@ __all__ = [
     "HandshakeRejected",
     "PayloadMismatch",
     "ProtocolViolation",
+    "QueueFull",
     "RequestError",
     "RequestTimeout",
 ]
@@ -85,6 +87,10 @@ class RequestTimeout(ClientError, TimeoutError):
     Whether the request had its effect is not known. Repeating ``publish`` or ``direct`` with the same
     ``idempotency_key`` is safe.
     """
+
+
+class QueueFull(ClientError):
+    """More requests wait for their answers than ``max_pending`` or ``max_pending_bytes`` allow. Nothing was sent."""
 
 
 class ConnectionLost(ClientError, ConnectionError):

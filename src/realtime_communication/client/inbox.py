@@ -11,8 +11,9 @@ from typing import Any
 
 from realtime_communication.client import encoding, events
 from realtime_communication.client.cursor import Cursor
+from realtime_communication.client.errors import ProtocolViolation
 from realtime_communication.client.outputs import ConnectionOutput, Emit, InboxOutput
-from realtime_communication.client.topic import note_lag
+from realtime_communication.client.topic import MOST_HELD, note_lag
 
 __all__ = ["Inbox"]
 
@@ -96,8 +97,10 @@ class Inbox:
         self._release(anew=False)
 
     def message(self, envelope: encoding.DirectMessageEnvelope) -> None:
-        """A live message."""
+        """A live message. Raises ProtocolViolation."""
         if self.asked is not None:
+            if len(self._held) >= MOST_HELD:
+                raise ProtocolViolation(f"the server sent {MOST_HELD} direct messages before the inbox's HistoryPage")
             self._held.append(envelope)
             return
         if self._may_be_overtaken:

@@ -89,9 +89,9 @@ class Link:
         if self.connection is not None:
             self.connection.close()
 
-    def established(self, expires_at: int | None) -> None:
+    def established(self) -> None:
         """The server greeted us."""
-        self._credentials.accepted(expires_at)
+        self._credentials.accepted()
         self._goes_on = self._goes_on_once_established
         self._backoff.reset()
 
@@ -130,7 +130,9 @@ class Link:
         """Whether to come back after a close code: protocol section 3."""
         words = f"the connection was closed with {code} {reason}".rstrip()
         closing = self._protocol.closing
-        if code in (_CLOSE_UNAUTHORIZED, _CLOSE_DISCONNECTED):
+        if code == _CLOSE_DISCONNECTED:
+            self.last_error = self.failure = AuthenticationFailed(words, code=str(code))
+        elif code == _CLOSE_UNAUTHORIZED:
             self._refused(AuthenticationFailed(words, code=str(code)))
         else:
             error = ConnectionLost(words, code=code, reason=reason)

@@ -65,9 +65,8 @@ class SubscriptionEnded(msgspec.Struct, frozen=True):
 
 
 class RefreshDue(msgspec.Struct, frozen=True):
-    """The token should be replaced at ``at`` seconds since 1970 (None: now)."""
+    """The server says that the token, which ends at ``expires_at`` seconds since 1970, is to be replaced."""
 
-    at: int | None
     expires_at: int | None
 
 

@@ -16,6 +16,8 @@ every request is either harmless to repeat or carries an idempotency key. On eac
 2. a ``Subscribe`` with the last position for each topic (``topic.Topic``);
 3. a ``History`` of the user's own inbox after its last position (``inbox.Inbox``).
 
+After the server's ``Closing`` publications wait for the next connection, as the server would refuse them.
+
 Rules: no clock, no loop, no socket here. The caller takes ``outputs`` and ``data_to_send`` after each call.
 """
 
@@ -26,7 +28,7 @@ from typing import Any
 
 from realtime_communication.client import encoding, events
 from realtime_communication.client.encoding import Codec, ServerEnvelope
-from realtime_communication.client.errors import ClientError, ConnectionLost, RequestError
+from realtime_communication.client.errors import ClientError, ConnectionLost, QueueFull, RequestError
 from realtime_communication.client.inbox import Inbox
 from realtime_communication.client.outputs import (
     ConnectionOutput,
@@ -40,6 +42,10 @@ from realtime_communication.client.outputs import (
 from realtime_communication.client.topic import Topic
 
 __all__ = ["ClientProtocol", "State"]
+
+MAX_PENDING = 10_000
+MAX_PENDING_BYTES = 16 * 1024 * 1024
+"""Requests without an answer, and their bytes."""
 
 RETRY_AT_LEAST_SECS = 0.5
 """Shortest wait before a subscription that the server refused for a passing reason is tried again."""
@@ -60,12 +66,18 @@ class State(enum.Enum):
 class _Request:
     """An unanswered request. ``internal``: the protocol's own, nobody else waits for its answer."""
 
-    __slots__ = ("body", "internal", "sent")
+    __slots__ = ("body", "internal", "sent", "size")
 
     def __init__(self, body: dict[str, Any], internal: bool) -> None:
         self.body = body
         self.internal = internal
         self.sent = False
+        self.size = 0  # bytes
+
+    @property
+    def is_publication(self) -> bool:
+        """A message to others, with an idempotency key."""
+        return self.body["type"] in ("Broadcast", "DirectMessage")
 
     @property
     def excluded_topic(self) -> str | None:
@@ -75,14 +87,27 @@ class _Request:
 
 
 class ClientProtocol:
-    """See the module's text. ``closing`` is the server's announcement that the present connection will end."""
+    """See the module's text. ``closing`` is the server's announcement that the present connection will end.
 
-    def __init__(self, *, format: encoding.Format = "json", recover_inbox: bool = True) -> None:
+    At most ``max_pending`` requests, of ``max_pending_bytes`` together, may be without an answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        format: encoding.Format = "json",
+        recover_inbox: bool = True,
+        max_pending: int = MAX_PENDING,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
+    ) -> None:
         self.state = State.IDLE
         self.closing: events.Closing | None = None
         self._codec: Codec | None = None
         self._rehearsal = Codec(format, None, 0)
         self._recover_inbox = recover_inbox
+        self._max_pending = max_pending
+        self._max_pending_bytes = max_pending_bytes
+        self._pending_bytes = 0
         self._connections = 0
         self._next_id = 1
         self._requests: dict[int, _Request] = {}
@@ -105,7 +130,7 @@ class ClientProtocol:
         self._to_send.clear()
         for request_id, request in list(self._requests.items()):
             if request.internal:
-                del self._requests[request_id]
+                self._remove(request_id)
             elif request.sent and code in _BLAMED_ON_REQUEST:
                 words = f"the server closed the connection with {code} {reason}".rstrip()
                 self._fail(request_id, ConnectionLost(words, code=code, reason=reason))
@@ -124,6 +149,7 @@ class ClientProtocol:
                 self._emit(RequestFailed(request_id, error))
         self._requests.clear()
         self._topics.clear()
+        self._pending_bytes = 0
 
     def receive_message(self, data: bytes, now: float) -> None:
         """One WebSocket message of the server, at ``now`` (seconds of a monotonic clock). Raises ProtocolViolation."""
@@ -158,13 +184,13 @@ class ClientProtocol:
     def request(self, body: dict[str, Any]) -> int:
         """Send ``body`` (type and fields, without id) now or as soon as a connection stands. Returns the id.
 
-        Raises TypeError or ValueError when the payload cannot be encoded.
+        Raises QueueFull, and TypeError or ValueError when the payload cannot be encoded.
         """
         return self._add_request(body, internal=False)
 
     def forget(self, request_id: int) -> None:
         """Nobody waits for the answer any more."""
-        request = self._requests.pop(request_id, None)
+        request = self._remove(request_id)
         if request is None:
             return
         self._settle(request, None)
@@ -174,7 +200,10 @@ class ClientProtocol:
     def subscribe(
         self, name: str, *, history: int = 0, presence: bool = False, recover: events.Position | None = None
     ) -> int:
-        """Want the topic ``name`` from now on. Returns the request's id. Raises ValueError when it already is."""
+        """Want the topic ``name`` from now on. Returns the request's id.
+
+        Raises ValueError when it already is, and QueueFull.
+        """
         if name in self._topics:
             raise ValueError(f"there is a subscription of {name!r} already")
         topic = Topic(name, history=history, presence=presence, recover=recover, emit=self._emit)
@@ -188,7 +217,7 @@ class ClientProtocol:
         if topic is None:
             return None
         if topic.request_id is not None:
-            self._requests.pop(topic.request_id, None)
+            self._remove(topic.request_id)
         if self.state is not State.OPEN:
             return None
         return self._add_request({"type": "Unsubscribe", "topic": name}, internal=False)
@@ -201,10 +230,14 @@ class ClientProtocol:
     def _add_request(self, body: dict[str, Any], *, internal: bool) -> int:
         request_id = self._next_id
         request = _Request({"type": body["type"], "id": request_id, **body}, internal)
-        if self.state is State.OPEN:
-            self._send(request)
-        else:
-            self._rehearsal.encode(request.body)  # what cannot be encoded fails now, in its caller's hands
+        # What cannot be encoded fails now, in its caller's hands.
+        codec = self._codec if self.state is State.OPEN and self._codec is not None else self._rehearsal
+        message = codec.encode(request.body)
+        if not internal:
+            self._reserve(request, len(message[1]))
+        if self.state is State.OPEN and not self._waits(request):
+            self._to_send.append(message)
+            request.sent = True
         self._next_id += 1
         self._requests[request_id] = request
         excluded = self._topics.get(request.excluded_topic or "")
@@ -212,13 +245,36 @@ class ClientProtocol:
             excluded.cursor.publishing_excluded()
         return request_id
 
+    def _reserve(self, request: _Request, size: int) -> None:
+        if len(self._requests) >= self._max_pending:
+            raise QueueFull(f"{len(self._requests)} requests wait for answers, max_pending is {self._max_pending}")
+        if self._pending_bytes + size > self._max_pending_bytes:
+            raise QueueFull(
+                f"{self._pending_bytes + size} bytes of requests would wait, max_pending_bytes is"
+                f" {self._max_pending_bytes}"
+            )
+        request.size = size
+        self._pending_bytes += size
+
+    def _remove(self, request_id: int) -> _Request | None:
+        request = self._requests.pop(request_id, None)
+        if request is not None:
+            self._pending_bytes -= request.size
+        return request
+
+    def _waits(self, request: _Request) -> bool:
+        """Whether it is for the next connection."""
+        return self.closing is not None and self.closing.reconnect and request.is_publication
+
     def _send(self, request: _Request) -> None:
         assert self._codec is not None, "sending without a connection"
         self._to_send.append(self._codec.encode(request.body))
         request.sent = True
 
     def _fail(self, request_id: int, error: ClientError) -> None:
-        self._settle(self._requests.pop(request_id), None)
+        request = self._remove(request_id)
+        if request is not None:
+            self._settle(request, None)
         self._emit(RequestFailed(request_id, error))
 
     def _settle(self, request: _Request, offset: int | None) -> None:
@@ -251,7 +307,7 @@ class ClientProtocol:
             case encoding.ConnectedEnvelope():
                 self._connected(envelope)
             case encoding.TokenExpiringEnvelope(expires_at=expires_at):
-                self._emit(RefreshDue(None, expires_at))
+                self._emit(RefreshDue(expires_at))
             case encoding.ClosingEnvelope(code=code, reason=reason, reconnect=reconnect, after_ms=after_ms):
                 self.closing = events.Closing(code, reason, reconnect, after_ms)
                 self._emit(ConnectionOutput(self.closing))
@@ -286,8 +342,6 @@ class ClientProtocol:
             envelope.session_id, envelope.user_id, envelope.node_id, envelope.expires_at, reconnected
         )
         self._emit(ConnectionOutput(session))
-        if envelope.refresh_at is not None:
-            self._emit(RefreshDue(envelope.refresh_at, envelope.expires_at))
         subscribing = {topic.request_id for topic in self._topics.values()}
         for request_id, request in list(self._requests.items()):
             if request_id not in subscribing:
@@ -305,7 +359,7 @@ class ClientProtocol:
         self._inbox.asked = self._add_request(self._inbox.body(), internal=True)
 
     def _reply(self, envelope: ServerEnvelope) -> None:
-        request = self._requests.pop(envelope.id, None) if isinstance(envelope.id, int) else None
+        request = self._remove(envelope.id) if isinstance(envelope.id, int) else None
         if request is None or not isinstance(envelope.id, int):
             return  # answered after its time-out
         offset = None
@@ -318,8 +372,6 @@ class ClientProtocol:
                     self._ask_inbox()
             case encoding.AckEnvelope():
                 offset = envelope.offset
-            case encoding.RefreshedEnvelope(refresh_at=refresh_at, expires_at=expires_at) if refresh_at is not None:
-                self._emit(RefreshDue(refresh_at, expires_at))
             case _:
                 pass
         self._settle(request, offset)
@@ -334,10 +386,13 @@ class ClientProtocol:
             envelope.code, envelope.message, retry_after_ms=envelope.retry_after_ms, scope=envelope.scope
         )
         request = self._requests[request_id]
+        if error.code == "unavailable" and self._waits(request):
+            request.sent = False  # sent before we heard that the server closes; the next connection takes it
+            return
         if not request.internal:
             self._fail(request_id, error)
             return
-        del self._requests[request_id]
+        self._remove(request_id)
         if request_id == self._inbox.asked:
             self._inbox.unavailable()
         elif request.body["type"] == "Subscribe" and request.body["topic"] in self._topics:

@@ -10,9 +10,13 @@ from typing import Any
 
 from realtime_communication.client import encoding, events
 from realtime_communication.client.cursor import Cursor
+from realtime_communication.client.errors import ProtocolViolation
 from realtime_communication.client.outputs import ConnectionOutput, Emit, TopicOutput
 
-__all__ = ["Topic"]
+__all__ = ["MOST_HELD", "Topic"]
+
+MOST_HELD = 10_000
+"""Messages that may wait for the answer before them. A server sends a handful."""
 
 
 class Topic:
@@ -80,9 +84,11 @@ class Topic:
             self._deliver(live.offset, live.ts, live.sender, live.payload)
 
     def message(self, envelope: encoding.MessageEnvelope) -> None:
-        """A live message."""
+        """A live message. Raises ProtocolViolation."""
         if self._live:
             self._deliver(envelope.offset, envelope.ts, envelope.sender, envelope.payload)
+        elif len(self._held) >= MOST_HELD:
+            raise ProtocolViolation(f"the server sent {MOST_HELD} messages of a topic before its Subscribed")
         else:
             self._held.append(envelope)
 
