@@ -127,6 +127,32 @@ def test_a_reader_that_comes_back_misses_nothing(anywhere: Server) -> None:
         assert data(reader.next("message"))["payload"] == 5
 
 
+def test_direct_messages_of_the_time_between(anywhere: Server) -> None:
+    server, topic, user = anywhere, unique("a"), unique_user()
+
+    def send(*payloads: int) -> None:
+        for payload in payloads:
+            server.ask("POST", "/api/send", to=user, payload=payload)
+
+    send(0)
+    with server.read(topic, user=user) as reader:
+        reader.next("Subscribed")
+        send(1)
+        direct = reader.next("DirectMessage")
+        assert data(direct)["payload"] == 1
+    send(2, 3)
+    with server.read(topic, user=user, last_id=direct.id) as reader:
+        events = [reader.next() for _ in range(3)]
+        send(4)
+        events.append(reader.next("DirectMessage"))
+    directs = [event for event in events if event.event == "DirectMessage"]
+    assert [data(event)["payload"] for event in directs] == [2, 3, 4]
+    with server.read(topic, user=user, last_id=directs[-1].id) as reader:  # each came once
+        reader.next("Subscribed")
+        server.publish(topic, 5)
+        reader.next("message")
+
+
 def test_what_cannot_be_recovered_is_told(anywhere: Server) -> None:
     server = anywhere
     topic = unique("a")

@@ -227,3 +227,64 @@ def test_positions_of_a_stream_are_its_own():
     EventText(("t",), known, 1).write([subscribed(offset=9)])
     assert known == {"t": Position(EPOCH, 1)}
     assert Positions().id == ""
+
+
+def direct(offset, kind="DirectMessage"):
+    return frame(type=kind, offset=offset, ts=1, **{"from": "bob"}, payload=offset)
+
+
+def page(offset, *offsets):
+    messages = [{"offset": at, "ts": 1, "from": "bob", "payload": at} for at in offsets]
+    return frame(type="HistoryPage", id="inbox", topic="@me", epoch=EPOCH, offset=offset, messages=messages)
+
+
+class TestInbox:
+    def stream(self, known=None):
+        return EventText(("t",), {} if known is None else {"@me": known}, 1500, "@me")
+
+    def test_the_id_tells_of_it(self):
+        text = self.stream()
+        assert json.loads(text.requests()[-1]) == {
+            "id": "inbox", "type": "History", "topic": "@me", "limit": 1, "reverse": True
+        }  # fmt: skip
+        assert text.unanswered == 2
+        events, _ = parse(text.write([subscribed(), page(4, 4), direct(5)]))
+        assert text.unanswered == 0
+        assert [name for name, _, _ in events] == ["Subscribed", "DirectMessage"]
+        assert positions(events[0], "@me", "t") == {"t": Position(EPOCH, 0)}
+        assert positions(events[1], "@me", "t") == {"t": Position(EPOCH, 0), "@me": Position(EPOCH, 5)}
+
+    def test_what_was_missed_comes_before_what_is_live(self):
+        text = self.stream(Position(EPOCH, 2))
+        events, _ = parse(text.write([direct(5), page(4, 3, 4), direct(4), direct(6), subscribed()]))
+        assert [data.get("offset") for _, _, data in events] == [3, 4, 5, 6, 0]
+        assert events[0][2] == json.loads(direct(3)[1])
+        assert positions(events[-1], "@me") == {"@me": Position(EPOCH, 6)}
+
+    def test_pages_are_asked_for_until_the_last(self):
+        text = self.stream(Position(EPOCH, 2))
+        text.write([page(9, 3, 4)])
+        (asked,) = text.more_requests()
+        assert json.loads(asked)["after"] == {"epoch": EPOCH, "offset": 4}
+        text.write([page(9, *range(5, 10))])
+        assert text.more_requests() == []
+
+    def test_where_it_cannot_be_read_nothing_is_known(self):
+        text = self.stream(Position(EPOCH, 2))
+        error = frame(type="Error", id="inbox", code="rate_limited", message="no")
+        events, _ = parse(text.write([direct(5), error, direct(6), subscribed()]))
+        assert [name for name, _, _ in events] == ["Lagged", "DirectMessage", "DirectMessage", "Subscribed"]
+        assert positions(events[-1], "@me") == {}
+        assert text.failure is None
+        plain = stream()
+        assert parse(plain.write([direct(5)]))[0] == [("DirectMessage", None, json.loads(direct(5)[1]))]
+
+    def test_another_epoch(self):
+        text = self.stream()
+        text.write([page(4)])
+        lagged = frame(type="Lagged", topic="@me", missed=1, epoch=OTHER_EPOCH, offset=0, recovered=False)
+        events, _ = parse(text.write([lagged, direct(1)]))
+        assert [positions(event, "@me")["@me"] for event in events] == [
+            Position(OTHER_EPOCH, 0),
+            Position(OTHER_EPOCH, 1),
+        ]

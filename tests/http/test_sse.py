@@ -34,6 +34,8 @@ class ScriptedStream:
         asked = json.loads(envelope)
         self.asked.append(asked)
         answer = {"type": "Subscribed", "id": asked["id"], "topic": asked["topic"], "epoch": EPOCH, "offset": 3}
+        if asked["type"] == "History":
+            answer = {"type": "HistoryPage", "id": asked["id"], "topic": asked["topic"], "epoch": EPOCH, "offset": 7}
         if asked["topic"] in self.script.refused:
             answer = {"type": "Error", "id": asked["id"], **self.script.refused[asked["topic"]]}
         self.push((TEXT, json.dumps(answer).encode()))
@@ -93,8 +95,8 @@ def test_a_stream_to_its_end(streaming, script, bearer):
     assert response.getheader("Content-Type") == "text/event-stream; charset=utf-8"
     assert (response.getheader("Cache-Control"), response.getheader("X-Accel-Buffering")) == ("no-store", "no")
     (stream,) = script.streams
-    assert [asked["topic"] for asked in stream.asked] == ["a", "b"]
-    assert all(asked["history"] == 5 and asked["presence"] for asked in stream.asked)
+    assert [asked["topic"] for asked in stream.asked] == ["a", "b", "@alice"]
+    assert all(asked["history"] == 5 and asked["presence"] for asked in stream.asked[:2])
     assert (stream.identity.user_id, stream.address) == ("alice", "127.0.0.1")
     assert server.services.open_streams == 1
     server._loop.call_soon_threadsafe(stream.push, closing(script))
@@ -171,6 +173,23 @@ def test_the_last_id(streaming, script, bearer):
     for query, headers, recover in cases:
         refused(server, f"/sse?topics=a{query}", 403, bearer() | headers)
         assert script.streams[-1].asked[0].get("recover") == recover
+
+
+def test_what_was_sent_to_the_reader_meanwhile_is_asked_for(streaming, script, bearer):
+    server = streaming()
+    known = Positions()
+    known.set("@alice", Position(EPOCH, 3))
+    known.set("@bob", Position(EPOCH, 4))
+    script.refused = {"a": {"code": "forbidden", "message": "no"}}
+    for headers, asked in (
+        (bearer() | {"Last-Event-ID": known.id}, {"after": {"epoch": EPOCH, "offset": 3}, "limit": 1000}),
+        (bearer(), {"limit": 1, "reverse": True}),
+        (bearer() | {"Last-Event-ID": "17"}, {"limit": 1, "reverse": True}),
+    ):
+        refused(server, "/sse?topics=a", 403, headers)
+        assert script.streams[-1].asked[-1] == {"id": "inbox", "type": "History", "topic": "@alice", **asked}
+    refused(server, "/sse?topics=a", 403, bearer(permissions=("subscribe",)))
+    assert [asked["topic"] for asked in script.streams[-1].asked] == ["a"]
 
 
 def test_a_topic_that_is_refused(streaming, script, bearer):

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 MAX_ID_BYTES: Final = 2048
-"""Bytes of a longer id are not looked at; 64 topics take at most 1,710."""
+"""Bytes of a longer id are not looked at; 64 topics and the inbox take at most 1,737."""
 
 _VERSION: Final = b"\x01"
 _TAG_BYTES: Final = 4
@@ -54,6 +54,11 @@ class Positions:
             begin = _tag_of(topic) + epoch
         self._packed[topic] = begin + _packed_offset(position.offset)
         self._known[topic] = position
+
+    def forget(self, topic: str) -> None:
+        """Nothing is known of `topic` any more."""
+        self._known.pop(topic, None)
+        self._packed.pop(topic, None)
 
     @property
     def id(self) -> str:

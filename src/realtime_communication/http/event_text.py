@@ -7,8 +7,8 @@ not have, becomes a `Closing`. The name of an event is the envelope's type; a `M
 gets it.
 
 An event carries an id when it changes what is known of the reader: after the `Subscribed` of a topic, each `Message`,
-and a `Lagged` that tells of another epoch. A gap that a `Lagged` tells of leaves the id where it is until the next
-message comes: who reconnects meanwhile may still get what was missed.
+each `DirectMessage` (event_inbox.py), and a `Lagged` that tells of another epoch. A gap that a `Lagged` tells of leaves
+the id where it is until the next message comes: who reconnects meanwhile may still get what was missed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 
 from realtime_communication.errors import CLOSE_CODE_BY_NUMBER, Retry
 from realtime_communication.http.event_ids import Position, Positions
+from realtime_communication.http.event_inbox import INBOX_ID, Inbox, Told
 
 HEARTBEAT: Final = b":\n"  # a comment; some readers take an empty line behind it for an event
 CLOSE: Final = 8  # opcodes (RFC 6455 section 5.2)
@@ -67,14 +68,19 @@ class EventText:
     """The text of one stream of `topics`.
 
     `known` is what the reader's last id says of them; None when it has one that cannot be read. `retry_ms` is what the
-    reader shall wait before it connects again by itself.
+    reader shall wait before it connects again by itself. `inbox` is the topic of the reader's inbox, "" when its
+    history is not for them.
 
-    `unanswered` counts the topics that are not subscribed yet; `failure` is why one cannot be; `over` says that nothing
-    follows.
+    `unanswered` counts the topics that are not subscribed yet, and the inbox; `failure` is why one cannot be; `over`
+    says that nothing follows. `more_requests` are to be made after each `write`.
     """
 
-    def __init__(self, topics: Sequence[str], known: Mapping[str, Position] | None, retry_ms: int) -> None:
+    def __init__(
+        self, topics: Sequence[str], known: Mapping[str, Position] | None, retry_ms: int, inbox: str = ""
+    ) -> None:
         self._topics = topics
+        self._inbox = Inbox(inbox, (known or {}).get(inbox)) if inbox else None
+        self._more: list[bytes] = []
         self._known = known
         self._positions = Positions()
         for topic, position in (known or {}).items():
@@ -87,11 +93,16 @@ class EventText:
 
     @property
     def unanswered(self) -> int:
-        """Topics whose Subscribe has no answer yet."""
-        return len(self._topics) - len(self._answered)
+        """Topics whose Subscribe has no answer yet, and the inbox when it has none."""
+        return len(self._topics) - len(self._answered) + (self._inbox is not None and not self._inbox.answered)
+
+    def more_requests(self) -> list[bytes]:
+        """What the answers so far make it ask for."""
+        more, self._more = self._more, []
+        return more
 
     def requests(self, *, history: int = 0, presence: bool = False) -> list[bytes]:
-        """The requests that begin the stream, in the order of the topics."""
+        """The requests that begin the stream, in the order of the topics; then the one for the inbox."""
         made = []
         for number, topic in enumerate(self._topics):
             asked: dict[str, Any] = {"id": number, "type": "Subscribe", "topic": topic}
@@ -105,6 +116,8 @@ class EventText:
             if presence:
                 asked["presence"] = True
             made.append(msgspec.json.encode(asked))
+        if self._inbox is not None:
+            made.append(self._inbox.request())
         return made
 
     def write(self, frames: Iterable[tuple[int, bytes]]) -> bytes:
@@ -133,6 +146,13 @@ class EventText:
             return _event("", self._moved(head.topic, head.offset), text)
         if head.type == "Subscribed" and isinstance(head.id, int):
             return self._subscribed(head)
+        if self._inbox is not None:
+            if head.type == "DirectMessage":
+                return self._told(self._inbox.live(head.offset, text))
+            if head.id == INBOX_ID:
+                return self._inbox_answer(self._inbox, head)
+            if head.type == "Lagged" and head.topic == self._inbox.topic:
+                self._inbox.lagged(head.epoch, head.offset)
         if head.type == "Error" and isinstance(head.id, int) and head.id < len(self._topics):
             self._answered.add(self._topics[head.id])
             self.failure = self.failure or Failure(str(head.code), head.message, head.retry_after_ms)
@@ -157,6 +177,28 @@ class EventText:
             # {"offset", "ts", "from", "payload"}: what stands behind the topic in a Message, in the same order.
             text = bytes(message)
             made.append(_event("", self._moved(head.topic, _offset.decode(text).offset), opening + text[1:]))
+        return b"".join(made)
+
+    def _inbox_answer(self, inbox: Inbox, head: _Head) -> bytes:
+        if head.type != "HistoryPage":
+            return self._told(inbox.failed())
+        told, goes_on = inbox.page(head.epoch, head.offset, head.messages)
+        if goes_on:
+            self._more.append(inbox.request())
+        return self._told(told)
+
+    def _told(self, told: Iterable[Told]) -> bytes:
+        """Events of the inbox; afterwards its position is in the ids."""
+        assert self._inbox is not None, "it has told"
+        made = []
+        for name, position, data in told:
+            if position is not None:
+                self._positions.set(self._inbox.topic, position)
+            made.append(_event(name, "" if position is None else self._positions.id, data))
+        if self._inbox.position is not None:
+            self._positions.set(self._inbox.topic, self._inbox.position)
+        elif self._inbox.answered:
+            self._positions.forget(self._inbox.topic)
         return b"".join(made)
 
     def _moved(self, topic: str, offset: int) -> str:

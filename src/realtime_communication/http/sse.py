@@ -19,7 +19,7 @@ from aiohttp import hdrs, web
 
 from realtime_communication._core.hub.hub import RequestError
 from realtime_communication.auth.custom_claims import MAX_USER_AGENT
-from realtime_communication.auth.identity import SUBSCRIBE, ClaimError, Identity, checked_name
+from realtime_communication.auth.identity import READ, SUBSCRIBE, ClaimError, Identity, checked_name
 from realtime_communication.auth.presence_info import presence_info
 from realtime_communication.http.answers import FieldError, refused_response
 from realtime_communication.http.api import require_permission
@@ -54,7 +54,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     refuse_origin(request)
     identity = await require_permission(request, SUBSCRIBE)
-    asked = _asked(request)
+    inbox = f"@{identity.user_id}" if identity.may(READ) else ""
+    asked = _asked(request, inbox)
     if request.method == hdrs.METH_HEAD:
         return web.Response(headers=_HEADERS)
     stream = EventStream(request, asked)
@@ -70,9 +71,13 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a request wants. `known` is what its last event id says, None for one that cannot be read."""
+    """What a request wants. `known` is what its last event id says, None for one that cannot be read.
+
+    `inbox` is the topic of the user's inbox, "" for who may not read it.
+    """
 
     topics: tuple[str, ...]
+    inbox: str
     history: int
     presence: bool
     known: dict[str, Position] | None
@@ -84,7 +89,7 @@ class EventStream:
     def __init__(self, request: web.Request, asked: Asked) -> None:
         self._request = request
         self._services = services = request.app[SERVICES]
-        self._text = EventText(asked.topics, asked.known, random.randint(*RETRY_MS))  # noqa: S311
+        self._text = EventText(asked.topics, asked.known, random.randint(*RETRY_MS), asked.inbox)  # noqa: S311
         self._asked = asked
         self._ready = asyncio.Event()
         self._writing = False
@@ -144,7 +149,10 @@ class EventStream:
     async def _next(self) -> bytes:
         await self._ready.wait()
         self._ready.clear()
-        return self._text.write(self._stream.take())
+        text = self._text.write(self._stream.take())
+        for envelope in self._text.more_requests():
+            self._stream.ask(envelope)
+        return text
 
     async def _send(self, response: web.StreamResponse, text: bytes) -> None:
         if not text:
@@ -162,7 +170,7 @@ class EventStream:
             self._request.transport.abort()
 
 
-def _asked(request: web.Request) -> Asked:
+def _asked(request: web.Request, inbox: str) -> Asked:
     """The query, and the reader's last id. Raises FieldError and MalformedRequestError."""
     parameters = public_query_of(request, ("topics", "history", "presence", "last_event_id"))
     topics = tuple(dict.fromkeys(parameters.get("topics", "").split(",")))
@@ -181,8 +189,8 @@ def _asked(request: web.Request) -> Asked:
     if presence not in ("true", "false"):
         raise FieldError("presence", "must be true or false", 400)
     last_id = request.headers.get("Last-Event-ID", "") or parameters.get("last_event_id", "")
-    known = positions_in(last_id, topics) if last_id else {}
-    return Asked(topics, int(history), presence == "true", known)
+    known = positions_in(last_id, (*topics, inbox)) if last_id else {}
+    return Asked(topics, inbox, int(history), presence == "true", known)
 
 
 def _presented(request: web.Request, identity: Identity) -> Identity:
