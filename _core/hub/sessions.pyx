@@ -45,7 +45,6 @@ from realtime_communication._core.wire.outbound cimport write_token_expiring
 
 cdef enum:
     HEAD_TIMEOUT_MS = 9500       # from accept to the end of the head, so that it is over within 10 s
-    LEAST_INTERVAL_MS = 1000     # between looks at a session that was pinged, however short its heartbeats are
     WELCOME_MS = 1000            # for which Connected waits for a session's inbox to be fed
     UNANSWERED_RETRY_MS = 5000   # told to a client whose credential could not be checked in time
     EXPIRY_NOTICE_SECS = 60      # TokenExpiring comes so long before the end when the token has no refresh_at
@@ -253,7 +252,7 @@ cdef class Sessions(Core):
             at = session.received_ms + self.settings.heartbeat_ms
         elif session.flags & FLAG_PINGED:
             # It may answer and fall silent again: that has to be found out within another interval.
-            at = min(at, self.now_ms + max(self.settings.heartbeat_ms, <uint32_t> LEAST_INTERVAL_MS))
+            at = min(at, self.now_ms + self.settings.heartbeat_ms)
         if session.flags & FLAG_WITHHELD and session.since_ms + WELCOME_MS < at:
             at = session.since_ms + WELCOME_MS
         if self.holds_others(session) and session.since_ms + self.settings.client_timeout_ms < at:

@@ -210,7 +210,7 @@ class Websocket(Section, frozen=True, kw_only=True):
         float,
         Spec(
             "A connection silent for this long is sent a ping.",
-            minimum=0.01,
+            minimum=0.05,
             maximum=3600,
             unit="seconds",
             variables=("HEARTBEAT_INTERVAL_SECS",),
@@ -221,7 +221,7 @@ class Websocket(Section, frozen=True, kw_only=True):
         float,
         Spec(
             "A connection from which nothing came for this long is closed with 4408.",
-            minimum=0.02,
+            minimum=0.1,
             maximum=DAY_SECONDS,
             unit="seconds",
             variables=("CLIENT_TIMEOUT_SECS",),

@@ -79,6 +79,20 @@ class TestHeartbeat:
         assert peer.close[0] == 4408
         assert server.stats()["timed_out"] == 1
 
+    @pytest.mark.parametrize("interval", [0.05, 0.2, 0.5])
+    def test_intervals_below_a_second_are_kept(self, interval: float) -> None:
+        server = make_hub(heartbeat_interval_secs=interval, client_timeout_secs=3)
+        peer = server.connect()
+        answered = 0
+        for _ in range(200):  # 10 s
+            server.advance(50)
+            peer.frames()
+            if len(peer.pings) > answered:
+                answered += 1
+                peer.send_frame(b"", 10)
+        assert len(peer.pings) >= 10 / (interval + 0.15)  # the clock of the timers ticks every 50 ms
+        assert peer.close is None
+
     @pytest.mark.parametrize("opcode", [1, 9, 10])
     def test_any_frame_is_life(self, opcode: int) -> None:
         server = make_hub(heartbeat_interval_secs=10, client_timeout_secs=30)
