@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from . import costs, crossing, outages, restarts
-from .driver import Driver, Row, Unsound
+from .driver import Driver, Row, Unsound, figures_parser, publish
 from .generator import Generator, GeneratorError
 from .machine import Watch, allow_many_files, processor
 from .measure import say, two_cores
@@ -23,8 +23,7 @@ FIGURES = ("workers", "crossing", "redis", "restart", "cuts")
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks/cluster", description=__doc__)
-    parser.add_argument("--only", help=f"some figures, separated by commas: {', '.join(FIGURES)}")
+    parser = figures_parser("benchmarks/cluster", __doc__, FIGURES)
     parser.add_argument("--rounds", type=int, default=5, help="how often each figure is taken (5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a run of the load generator (1)")
     parser.add_argument("--subscribers", type=int, default=1000, help="of a topic that is fanned out (1000)")
@@ -34,14 +33,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--outage-rounds", type=int, default=3, help="how often an outage is taken (3)")
     parser.add_argument("--idle-connections", type=int, default=5000, help="held for the costs (5000)")
     parser.add_argument("--idle-seconds", type=float, default=35.0, help="for how long, more than a heartbeat (35)")
-    parser.add_argument("--costs", action="store_true", help="measure the costs and write them")
-    parser.add_argument("--json", type=Path, help=f"a file for every round's value; of --costs: {costs.FILE.name}")
-    options = parser.parse_args()
-    asked = options.only.split(",") if options.only else list(FIGURES)
-    if unknown := set(asked) - set(FIGURES):
-        parser.error(f"--only: not known: {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
-    options.only = asked
-    return options
+    parser.add_argument("--costs", action="store_true", help=f"measure the costs; --json is {costs.FILE.name} then")
+    return parser.parse_args()
 
 
 def measure(options: argparse.Namespace, driver: Driver, cores: tuple[int, int]) -> list[Row]:
@@ -106,10 +99,7 @@ def main() -> None:
             rows = measure(options, driver, cores)
         except (GeneratorError, Unsound) as problem:
             sys.exit(f"no figures: {problem}")
-    print("\n".join(["| figure | median (least – most) |", "| --- | --- |", *map(str, rows)]))
-    print(f"\nOther programs took {watch.foreign_share():.0%} of the two cores.")
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1))
+    publish(options, rows, watch)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Runs of the load generator against any port of any server, and rows of what came out."""
 
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import msgspec
 from .candidates import SECRET
 from .figures import PAYLOAD_BYTES
 from .generator import Generator, Held, Report, write_tokens
+from .machine import Watch
 
 WARMUP_SECS = 0.2
 
@@ -35,6 +37,35 @@ def span(values: Sequence[float], digits: int = 2) -> str:
 def not_available(figures: Sequence[str], why: object) -> list[Row]:
     """The rows of figures that cannot be measured."""
     return [Row(figure, missing=f"not available: {why}") for figure in figures]
+
+
+def figures_parser(name: str, about: str | None, figures: Sequence[str]) -> argparse.ArgumentParser:
+    """The options of every program that measures `figures`; `only` is a list of those that are wanted."""
+
+    def chosen(text: str) -> list[str]:
+        asked = text.split(",")
+        if unknown := set(asked) - set(figures):
+            raise argparse.ArgumentTypeError(f"not known: {', '.join(sorted(unknown))}; there are {', '.join(figures)}")
+        return asked
+
+    parser = argparse.ArgumentParser(prog=name, description=about)
+    parser.add_argument(
+        "--only", type=chosen, default=list(figures), help=f"some figures, separated by commas: {', '.join(figures)}"
+    )
+    parser.add_argument("--json", type=Path, help="a file for every round's value")
+    return parser
+
+
+def table(rows: Sequence[Row]) -> str:
+    return "\n".join(["| figure | median (least – most) |", "| --- | --- |", *map(str, rows)])
+
+
+def publish(options: argparse.Namespace, rows: Sequence[Row], watch: Watch) -> None:
+    """Print a table, and write the file that was asked for."""
+    print(table(rows))
+    print(f"\nOther programs took {watch.foreign_share():.0%} of the two cores.")
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1))
 
 
 class Unsound(Exception):

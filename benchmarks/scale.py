@@ -16,7 +16,7 @@ import msgspec
 from . import topics
 from .costs import kernel_bytes
 from .deployments import product
-from .driver import Driver, Row, Unsound
+from .driver import Driver, Row, Unsound, figures_parser, publish
 from .generator import Generator, GeneratorError, Report
 from .machine import Watch, allow_many_files
 from .measure import say, two_cores
@@ -99,8 +99,7 @@ def connection_rows(runs: Sequence[Held]) -> list[Row]:
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks/scale", description=__doc__)
-    parser.add_argument("--only", help=f"some figures, separated by commas: {', '.join(FIGURES)}")
+    parser = figures_parser("benchmarks/scale", __doc__, FIGURES)
     parser.add_argument("--connections", type=int, default=19_000, help="idle ones (19000)")
     parser.add_argument("--heartbeat-secs", type=float, default=0.0, help="between pings; 0: the server's default, 30")
     parser.add_argument("--rounds", type=int, default=1, help="how often the connections are held (1)")
@@ -108,12 +107,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subscribers", type=int, default=32, help="connections that share the topics (32)")
     parser.add_argument("--publications", type=int, default=20_000, help="of a round, over the topics (20000)")
     parser.add_argument("--topic-rounds", type=int, default=5, help="how often each number is taken (5)")
-    parser.add_argument("--json", type=Path, help="a file for every round's value")
     options = parser.parse_args(arguments)
-    asked = options.only.split(",") if options.only else list(FIGURES)
-    if unknown := set(asked) - set(FIGURES):
-        parser.error(f"--only: not known: {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
-    options.only = asked
     options.topics = [int(count) for count in options.topics.split(",")]
     return options
 
@@ -134,10 +128,7 @@ def main() -> None:
             found += connection_rows(runs)
         if "topics" in options.only:
             found += topics.flat(cores, options.topics, options.subscribers, options.publications, options.topic_rounds)
-    print("\n".join(["| figure | median (least – most) |", "| --- | --- |", *map(str, found)]))
-    print(f"\nOther programs took {watch.foreign_share():.0%} of the two cores.")
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    publish(options, found, watch)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from .deployments import product
-from .driver import Driver, Row, Unsound
+from .driver import Driver, Row, Unsound, figures_parser, publish
 from .figures import FANOUT_IN_FLIGHT, SUBSCRIBERS
 from .generator import Generator, GeneratorError, Report
 from .machine import Watch, allow_many_files
@@ -183,20 +183,13 @@ def memory(options: argparse.Namespace, driver: Driver, secured: Certificate, co
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks/tls", description=__doc__)
-    parser.add_argument("--only", help=f"some figures, separated by commas: {', '.join(FIGURES)}")
+    parser = figures_parser("benchmarks/tls", __doc__, FIGURES)
     parser.add_argument("--rounds", type=int, default=5, help="how often each pair is taken (5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long a run is measured (1)")
     parser.add_argument("--subscribers", type=int, default=SUBSCRIBERS, help=f"of the topic ({SUBSCRIBERS})")
     parser.add_argument("--memory-rounds", type=int, default=3, help="how often memory is taken (3)")
     parser.add_argument("--connections", type=int, default=2000, help="idle ones, of the memory (2000)")
-    parser.add_argument("--json", type=Path, help="a file for every round's value")
-    options = parser.parse_args(arguments)
-    asked = options.only.split(",") if options.only else list(FIGURES)
-    if unknown := set(asked) - set(FIGURES):
-        parser.error(f"--only: not known: {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
-    options.only = asked
-    return options
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
@@ -213,10 +206,7 @@ def main() -> None:
             found += fan_out(options, driver, secured, cores[0])
         if "memory" in options.only:
             found += memory(options, driver, secured, cores[0])
-    print("\n".join(["| figure | median (least – most) |", "| --- | --- |", *map(str, found)]))
-    print(f"\nOther programs took {watch.foreign_share():.0%} of the two cores.")
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    publish(options, found, watch)
 
 
 if __name__ == "__main__":
