@@ -8,7 +8,6 @@ import pytest
 
 from realtime_communication.http import connection as connection_module
 from realtime_communication.http.connection import MAX_WAITING_REQUESTS
-from realtime_communication.http.framing import MAX_EARLY_BYTES, MAX_HEAD_BYTES
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET /health/live HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -126,16 +125,6 @@ class TestALaterRequestToUpgrade:
                 answer += piece
         assert statuses(answer) == [200] * 30
         assert answer.endswith(b"}back: " + UPGRADE)
-
-    def test_too_much_behind_it_is_refused(self, server):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=15) as sock:
-            sock.sendall(b"POST /auth/token HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n" + b"{")
-            sock.sendall(b"}" + UPGRADE + bytes(MAX_HEAD_BYTES + MAX_EARLY_BYTES))
-            answer = b""
-            while piece := sock.recv(65536):
-                answer += piece
-        assert statuses(answer)[1:] == [413]
-        assert b"more than 65536 bytes before the WebSocket was open" in answer
 
     def test_not_behind_the_last_request(self, server):
         assert statuses(server.raw(LAST + UPGRADE)) == [200]
