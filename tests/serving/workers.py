@@ -32,7 +32,9 @@ def ready(server: ServerProcess) -> dict[int, int]:
 def all_ready(server: ServerProcess, count: int = 2, times: int | None = None) -> dict[int, int]:
     """As ``ready``, once ``count`` slots are there, and workers became ready ``times`` times in all."""
     wanted = count if times is None else times
-    return until(lambda: len(server.events("a worker is ready")) >= wanted and ready(server), f"{wanted} workers ready")
+    told = f"{wanted} workers ready"
+    found: dict[int, int] = until(lambda: len(server.events("a worker is ready")) >= wanted and ready(server), told)
+    return found
 
 
 def is_alive(pid: int) -> bool:
