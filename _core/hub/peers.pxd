@@ -58,7 +58,7 @@ cdef enum PeerFrame:
     FRAME_WATCH = 19             # u8: whether Joins and Leaves are wanted                     -> SHOW of all, SHOWN
     FRAME_SHOW = 20              # u8 leave, u8 was there before, session, user, info
     FRAME_SHOWN = 21             # all who were there before have been shown
-    FRAME_ASK_PRESENCE = 22      # who is on the topic?                                      -> PRESENT or REFUSE
+    FRAME_ASK_PRESENCE = 22      # who is on the topic? Of an inbox: who at that worker?     -> PRESENT or REFUSE
     FRAME_PRESENT = 23           # sessions as ENTER has them
     # From 32 on: connections that move, see migration.pxd.
     FRAME_MIGRATE = 32           # with a descriptor; in place of a topic the user       -> MIGRATED
@@ -101,6 +101,7 @@ cdef struct Waiting:             # a request without an answer yet
     Waiting* previous_of_session
     void* later                  # Later, with a reference: the request came over HTTP
     Group* group
+    Buffer gathered              # WAIT_PRESENCE of an inbox: the sessions of the workers that have answered
     uint32_t target              # WAIT_TARGET: its place in the group; WAIT_PAGE over HTTP: whether it is reversed
     uint8_t kind                 # WaitingKind
     uint8_t authority            # who answers

@@ -290,6 +290,7 @@ cdef void waiting_remove(Peers* peers, Waiting* waiting) noexcept nogil:
     else:
         peers.newest = waiting.previous
     table_remove(&peers.waiting, &waiting.entry)
+    buffer_free(&waiting.gathered)
     free(waiting)
 
 

@@ -38,7 +38,7 @@ cdef int presence(Core core, Session* session, const Request* request) noexcept:
         return OUTCOME_DONE
     if not request.id_kind:
         return OUTCOME_DONE
-    if core.peers.spread and not is_reserved(request.topic):
+    if core.peers.spread:
         return core.ask_presence(session, request)
     if topic == NULL and is_reserved(request.topic):
         topic = core.inbox(slice_of(request.topic.data + 1, request.topic.size - 1))  # nobody has written to it yet

@@ -24,11 +24,13 @@ from realtime_communication._core.hub.outbox cimport outbox_flush_topic
 from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, OUTCOME_DONE, OUTCOME_PARKED, no_memory
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
+    AUTHORITY_HERE,
     AUTHORITY_UPSTREAM,
     AUTHORITY_WORKER,
     FRAME_ASK_PRESENCE,
     FRAME_PRESENT,
     MAX_PEER_FRAME,
+    MAX_WORKERS,
     WAIT_PAGE,
     WAIT_PRESENCE,
     WAIT_RELAY,
@@ -54,6 +56,7 @@ from realtime_communication._core.hub.settings cimport INFO_BYTES, REPLY_BYTES
 from realtime_communication._core.hub.stored_messages cimport next_body
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
+    TOPIC_INBOX,
     TOPIC_PLAIN,
     Subscription,
     Topic,
@@ -63,7 +66,7 @@ from realtime_communication._core.hub.topics cimport (
     topic_name,
     topic_release,
 )
-from realtime_communication._core.hub.users cimport User, user_id
+from realtime_communication._core.hub.users cimport User, user_find, user_id
 from realtime_communication._core.hub.watchers cimport is_worker
 from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE, JSON_TEXT, Request, topic_valid
 from realtime_communication._core.wire.outbound cimport write_presence_member, write_stored_message
@@ -179,6 +182,47 @@ cdef class Questions(Handover):
             attendee = attendee.next
         return 0
 
+    cdef int list_inbox(self, Slice topic, Buffer* out) noexcept:
+        cdef Slice user = slice_of(topic.data + 1, topic.size - 1)
+        cdef Topic* found
+        cdef int listed
+        if user_find(&self.users, user) == NULL:
+            return 0
+        found = self.inbox(user)
+        if found == NULL:
+            return -1
+        listed = self.list_present(found, out)
+        topic_release(&self.store, found)
+        return listed
+
+    cdef int presence_authority(self, Slice topic) noexcept:
+        cdef int authority
+        if topic.data[0] == b"@":
+            return self.linked_from(0)
+        authority = peers_authority(&self.peers, topic)
+        if authority == AUTHORITY_ARRIVING or is_worker(authority):
+            return authority
+        return AUTHORITY_UPSTREAM if self.peers.upstream else AUTHORITY_HERE
+
+    cdef int linked_from(self, int slot) noexcept nogil:
+        while slot < MAX_WORKERS:
+            if self.peers.workers[slot].linked:
+                return AUTHORITY_WORKER + slot
+            slot += 1
+        return AUTHORITY_HERE
+
+    cdef bint gather(self, Waiting* waiting, Slice members) noexcept:
+        cdef int following = self.linked_from(waiting.authority - AUTHORITY_WORKER + 1)
+        if waiting.gathered.size + members.size <= LIST_BYTES and (
+                buffer_append(&waiting.gathered, members.data, members.size) == 0):
+            if following == AUTHORITY_HERE:
+                return False
+            waiting.authority = <uint8_t> following
+            if self.send_question(waiting) == 0:
+                return True
+        self.refused(waiting, ERROR_UNAVAILABLE, slice_of(TOO_MANY, strlen(TOO_MANY)), -1)
+        return True
+
     cdef int send_question(self, Waiting* waiting) noexcept:
         cdef Slice topic = waiting_topic(waiting)
         cdef Buffer* out
@@ -190,31 +234,34 @@ cdef class Questions(Handover):
                 return -1
             return 0
         out = self.outgoing(waiting.authority - AUTHORITY_WORKER)
-        start = frame_start(out, FRAME_ASK_PRESENCE, TOPIC_PLAIN, topic, waiting.token, 0)
+        start = frame_start(out, FRAME_ASK_PRESENCE, waiting.topic_kind, topic, waiting.token, 0)
         if start < 0:
             return -1
         frame_end(out, start)
         return 0
 
     cdef int ask_presence(self, Session* session, const Request* request) noexcept:
-        cdef int authority = peers_authority(&self.peers, request.topic)
+        cdef int authority = self.presence_authority(request.topic)
+        cdef bint of_inbox = request.topic.data[0] == b"@"
         cdef Waiting* waiting
         cdef Buffer members
         cdef Frame rest
         if authority == AUTHORITY_ARRIVING:
             return OUTCOME_PARKED
-        if self.peers.upstream or is_worker(authority):
+        if authority != AUTHORITY_HERE:
             waiting = waiting_add(
-                &self.peers, WAIT_PRESENCE, authority if is_worker(authority) else AUTHORITY_UPSTREAM, session,
-                request.id_kind, request.encoding, request.id, request.topic, TOPIC_PLAIN, self.now_ms)
-            if waiting != NULL and self.send_question(waiting) == 0:
+                &self.peers, WAIT_PRESENCE, authority, session, request.id_kind, request.encoding, request.id,
+                request.topic, TOPIC_INBOX if of_inbox else TOPIC_PLAIN, self.now_ms)
+            if waiting != NULL and (not of_inbox or self.list_inbox(request.topic, &waiting.gathered) == 0) and (
+                    self.send_question(waiting) == 0):
                 return OUTCOME_ASKED
             if waiting != NULL:
                 waiting_remove(&self.peers, waiting)
             no_memory(self, session, request)
             return OUTCOME_DONE
         buffer_init(&members)
-        if self.list_present(topic_find(&self.store, request.topic), &members) < 0:
+        if (self.list_inbox(request.topic, &members) if of_inbox
+                else self.list_present(topic_find(&self.store, request.topic), &members)) < 0:
             self.error(session, request, ERROR_UNAVAILABLE, TOO_MANY, -1, NULL)
         else:
             rest = frame_of(slice_of(members.data, members.size))
@@ -226,7 +273,7 @@ cdef class Questions(Handover):
 
     cdef void take_frame(self, int slot, Frame* frame) noexcept:
         cdef Waiting* waiting
-        if frame.type == FRAME_ASK_PRESENCE and self.peers.holding:
+        if frame.type == FRAME_ASK_PRESENCE and self.peers.holding and frame.kind != TOPIC_INBOX:
             self.hold(slot, frame)  # until all workers have told of their sessions
         elif frame.type == FRAME_ASK_PRESENCE:
             self.asked_for_presence(slot, frame)
@@ -238,13 +285,14 @@ cdef class Questions(Handover):
             Handover.take_frame(self, slot, frame)
 
     cdef void asked_for_presence(self, int slot, Frame* frame) noexcept:
-        cdef int authority = peers_authority(&self.peers, frame.topic)
+        cdef bint of_inbox = frame.kind == TOPIC_INBOX
+        cdef int authority = AUTHORITY_HERE if of_inbox else peers_authority(&self.peers, frame.topic)
         cdef Waiting* waiting
         cdef Buffer members
         if is_worker(authority):
             self.answer_refuse(slot, frame.token, CODE_MOVED, MOVING, RETRY_MS)
             return
-        if self.peers.upstream:
+        if self.peers.upstream and not of_inbox:
             waiting = self.relay_waiting(slot, frame, AUTHORITY_UPSTREAM)
             if waiting != NULL and self.send_question(waiting) == 0:
                 return
@@ -253,7 +301,8 @@ cdef class Questions(Handover):
             self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, TOO_MANY, RETRY_MS)
             return
         buffer_init(&members)
-        if self.list_present(topic_find(&self.store, frame.topic), &members) < 0:
+        if (self.list_inbox(frame.topic, &members) if of_inbox
+                else self.list_present(topic_find(&self.store, frame.topic), &members)) < 0:
             self.answer_refuse(slot, frame.token, ERROR_UNAVAILABLE, TOO_MANY, -1)
         else:
             self.answer_present(slot, frame.token, slice_of(members.data, members.size))
@@ -271,7 +320,12 @@ cdef class Questions(Handover):
     cdef void present_settled(self, Waiting* waiting, Slice members) noexcept:
         cdef Session* session = waiting.session
         cdef Later later = <Later> waiting.later if waiting.later != NULL else None
-        cdef Frame rest = frame_of(members)
+        cdef Frame rest
+        if waiting.topic_kind == TOPIC_INBOX:
+            if self.gather(waiting, members):
+                return
+            members = slice_of(waiting.gathered.data, waiting.gathered.size)
+        rest = frame_of(members)
         if waiting.kind == WAIT_RELAY:
             self.answer_present(waiting.peer, waiting.peer_token, members)
         elif later is not None:
@@ -336,35 +390,31 @@ cdef class Questions(Handover):
         or a Later of that. Raises RequestError."""
         cdef bytes name = checked_name(topic)
         cdef Slice wanted = slice_of(<const uint8_t*> name, len(name))
-        cdef int authority = peers_authority(&self.peers, wanted)
-        cdef Topic* found
+        cdef bint of_inbox = wanted.data[0] == b"@"
+        cdef int authority = self.presence_authority(wanted)
         cdef Waiting* waiting
         cdef Buffer members
         self.home.refresh()
         if authority == AUTHORITY_ARRIVING:
             raise too_busy(MOVING)
-        if (self.peers.upstream or is_worker(authority)) and not is_reserved(wanted):
+        if authority != AUTHORITY_HERE and (of_inbox or not is_reserved(wanted)):
             waiting = waiting_add(
-                &self.peers, WAIT_PRESENCE, authority if is_worker(authority) else AUTHORITY_UPSTREAM, NULL, 0, 0,
-                slice_of(NULL, 0), wanted, TOPIC_PLAIN, self.now_ms)
-            if waiting == NULL or self.send_question(waiting) < 0:
+                &self.peers, WAIT_PRESENCE, authority, NULL, 0, 0, slice_of(NULL, 0), wanted,
+                TOPIC_INBOX if of_inbox else TOPIC_PLAIN, self.now_ms)
+            if waiting == NULL or (of_inbox and self.list_inbox(wanted, &waiting.gathered) < 0) or (
+                    self.send_question(waiting) < 0):
                 if waiting != NULL:
                     waiting_remove(&self.peers, waiting)
                 raise too_busy(TOO_MANY)
             return self.later_of(waiting)
-        if name.startswith(b"@"):
-            found = self.inbox(slice_of(wanted.data + 1, wanted.size - 1))
-        else:
-            found = topic_find(&self.store, wanted)
         buffer_init(&members)
         try:
-            if self.list_present(found, &members) < 0:
+            if (self.list_inbox(wanted, &members) if of_inbox
+                    else self.list_present(topic_find(&self.store, wanted), &members)) < 0:
                 raise too_busy(TOO_MANY)
             return presence_dict(wanted, slice_of(members.data, members.size))
         finally:
             buffer_free(&members)
-            if found != NULL:
-                topic_release(&self.store, found)
 
     cdef Later later_of(self, Waiting* waiting):
         cdef Later later = Later()

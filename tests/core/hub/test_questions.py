@@ -149,12 +149,22 @@ class TestPresence:
         assert sorted(each["user_id"] for each in answer["members"]) == ["a", "b"]
 
     def test_of_the_own_inbox(self) -> None:
-        node = make_node(2)
-        peer = node.workers[0].connect("alice")
-        node.workers[1].connect("alice")
-        answer = peer.request({"type": "Presence", "id": 1, "topic": "@alice"})
-        assert (answer["type"], answer["count"]) == ("PresenceState", 1)
+        """It lists the sessions of all workers, whichever is asked."""
+        node = make_node(3)
+        peer, *others = [node.workers[slot].connect("alice", presence_info=b'{"n":%d}' % slot) for slot in (0, 1, 1)]
+        node.workers[2].connect("bob")
         node.pump()
+        for asks in (peer, others[0]):
+            answer = node.ask(asks, {"type": "Presence", "id": 1, "topic": "@alice"})
+            assert (answer["type"], answer["count"]) == ("PresenceState", 3)
+            assert [each["user_id"] for each in answer["members"]] == ["alice"] * 3
+            assert sorted(each["info"]["n"] for each in answer["members"]) == [0, 1, 1]
+            assert len({each["session_id"] for each in answer["members"]}) == 3
+        for slot in range(3):
+            answer = settled(node.workers[slot].hub.presence_request("@alice"), node)
+            assert (answer["count"], len(json.loads(answer["members"]))) == (3, 3)
+        assert settled(node.workers[2].hub.presence_request("@nobody"), node)["count"] == 0
+        assert "@nobody" not in {each["topic"] for each in node.workers[2].hub.topics()}
         writer = node.workers[1].connect("writer")
         sent = node.ask(writer, {"type": "DirectMessage", "id": 1, "to": "alice", "payload": 1})
         assert sent["delivered"] == ["alice"]
