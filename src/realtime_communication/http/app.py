@@ -65,9 +65,11 @@ def max_body(services: Services) -> int:
 
 async def upgrade_required(request: web.Request) -> web.Response:
     """`/ws` without an upgrade, on a connection that has carried other requests: all else goes to the data plane."""
-    return error_response(
+    response = error_response(
         426,
         "bad_request",
         "this is a WebSocket: ask for the upgrade",
-        {"Upgrade": "websocket", "Connection": "close", "Sec-WebSocket-Version": "13"},
+        {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
     )
+    response.force_close()
+    return response
