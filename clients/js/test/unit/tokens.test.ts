@@ -38,8 +38,12 @@ async function renewals(getToken: () => string, rounds: number): Promise<{ sent:
     const renewal = new Renewal(credentials, {
       refresh: (token) => {
         credentials.token = token;
-        if (sent.push(token) === rounds) resolve();
-        setImmediate(() => renewal.due());
+        if (sent.push(token) < rounds) {
+          setImmediate(() => renewal.due());
+        } else {
+          renewal.stop();
+          resolve();
+        }
         return Promise.resolve();
       },
       giveUp: resolve,
