@@ -2,17 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from serving.documents import Block, blocks
 from serving.node_package import BUILT, PACKAGE, run
-from serving.processes import ROOT, ServerProcess
+from serving.processes import ServerProcess
 from serving.tokens import token
 
-DOCUMENTS = {"guide": ROOT / "docs" / "javascript.md", "package": PACKAGE / "README.md", "project": ROOT / "README.md"}
-CODE = re.compile(r"^```ts\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GUIDE = "docs/javascript.md"
 
 KNOWN_TO_ALL = """
 import type * as sdk from "realtime-communication-client";
@@ -24,7 +25,16 @@ declare global {
 """
 """What a block may use without saying where it is from: it was made further up in the text."""
 
-OPTIONS = {
+KNOWN_TO_PAGES = """
+declare const token: string;
+declare function reload(topic: string): void;
+declare module "socket.io-client";
+declare module "pusher-js";
+declare module "centrifuge";
+"""
+"""What plain JavaScript in the documents may use: parts of the page around it, and what others' packages are called."""
+
+OPTIONS: dict[str, Any] = {
     "extends": "../../tsconfig.base.json",
     "compilerOptions": {
         "types": ["node"],
@@ -38,26 +48,34 @@ OPTIONS = {
 }
 
 
-def blocks() -> Iterator[tuple[str, str]]:
-    """The TypeScript in the documents, each block with a name."""
-    for name, document in DOCUMENTS.items():
-        for number, block in enumerate(CODE.findall(document.read_text())):
-            yield f"{name}_{number}", block
+def name_of(block: Block) -> str:
+    """That of the file that it is checked as."""
+    return re.sub(r"\W", "_", str(block))
+
+
+def checked(name: str, language: str, known: str, server: ServerProcess, **options: Any) -> Path:
+    """Every block in the language of all documents is of the right types. The folder with what was made of them."""
+    folder = BUILT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    settings = OPTIONS | {"compilerOptions": OPTIONS["compilerOptions"] | options}
+    (folder / "tsconfig.json").write_text(json.dumps(settings))
+    (folder / "globals.d.ts").write_text(known)
+    for block in blocks(language):
+        address = block.text.replace("ws://localhost:8081/ws", server.url)
+        (folder / f"{name_of(block)}.{language}").write_text(f"{address}\nexport {{}};\n")
+    run("tsc", "-p", str(folder))
+    return folder
+
+
+def test_plain_javascript_in_the_documentation(package: Path, server: ServerProcess) -> None:
+    checked("docs-js", "js", KNOWN_TO_PAGES, server, allowJs=True, checkJs=True, strict=False, noImplicitAny=False)
 
 
 def test_the_documentation(package: Path, server: ServerProcess) -> None:
-    """Every block is of the right types; the first is run."""
-    folder = BUILT / "docs"
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.ts"):
-        old.unlink()
-    (folder / "tsconfig.json").write_text(json.dumps(OPTIONS))
-    (folder / "globals.d.ts").write_text(KNOWN_TO_ALL)
-    for name, block in blocks():
-        address = block.replace("ws://localhost:8081/ws", server.url)
-        (folder / f"{name}.ts").write_text(f"{address}\nexport {{}};\n")
-    run("tsc", "-p", str(folder))
-    first = (folder / "made" / "guide_0.js").read_text()
+    """Every block is of the right types; the guide's first is run."""
+    folder = checked("docs", "ts", KNOWN_TO_ALL, server)
+    first = (folder / "made" / f"{name_of(blocks('ts', path=GUIDE)[0])}.js").read_text()
     (folder / "made" / "first.mjs").write_text(f"{first}\nawait client.ping(); await client.close();\n")
     wrote = run("node", str(folder / "made" / "first.mjs"), environment={"TOKEN": token("alice")})
     assert wrote == "alice hello from Node\n"

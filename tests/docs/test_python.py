@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,12 @@ import realtime_communication.client
 import realtime_communication.client.http
 from serving.asking import ask, bearer
 from serving.commands import environment
-from serving.processes import ROOT, ServerProcess, free_port
-from serving.tokens import ADMIN_KEY, ADMIN_KEYS, token
+from serving.documents import blocks
+from serving.processes import ROOT, ServerProcess
+from serving.tokens import ADMIN_KEY, token
 
 TEXT = (ROOT / "docs" / "python.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    providers = [{"type": "jwt"}, {"type": "api_key", "keys": ADMIN_KEYS}]
-    process = ServerProcess("product", free_port(), {"auth": {"providers": providers}}, None)
-    process.start()
-    try:
-        yield process
-    finally:
-        process.dispose()
+EXAMPLES = [block.text for block in blocks("python", path="docs/python.md")]
 
 
 def example(words: str) -> str:

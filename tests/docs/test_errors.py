@@ -1,0 +1,33 @@
+"""docs/errors.md has every code, with what the server's own tables say of it."""
+
+from __future__ import annotations
+
+import re
+
+from realtime_communication.errors import CLOSE_CODES, ERROR_CODES, EXIT_CONFIG, EXIT_OS, EXIT_SOFTWARE, MisuseError
+from serving.processes import ROOT
+
+TEXT = (ROOT / "docs" / "errors.md").read_text()
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading."""
+    section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]
+
+
+def test_every_error_code() -> None:
+    found = {row[0].strip("`"): row for row in rows("Error codes")}
+    assert list(found) and set(found) == {code.name for code in ERROR_CODES}
+    assert {name: int(row[1]) for name, row in found.items()} == {code.name: code.status for code in ERROR_CODES}
+    assert all(len(row) == 4 and row[2] and row[3] for row in found.values())
+
+
+def test_every_close_code() -> None:
+    assert [int(row[0]) for row in rows("Close codes")] == [code.number for code in CLOSE_CODES]
+
+
+def test_every_exit_status() -> None:
+    statuses = [int(number) for row in rows("Exit status of the command") for number in re.findall(r"\d+", row[0])]
+    assert {EXIT_CONFIG, EXIT_OS, EXIT_SOFTWARE, MisuseError.exit_status} <= set(statuses)
