@@ -54,6 +54,7 @@ NOT_HERE = {
     "ci/test": "it is what runs this",
     "ci/wheel": "it compiles everything anew",
     "ci/build": "it was run before the tests",
+    "promtool": "tests/deploy runs it",
     "npm": "the packages are those of clients/js already",
     "pip": "the package is installed already",
     "rtc serve": "the tests' own server is there; its options are looked at",

@@ -18,6 +18,7 @@ import realtime_communication.client.http
 from serving.asking import ask, bearer
 from serving.commands import environment
 from serving.documents import blocks
+from serving.peer import unique
 from serving.processes import ROOT, ServerProcess
 from serving.tokens import ADMIN_KEY, token
 
@@ -26,9 +27,9 @@ EXAMPLES = [block.text for block in blocks("python", path="docs/python.md")]
 
 
 def example(words: str) -> str:
-    """The one that holds these."""
+    """The one that holds these, in rooms of its own: other examples speak in those of the page."""
     (found,) = (text for text in EXAMPLES if words in text)
-    return str(found)
+    return found.replace("room:", f"{unique()}:")
 
 
 def output(server: ServerProcess, code: str, tmp_path: Path, **variables: str) -> str:

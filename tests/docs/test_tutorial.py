@@ -33,7 +33,9 @@ class Reader:
         self._metrics_port = free_port()
         self._running: list[subprocess.Popen[bytes]] = []
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self.environment = environment(PATH=path, PYTHONUNBUFFERED="1")
+        # Without this the commands look for the server at the port of the page.
+        url = f"ws://localhost:{self._ports['8081']}/ws"
+        self.environment = environment(PATH=path, PYTHONUNBUFFERED="1", RTC_URL=url)
 
     def follow(self, block: Block) -> str:
         """Do what the block says. What it wrote; of one that goes on, nothing yet."""
