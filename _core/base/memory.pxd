@@ -78,6 +78,8 @@ cdef void buffer_init(Buffer* buffer) noexcept nogil
 cdef void buffer_free(Buffer* buffer) noexcept nogil
 # Makes room for `more` bytes behind `size`. 0; -1 without memory, and for 4 GiB in all (the buffer keeps its bytes).
 cdef int buffer_grow(Buffer* buffer, size_t more) noexcept nogil
+# Gives back what is allocated beyond `capacity` bytes, which is at least `size` and above 0; all stays when it cannot.
+cdef void buffer_shrink(Buffer* buffer, uint32_t capacity) noexcept nogil
 
 
 cdef inline int buffer_reserve(Buffer* buffer, size_t more) noexcept nogil:

@@ -44,6 +44,13 @@ cdef int buffer_grow(Buffer* buffer, size_t more) noexcept nogil:
     return 0
 
 
+cdef void buffer_shrink(Buffer* buffer, uint32_t capacity) noexcept nogil:
+    cdef uint8_t* data = <uint8_t*> realloc(buffer.data, capacity)
+    if data != NULL:
+        buffer.data = data
+        buffer.capacity = capacity
+
+
 cdef const char* PAIRS = (           # the decimal digits of 0 to 99
     b"0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
     b"5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"

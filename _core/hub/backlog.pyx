@@ -16,7 +16,7 @@ from realtime_communication._core.hub.mailbox cimport (
     mailbox_queued,
 )
 from realtime_communication._core.hub.message cimport Form, Message, message_drop, message_new, message_payload
-from realtime_communication._core.hub.session cimport FLAG_BLOCKED, FLAG_FULL, FLAG_TARDY, Session
+from realtime_communication._core.hub.session cimport FLAG_BLOCKED, FLAG_FULL, FLAG_STARVED, FLAG_TARDY, Session
 from realtime_communication._core.hub.settings cimport (
     OVERFLOW_BACKPRESSURE,
     OVERFLOW_BLOCK,
@@ -149,6 +149,10 @@ cdef bint backlog_refill(Outbox* outbox, Session* session) noexcept:
     while box.held.size - before < REFILL_BYTES and box.held_messages < most and mailbox_dequeue(box, &entry):
         if append_queued(outbox, session, &entry) == 0:
             box.held_messages += 1
+        elif entry.subscription == NULL:
+            session.flags |= FLAG_STARVED    # a reply, which cannot be skipped
+        else:
+            note_drop(outbox, <Subscription*> entry.subscription, entry.message.offset)
         message_drop(&outbox.store.messages, entry.message)
     if session.flags & FLAG_FULL and mailbox_messages(box) <= outbox.settings.mailbox_capacity // 2:
         set_full(outbox, session, False)
@@ -227,7 +231,8 @@ cdef int append_lagged(Outbox* outbox, Buffer* out, Session* session, const Topi
 
 cdef void tell_lagged(Outbox* outbox, Session* session, const Topic* topic, uint64_t missed, uint64_t offset,
                       bint recovered) noexcept:
-    append_lagged(outbox, &session.mailbox.held, session, topic, missed, offset, recovered)
+    if append_lagged(outbox, &session.mailbox.held, session, topic, missed, offset, recovered) < 0:
+        session.flags |= FLAG_STARVED
 
 
 cdef void queue_lagged(Outbox* outbox, Subscription* subscription) noexcept:
@@ -293,7 +298,9 @@ cdef bint catch_up(Outbox* outbox, Subscription* subscription) noexcept:
     tell_lagged(outbox, session, topic, last - offset, last - 1, True)
     while offset < last:
         message = topic_message(topic, offset)
-        if message.excluded != session.serial and append_message(outbox, session, topic, message) == 0:
+        if message.excluded != session.serial:
+            if append_message(outbox, session, topic, message) < 0:
+                session.flags |= FLAG_STARVED
             box.held_messages += 1
             outbox.counters.caught_up += 1
         offset += 1
@@ -313,13 +320,15 @@ cdef void backlog_discard(Outbox* outbox, Session* session) noexcept:
 
 cdef uint32_t purge(Outbox* outbox, Subscription* subscription) noexcept:
     """Takes the subscription's messages out of the queue; how many there were."""
-    cdef Mailbox* box = &subscription.session.mailbox
+    cdef Session* session = subscription.session
+    cdef Mailbox* box = &session.mailbox
     cdef uint32_t count = box.queue_count, kept = 0, i
     cdef Queued entry
     for i in range(count):  # no-cython-lint
         mailbox_dequeue(box, &entry)
         if entry.subscription != subscription:
-            mailbox_enqueue(box, entry.message, entry.subscription)
+            if mailbox_enqueue(box, entry.message, entry.subscription) < 0:
+                session.flags |= FLAG_STARVED
             kept += 1
         message_drop(&outbox.store.messages, entry.message)
     return count - kept

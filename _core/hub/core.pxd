@@ -87,6 +87,7 @@ cdef class Core(BusUser):
     cdef Subscription* join(self, Session* session, Topic* topic) noexcept
     # The end of one; `graceful`: its user may be back in a moment. The topic may be gone afterwards.
     cdef void part(self, Subscription* subscription, bint graceful) noexcept
+    cdef void join_or_starve(self, Session* session, Topic* topic) noexcept
     cdef void enter(self, Session* session, Topic* topic) noexcept
     cdef void exit(self, Session* session, User* user, Topic* topic, bint graceful) noexcept
     # Counts a session of a user in, the first one is told to the watchers; NULL without memory: nobody is counted.

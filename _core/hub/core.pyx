@@ -17,7 +17,13 @@ from realtime_communication._core.hub.message cimport (
     message_payload,
     message_sender,
 )
-from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_publish, outbox_reply, outbox_tell_reset
+from realtime_communication._core.hub.outbox cimport (
+    outbox_flush_topic,
+    outbox_publish,
+    outbox_reply,
+    outbox_tell_reset,
+    outbox_touch,
+)
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_WORKER,
     FRAME_DELIVER,
@@ -37,6 +43,7 @@ from realtime_communication._core.hub.session cimport (
     FLAG_COUNTED,
     FLAG_FULL,
     FLAG_OVERRUN,
+    FLAG_STARVED,
     FLAG_WITHHELD,
     SESSION_OPEN,
     Login,
@@ -196,7 +203,7 @@ cdef class Core(BusUser):
             return topic
         session = owner.sessions
         while session != NULL:
-            self.join(session, topic)
+            self.join_or_starve(session, topic)
             session = session.next_of_user
         return topic
 
@@ -211,7 +218,7 @@ cdef class Core(BusUser):
             return NULL
         while session != NULL:
             if session.user != NULL:
-                self.join(session, topic)
+                self.join_or_starve(session, topic)
             session = session.next
         return topic
 
@@ -227,6 +234,12 @@ cdef class Core(BusUser):
             self.counters.subscriptions = self.store.subscription_count
             self.enter(session, topic)
         return made
+
+    cdef void join_or_starve(self, Session* session, Topic* topic) noexcept:
+        """Subscribe a session to what every session is subscribed to, or close it at the end of the turn."""
+        if self.join(session, topic) == NULL:
+            session.flags |= FLAG_STARVED
+            outbox_touch(&self.outbox, session)
 
     cdef void enter(self, Session* session, Topic* topic) noexcept:
         self.count_in(<User*> session.user, topic, session.id_high, session.id_low, session_info(session))
@@ -329,11 +342,11 @@ cdef class Core(BusUser):
         user_attach(user, session)
         session.state = SESSION_OPEN
         topic = topic_find(&self.store, inbox_name(key, place))
-        if topic != NULL:
-            self.join(session, topic)
+        if topic != NULL and self.join(session, topic) == NULL:
+            raise MemoryError
         topic = topic_find(&self.store, slice_of(b"*", 1))
-        if topic != NULL:
-            self.join(session, topic)
+        if topic != NULL and self.join(session, topic) == NULL:
+            raise MemoryError
         return 0
 
     cdef int grant(self, Session* session, object identity) except -1:

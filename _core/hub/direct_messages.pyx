@@ -271,9 +271,12 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
     code = send_once(core, sender, request, delivered, &delivered_count, offline, &offline_count, &wait)
     if code < 0:
         not_published(core, session, request, code)
-    elif request.id_kind and write_delivered(start(core), variant_encoding(session.variant), request, delivered,
-                                             delivered_count, offline, offline_count) == 0:
-        outbox_reply(&core.outbox, session, False)
+    elif request.id_kind:
+        if write_delivered(start(core), variant_encoding(session.variant), request, delivered, delivered_count, offline,
+                           offline_count) == 0:
+            outbox_reply(&core.outbox, session, False)
+        else:
+            no_memory(core, session, request)
     buffer_free(&lists)
     return OUTCOME_WAIT if wait else OUTCOME_DONE
 

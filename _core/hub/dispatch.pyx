@@ -30,6 +30,7 @@ from realtime_communication._core.hub.session cimport (
     FLAG_PAUSED,
     FLAG_PINGED,
     FLAG_RESUME,
+    FLAG_STARVED,
     SESSION_ANONYMOUS,
     SESSION_CLOSING,
     SESSION_HEAD,
@@ -118,10 +119,13 @@ cdef class Dispatch(Migration):
             elif event == EVENT_INVALID:
                 self.invalid(session)
             elif event == EVENT_ECHO:
-                variant_frame(variant_of(0 if self.inbound.frame.opcode == OP_TEXT else 1, 0, session.window_bits),
-                              self.inbound.frame.data, self.inbound.frame.size, self.settings.compression_threshold,
-                              &session.mailbox.priority)
-                session.mailbox.priority_messages += 1
+                if variant_frame(
+                        variant_of(0 if self.inbound.frame.opcode == OP_TEXT else 1, 0, session.window_bits),
+                        self.inbound.frame.data, self.inbound.frame.size, self.settings.compression_threshold,
+                        &session.mailbox.priority) == 0:
+                    session.mailbox.priority_messages += 1
+                else:
+                    session.flags |= FLAG_STARVED
                 outbox_touch(&self.outbox, session)
             elif event == EVENT_CLOSED:
                 if self.inbound.close_reason[0] != 0:  # a fault: what a peer says for itself has no reason of ours
@@ -225,8 +229,12 @@ cdef class Dispatch(Migration):
             self.pause(session)
 
     cdef void overrun(self, Session* session) noexcept:
-        """Ends a session that does not read the joins and leaves it asked for: they cannot be told later."""
-        session.flags &= ~<uint32_t> FLAG_OVERRUN
-        if session.state == SESSION_OPEN:
+        """Ends a session that does not read the joins and leaves it asked for, or for which there was no memory: what it
+        was to be told cannot be told later."""
+        cdef bint starved = session.flags & FLAG_STARVED != 0
+        session.flags &= ~<uint32_t> (FLAG_OVERRUN | FLAG_STARVED)
+        if starved:
+            self.close(session, 1013, b"out of memory")
+        elif session.state == SESSION_OPEN:
             self.counters.slow_consumers += 1
             self.close(session, 4490, b"slow consumer")

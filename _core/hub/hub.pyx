@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strcmp
 
 from realtime_communication._core.base.counters cimport Counters
-from realtime_communication._core.base.memory cimport arena_pool_trim, pool_free, pool_init
+from realtime_communication._core.base.memory cimport arena_pool_trim, buffer_reserve, pool_free, pool_init
 from realtime_communication._core.base.shared cimport Shared, shared_slot, shared_tell, word_store
 from realtime_communication._core.base.table cimport TableCursor, table_next, table_start
 from realtime_communication._core.base.timer_wheel cimport (
@@ -25,7 +25,13 @@ from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.idempotency cimport forget_answers
 from realtime_communication._core.hub.outbox cimport outbox_flush_topics, outbox_free, outbox_init
 from realtime_communication._core.hub.samples cimport samples_finish, samples_free, samples_init
-from realtime_communication._core.hub.session cimport FLAG_DIRTY, FLAG_OVERRUN, FLAG_WRITE_ARMED, Session
+from realtime_communication._core.hub.session cimport (
+    FLAG_DIRTY,
+    FLAG_OVERRUN,
+    FLAG_STARVED,
+    FLAG_WRITE_ARMED,
+    Session,
+)
 from realtime_communication._core.hub.settings cimport CACHE_BYTES, MAX_CUSTOM_LIMITS, Settings, settings_read
 from realtime_communication._core.hub.throttle cimport throttle_flush
 from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_init
@@ -41,6 +47,7 @@ from realtime_communication._core.hub.users cimport (
     users_free,
     users_init,
 )
+from realtime_communication._core.hub.variants cimport SCRATCH_LEAST
 from realtime_communication._core.hub.outcome import RequestError as RequestError  # no-cython-lint: public here
 
 cdef enum:
@@ -146,6 +153,9 @@ cdef class Hub(Control):
             store_init(&self.store, settings.message_pool_size,
                        1 if self.settings.deterministic_ids else int.from_bytes(os.urandom(8), "big") | (1 << 63))
             self.outbox.arenas.ceiling = settings.buffer_pool_size
+            # Refusals for want of memory, and all small replies, need none.
+            if buffer_reserve(&self.outbox.text, SCRATCH_LEAST) < 0:
+                raise MemoryError
             bucket_init(&self.global_bucket, &self.settings.global_rate, self.now_ms)
         else:
             self.move_custom_buckets(&before)
@@ -240,7 +250,7 @@ cdef class Hub(Control):
             while session != NULL:
                 following = session.next_dirty
                 session.flags &= ~<uint32_t> FLAG_DIRTY
-                if session.flags & FLAG_OVERRUN:
+                if session.flags & (FLAG_OVERRUN | FLAG_STARVED):
                     self.overrun(session)
                 if not session.flags & FLAG_WRITE_ARMED:
                     self.flush(session)

@@ -27,11 +27,11 @@ cdef void outbox_free(Outbox* outbox) noexcept nogil
 # Puts the session on the list of those to write.
 cdef void outbox_touch(Outbox* outbox, Session* session) noexcept nogil
 # Sends the envelope in `text` to one session, ahead of its data (`in_order` False) or behind it. 0, or -1 without
-# memory.
+# memory: the session is closed at the end of the turn then.
 cdef int outbox_reply(Outbox* outbox, Session* session, bint in_order) noexcept
 
 # A message that topic_append has numbered goes to the topic's subscribers, except the session whose serial is
-# `message.excluded`. 0, or -1 without memory (nobody gets it; the offset stays used).
+# `message.excluded`. Always 0: for whom there is no memory it waits, or is skipped as for slow consumers, who are told.
 cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
 cdef void outbox_flush_topic(Outbox* outbox, Topic* topic) noexcept
 # Every subscriber is told, behind what waits for it, that the topic goes on where it stands now: in another epoch, or

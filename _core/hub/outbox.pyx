@@ -33,7 +33,7 @@ from realtime_communication._core.hub.mailbox cimport (
     mailbox_push_priority,
 )
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new
-from realtime_communication._core.hub.session cimport FLAG_BLOCKED, FLAG_DIRTY, FLAG_TARDY, Session
+from realtime_communication._core.hub.session cimport FLAG_BLOCKED, FLAG_DIRTY, FLAG_STARVED, FLAG_TARDY, Session
 from realtime_communication._core.hub.settings cimport Settings
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
@@ -111,8 +111,10 @@ cdef int outbox_reply(Outbox* outbox, Session* session, bint in_order) noexcept:
     else:
         result = variant_frame(session.variant, text.data, text.size, outbox.settings.compression_threshold,
                                &box.priority)
-        box.priority_messages += 1
+        box.priority_messages += result == 0
     trim(text)
+    if result < 0:
+        session.flags |= FLAG_STARVED
     return result
 
 
@@ -176,6 +178,7 @@ cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
     cdef Group* group
     cdef int encoding
     cdef Buffer* envelope
+    cdef bint whole
     outbox.counters.publications += 1
     if topic.subscribers == 0:
         return 0
@@ -192,16 +195,16 @@ cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
         envelope = &outbox.envelopes[encoding]
         if envelope.size == 0 and message_envelope(
                 envelope, &outbox.piece, encoding, topic.kind == TOPIC_INBOX, topic_name(topic), message) < 0:
-            return -1
-        if topic.pending and not run_continues(outbox, group, envelope.size):
+            envelope.size = 0    # `extend_runs` sees to those who would have got it
+        if topic.pending and (envelope.size == 0 or not run_continues(outbox, group, envelope.size)):
             outbox_flush_topic(outbox, topic)
     if topic.pending and (message.excluded or topic.pending_first.excluded):
         outbox_flush_topic(outbox, topic)
-    extend_runs(outbox, topic, message)
+    whole = extend_runs(outbox, topic, message)
     append_pending(outbox, topic, message)
     trim(&outbox.envelopes[0])
     trim(&outbox.envelopes[1])
-    if topic.pending >= min(<uint32_t> RUN_MESSAGES, outbox.settings.flush_messages,
+    if not whole or topic.pending >= min(<uint32_t> RUN_MESSAGES, outbox.settings.flush_messages,
                             backlog_encoded_most(outbox.settings)):
         outbox_flush_topic(outbox, topic)
     return 0
@@ -216,7 +219,9 @@ cdef bint run_continues(const Outbox* outbox, const Group* group, size_t envelop
         arena.capacity - arena.used >= frame_header_size(envelope) + envelope)
 
 
-cdef void extend_runs(Outbox* outbox, Topic* topic, Message* message) noexcept:
+cdef bint extend_runs(Outbox* outbox, Topic* topic, Message* message) noexcept:
+    """The message's frames behind the runs. False when there was no memory for some; the run has to end with it then."""
+    cdef bint whole = True
     cdef uint32_t i
     cdef Group* group
     cdef Buffer* envelope
@@ -226,39 +231,52 @@ cdef void extend_runs(Outbox* outbox, Topic* topic, Message* message) noexcept:
         if group.count == 0 or is_left_out(outbox, group.variant, message):
             continue
         envelope = &outbox.envelopes[variant_encoding(group.variant)]
-        arena = room(outbox, group.variant, frame_header_size(envelope.size) + envelope.size)
+        arena = NULL
+        if envelope.size:
+            arena = room(outbox, group.variant, frame_header_size(envelope.size) + envelope.size)
         if arena == NULL:
+            # No run is there either: one that lasts has room, and one without has been flushed.
+            let_wait(outbox, group, message)
+            whole = False
             continue
         if group.arena == NULL:
             group.arena = arena
             arena.references += 1
             group.start = arena.used
-        if write_variant(outbox, group.variant, envelope, arena) < 0 and group.start == arena.used:
-            arena_drop(arena)
-            group.arena = NULL
-            continue
+        write_variant(outbox, group.variant, envelope, arena)
         group.end = arena.used
+    return whole
 
 
-cdef int write_variant(Outbox* outbox, uint8_t variant, const Buffer* envelope, Arena* arena) noexcept:
-    """Writes the frame behind the arena's bytes; the plain frame fits, and a compressed one is never larger."""
+cdef void let_wait(Outbox* outbox, const Group* group, Message* message) noexcept:
+    """Without memory for the frame the message waits as one of slow consumers, who are told when it gets lost."""
+    cdef Session* session
+    cdef uint32_t i
+    for i in range(group.count):
+        session = group.items[i].session
+        if session.serial != message.excluded:
+            session.flags |= FLAG_BLOCKED
+            outbox_touch(outbox, session)
+            backlog_add(outbox, group.items[i].subscription, message)
+
+
+cdef void write_variant(Outbox* outbox, uint8_t variant, const Buffer* envelope, Arena* arena) noexcept:
+    """Writes the frame behind the arena's bytes; the plain frame fits, and a compressed one is never larger. Without
+    memory to compress in it is plain."""
     cdef uint8_t* at
-    cdef Buffer* frame
-    if variant_is_plain(variant) or envelope.size < outbox.settings.compression_threshold:
+    cdef Buffer* frame = &outbox.piece
+    frame.size = 0
+    if variant_is_plain(variant) or envelope.size < outbox.settings.compression_threshold or variant_frame(
+            variant, envelope.data, envelope.size, outbox.settings.compression_threshold, frame) < 0:
         at = write_frame_header(
             arena.data + arena.used, OP_TEXT if variant_encoding(variant) == JSON_TEXT else OP_BINARY, False,
             envelope.size)
         memcpy(at, envelope.data, envelope.size)
         arena.used = <uint32_t> (at - arena.data + envelope.size)
-        return 0
-    frame = &outbox.piece
-    frame.size = 0
-    if variant_frame(variant, envelope.data, envelope.size, outbox.settings.compression_threshold, frame) < 0:
-        return -1
+        return
     memcpy(arena.data + arena.used, frame.data, frame.size)
     arena.used += <uint32_t> frame.size
     trim(frame)
-    return 0
 
 
 cdef void append_pending(Outbox* outbox, Topic* topic, Message* message) noexcept nogil:
@@ -383,7 +401,7 @@ cdef int push_span(Outbox* outbox, Session* session, Arena* arena, uint32_t star
         if session.flags & FLAG_BLOCKED:
             return -1
         result = mailbox_push(box, arena, start, end, messages)
-    if result < 0:
+    if result != 0:
         # Without memory for the span the message waits as one of a slow consumer.
         session.flags |= FLAG_BLOCKED
         outbox_touch(outbox, session)

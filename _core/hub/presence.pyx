@@ -62,6 +62,8 @@ cdef int presence(Core core, Session* session, const Request* request) noexcept:
                 empty = False
     if write_list_tail(out, encoding) == 0:
         outbox_reply(&core.outbox, session, False)
+    else:
+        no_memory(core, session, request)
     return OUTCOME_DONE
 
 
@@ -104,3 +106,5 @@ cdef void presence_answered(Core core, Session* session, const Request* request,
         empty = False
     if write_list_tail(out, encoding) == 0:
         outbox_reply(&core.outbox, session, False)
+    else:
+        no_memory(core, session, request)

@@ -15,7 +15,7 @@ from realtime_communication._core.base.memory cimport (
 from realtime_communication._core.hub.core cimport Core, Position, inbox_name
 from realtime_communication._core.hub.idempotency cimport idempotency_key
 from realtime_communication._core.hub.outbox cimport outbox_reply
-from realtime_communication._core.hub.outcome cimport BACKPRESSURE_RETRY_MS, start
+from realtime_communication._core.hub.outcome cimport BACKPRESSURE_RETRY_MS, no_memory, start
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_HERE,
     WAIT_TARGET,
@@ -146,6 +146,8 @@ cdef void group_answered(Core core, Session* session, Group* group, const Reques
         if write_delivered(start(core), variant_encoding(session.variant), request, delivered, delivered_count,
                            offline, offline_count) == 0:
             outbox_reply(&core.outbox, session, False)
+        else:
+            no_memory(core, session, request)
     elif later is not None:
         later.settle({"delivered": names(delivered, delivered_count), "offline": names(offline, offline_count)}, None)
     buffer_free(&lists)

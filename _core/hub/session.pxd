@@ -48,6 +48,7 @@ cdef enum SessionFlag:
     FLAG_COUNTED = 4096          # counted as a connection of the server
     FLAG_READ_OFF = 8192         # the driver does not poll for input
     FLAG_OVERRUN = 32768         # more is told to it than it reads: closed as a slow consumer at the end of the turn
+    FLAG_STARVED = 1048576       # no memory for what it had to be told: closed at the end of the turn
     FLAG_TARDY = 16384           # some of its subscriptions wait to be told of a gap or to be caught up
     FLAG_PENDING = 65536         # not read until somebody says whether its credential is good, see pending.pxd
     FLAG_ARRIVING = 262144       # came from another worker, and has not found its place in all topics, see places.pxd

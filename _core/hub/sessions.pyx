@@ -24,6 +24,7 @@ from realtime_communication._core.hub.session cimport (
     FLAG_PENDING,
     FLAG_PINGED,
     FLAG_RESUME,
+    FLAG_STARVED,
     FLAG_WAITING,
     FLAG_WITHHELD,
     SESSION_ANONYMOUS,
@@ -141,7 +142,10 @@ cdef class Sessions(Core):
         if (<Driver> session.driver).write(session) < 0:
             self.finish(session)
             return
-        if session.flags & FLAG_PAUSED and not session.flags & (FLAG_WAITING | FLAG_PENDING | FLAG_ASKED) and (
+        if session.flags & FLAG_STARVED:
+            session.flags &= ~<uint32_t> FLAG_STARVED
+            self.close(session, 1013, b"out of memory")
+        elif session.flags & FLAG_PAUSED and not session.flags & (FLAG_WAITING | FLAG_PENDING | FLAG_ASKED) and (
                 session.mailbox.priority.size == 0 and session.mailbox.queue_replies == 0):
             self.unpause(session)
 

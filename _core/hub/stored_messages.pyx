@@ -64,6 +64,8 @@ cdef void send_bodies(Core core, Session* session, const Request* request, Frame
     buffer_free(&kept)
     if write_list_tail(out, encoding) == 0:
         outbox_reply(&core.outbox, session, in_order)
+    else:
+        no_memory(core, session, request)
 
 
 cdef bint is_readable(Core core, const Session* session, const Message* message) noexcept nogil:
@@ -113,3 +115,5 @@ cdef void send_stored(Core core, Session* session, const Request* request, const
         empty = False
     if write_list_tail(out, encoding) == 0:
         outbox_reply(&core.outbox, session, in_order)
+    else:
+        no_memory(core, session, request)

@@ -4,7 +4,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free
+from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_shrink
 from realtime_communication._core.hub.message cimport Message
 
 
@@ -14,6 +14,7 @@ cdef enum:
     FORMS = 11                   # plain, zstd, lz4, gzip, deflate with 9 to 15 window bits
     VARIANTS = 22                # FORMS for each encoding
     SCRATCH_KEPT = 262144        # bytes a buffer for envelopes keeps from one to the next
+    SCRATCH_LEAST = 16384        # what it is left with when it had more
 
 
 # `compression` is a message compression (0 none); it wins over permessage-deflate. window_bits 0: no deflate.
@@ -48,4 +49,4 @@ cdef int message_envelope(Buffer* out, Buffer* piece, int encoding, bint direct,
 cdef inline void trim(Buffer* buffer) noexcept nogil:
     buffer.size = 0
     if buffer.capacity > SCRATCH_KEPT:
-        buffer_free(buffer)
+        buffer_shrink(buffer, SCRATCH_LEAST)
