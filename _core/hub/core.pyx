@@ -25,6 +25,7 @@ from realtime_communication._core.hub.outbox cimport (
     outbox_touch,
 )
 from realtime_communication._core.hub.peers cimport (
+    AUTHORITY_ARRIVING,
     AUTHORITY_WORKER,
     FRAME_DELIVER,
     FRAME_RESET,
@@ -224,9 +225,19 @@ cdef class Core(BusUser):
 
     cdef Subscription* join(self, Session* session, Topic* topic) noexcept:
         cdef Subscription* made
+        cdef User* user = <User*> session.user
+        cdef Member* fresh = NULL
         outbox_flush_topic(&self.outbox, topic)
+        # Whoever could not be counted in must not be subscribed, or would be counted out in another's place.
+        if topic.kind == TOPIC_PLAIN and not AUTHORITY_WORKER <= topic.authority < AUTHORITY_ARRIVING and (
+                member_find(&self.users, user, topic) == NULL):
+            fresh = member_add(&self.users, user, topic)
+            if fresh == NULL:
+                return NULL
         made = subscription_add(&self.store, session, topic, self.wall_ms)
         if made == NULL:
+            if fresh != NULL:
+                member_remove(&self.users, &self.wheel, fresh)
             return NULL
         if session.flags & FLAG_FULL:
             backlog_count_full(&self.outbox, topic, 1)

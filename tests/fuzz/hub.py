@@ -4,6 +4,7 @@ An input is steps, each of a byte for what is done, a byte for who does it, and 
 Each script runs twice, the second time with all that is fed cut into pieces: nothing that a peer sees may differ.
 """
 
+import contextlib
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -11,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from core.hub.sans_io import BINARY, TEXT, Peer, Server, client_frame, decompress, deflate, inflate, split_frames
+from core.hub.sans_io import BINARY, TEXT, Peer, Server, client_frame, decompress, deflate, inflate
 from fuzz.exact import exact
 from realtime_communication._core.hub.memory_driver import Connection
-from realtime_communication._core.hub.peers import RingProbe, split_frames as split_peer_frames
+from realtime_communication._core.hub.peers import RingProbe
+from realtime_communication._core.hub.peers import split_frames as split_peer_frames
 
 SEPARATOR = b"\xff\n"
 STEPS_MOST = 60
@@ -131,10 +133,8 @@ def session(data: bytes) -> None:
         for what, who, given in steps_of(data[1:]):
             if not world.common(what, who, given):
                 if what == 8:
-                    try:
+                    with contextlib.suppress(ValueError, RuntimeError):
                         world.server.hub.publish_system(TOPICS[who & 1], exact(given))
-                    except (ValueError, RuntimeError):
-                        pass
                 elif what == 9:
                     world.server.hub.disconnect(user_id=USERS[who & 3])
             world.server.flush()
@@ -172,6 +172,7 @@ def worker(data: bytes) -> None:
                 left = take(hub, left + (given if what == 253 else peer_frame(what, who, given)), piece)
             world.server.flush()
             sent += split_peer_frames(hub.take_for_peer(THERE))[0]
+        hub.link(THERE, False)  # with it goes who is said to be present there
         world.finish()
         return [world.seen, sent]
 

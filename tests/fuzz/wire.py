@@ -16,8 +16,17 @@ from fuzz import exact as memory
 from model import frames as frame_model
 from model import json_text
 from model.frames import Event
-from realtime_communication._core.wire import compression, deflate, envelope, handshake, json_scan, members
-from realtime_communication._core.wire import msgpack_scan, tokens, transcode
+from realtime_communication._core.wire import (
+    compression,
+    deflate,
+    envelope,
+    handshake,
+    json_scan,
+    members,
+    msgpack_scan,
+    tokens,
+    transcode,
+)
 from realtime_communication._core.wire.frames import FrameReader
 from realtime_communication._core.wire.http_head import EndFinder, HeadRefused, RequestHead
 from realtime_communication.auth import token_rules
@@ -330,8 +339,8 @@ def url64(data: bytes) -> str:
 
 
 def token(data: bytes) -> None:
-    """A line with the header, the claims behind it, signed; or, behind a zero, a token as it is. What is accepted in one
-    go, the rules accept with the same identity."""
+    """A line with the header, the claims behind it, signed; or, behind a zero, a token as it is. What is accepted in
+    one go, the rules accept with the same identity."""
     if data[:1] == b"\x00":
         text = data[1:].decode("latin-1")
         found = tokens.decoded(memory.exact(data[1:]))

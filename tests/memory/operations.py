@@ -1,5 +1,5 @@
-"""Runs scenarios with `failing_malloc.c` preloaded, and lets each allocation of the data plane fail in turn: alone, and with
-all that follow it. Prints a line for each scenario; a fault ends it with what failed and where.
+"""Runs scenarios with `failing_malloc.c` preloaded, and lets each allocation of the data plane fail in turn: alone, and
+with all that follow it. Prints a line for each scenario; a fault ends it with what failed and where.
 
 usage: python -m memory.operations [--most N] SCENARIO...      N: allocations tried of each scenario, spread evenly
 """
@@ -97,10 +97,13 @@ def main(arguments: list[str]) -> int:
                 run(scenario, allocations, first, count, outcomes)
             except Exception as error:
                 seen_faults[f"{type(error).__name__}: {error}"[:150]] += 1
-                if seen_faults.total() <= 2:
-                    print(f"{name}: allocation {first} of {total}, {count} in all\n{traceback.format_exc()}", flush=True)
+                if seen_faults.total() == 1:
+                    print(
+                        f"{name}: allocation {first} of {total}, {count} in all\n{traceback.format_exc()}", flush=True
+                    )
         faults += seen_faults.total()
-        print(f"{name}: {len(cases)} failures among {total} allocations, {dict(outcomes)}, {dict(seen_faults)}", flush=True)
+        shown = dict(seen_faults.most_common(5))
+        print(f"{name}: {len(cases)} failures among {total} allocations, {dict(outcomes)}, faults {shown}", flush=True)
     return 1 if faults else 0
 
 
