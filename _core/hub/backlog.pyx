@@ -149,8 +149,8 @@ cdef bint backlog_refill(Outbox* outbox, Session* session) noexcept:
     while box.held.size - before < REFILL_BYTES and box.held_messages < most and mailbox_dequeue(box, &entry):
         if append_queued(outbox, session, &entry) == 0:
             box.held_messages += 1
-        elif entry.subscription == NULL:
-            session.flags |= FLAG_STARVED    # a reply, which cannot be skipped
+        elif entry.subscription == NULL or box.queue_count:
+            session.flags |= FLAG_STARVED    # a reply, or a message that others follow already, cannot be skipped
         else:
             note_drop(outbox, <Subscription*> entry.subscription, entry.message.offset)
         message_drop(&outbox.store.messages, entry.message)

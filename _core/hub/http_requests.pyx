@@ -99,10 +99,11 @@ cdef bint give(Core core, Session* session, const Request* request) noexcept:
         given = topic.authority != AUTHORITY_ARRIVING and ask_given(core, session, topic) == 0
         topic_release(&core.store, topic)
         return given
+    # Not held any longer: `subscribe` opens it for itself, and frees it when the session cannot be subscribed.
+    topic_release(&core.store, topic)
     session.permissions = permissions | PERMISSION_ADMIN
     subscribe(core, session, request)
     session.permissions = permissions
-    topic_release(&core.store, topic)
     return tell_subscribed(core, session, request)
 
 

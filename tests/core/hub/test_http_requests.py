@@ -47,6 +47,19 @@ class TestSubscribing:
         server.flush()
         assert [told["type"] for told in peer.messages()] == ["Join"], "what it asked for stays"
 
+    def test_a_session_that_has_all_it_may_have_keeps_nothing_of_one_more(self) -> None:
+        server = make_hub()
+        peer = server.connect("alice")
+        peer.send(*({"type": "Subscribe", "topic": f"t{number}"} for number in range(4096)))
+        server.flush()
+        before = server.stats()
+        assert before["subscriptions"] == 4096
+        for _ in range(3):
+            assert server.hub.subscribe_user("alice", "one more") == 0
+        server.flush()
+        assert {told["code"] for told in peer.messages()} == {"forbidden"}
+        assert server.stats()["topics"] == before["topics"]
+
     def test_the_end_of_it(self) -> None:
         server = make_hub()
         peers = [server.connect("alice"), server.connect("alice")]
