@@ -146,7 +146,8 @@ cdef bint backlog_refill(Outbox* outbox, Session* session) noexcept:
     cdef Queued entry
     cdef size_t before = box.held.size
     cdef uint32_t most = backlog_encoded_most(outbox.settings)
-    while box.held.size - before < REFILL_BYTES and box.held_messages < most and mailbox_dequeue(box, &entry):
+    while box.held.size - before < REFILL_BYTES and box.held_messages < most and not session.flags & FLAG_STARVED and (
+            mailbox_dequeue(box, &entry)):
         if append_queued(outbox, session, &entry) == 0:
             box.held_messages += 1
         elif entry.subscription == NULL or box.queue_count:
@@ -301,6 +302,7 @@ cdef bint catch_up(Outbox* outbox, Subscription* subscription) noexcept:
         if message.excluded != session.serial:
             if append_message(outbox, session, topic, message) < 0:
                 session.flags |= FLAG_STARVED
+                return True
             box.held_messages += 1
             outbox.counters.caught_up += 1
         offset += 1

@@ -51,8 +51,13 @@ class Client:
         self.peer.send(*numbered)
 
     def look(self) -> None:
-        """Take what came."""
-        if self.peer.status == 101:
+        """Take what came. The answer to the upgrade may have been held back until the others had done their part."""
+        peer = self.peer
+        if peer.status is None:
+            answer, found, rest = peer.connection.drain().partition(b"\r\n\r\n")
+            if found:
+                peer.status, peer.rest = int(answer.split(b" ")[1]), rest
+        if peer.status == 101:
             for message in self.peer.messages():
                 self.take(message)
 
@@ -119,6 +124,8 @@ class World:
         writer = self.connect("writer")
         reader = self.connect("reader", len(self.node.workers) - 1, protocol="rtc.v1.msgpack")
         self.carry()
+        for client in self.clients:
+            client.look()
         topics = sorted({topic for client in self.clients for topic in client.places if topic[0] != "@"} | {"after"})
         for topic in topics:
             reader.ask({"type": "Subscribe", "topic": topic})
@@ -300,7 +307,7 @@ def streaming(world: World) -> None:
         world.streams.append(stream)
         stream.begin(identity("sse"))
         stream.ask(b'{"type":"Subscribe","topic":"t","id":1,"history":5}')
-    except MemoryError:
+    except (MemoryError, RequestError):
         return
     world.server.flush()
     stream.take()
