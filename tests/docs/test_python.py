@@ -29,7 +29,7 @@ EXAMPLES = [block.text for block in blocks("python", path="docs/python.md")]
 def example(words: str) -> str:
     """The one that holds these, in rooms of its own: other examples speak in those of the page."""
     (found,) = (text for text in EXAMPLES if words in text)
-    return found.replace("room:", f"{unique()}:")
+    return found.replace('"room:', f'"{unique()}:')
 
 
 def output(server: ServerProcess, code: str, tmp_path: Path, **variables: str) -> str:
