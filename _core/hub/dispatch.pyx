@@ -229,8 +229,8 @@ cdef class Dispatch(Migration):
             self.pause(session)
 
     cdef void overrun(self, Session* session) noexcept:
-        """Ends a session that does not read the joins and leaves it asked for, or for which there was no memory: what it
-        was to be told cannot be told later."""
+        """Ends a session that does not read the joins and leaves it asked for, or for which there was no memory: what
+        it was to be told cannot be told later."""
         cdef bint starved = session.flags & FLAG_STARVED != 0
         session.flags &= ~<uint32_t> (FLAG_OVERRUN | FLAG_STARVED)
         if starved:

@@ -204,8 +204,8 @@ cdef int outbox_publish(Outbox* outbox, Topic* topic, Message* message) noexcept
     append_pending(outbox, topic, message)
     trim(&outbox.envelopes[0])
     trim(&outbox.envelopes[1])
-    if not whole or topic.pending >= min(<uint32_t> RUN_MESSAGES, outbox.settings.flush_messages,
-                            backlog_encoded_most(outbox.settings)):
+    if not whole or topic.pending >= min(
+            <uint32_t> RUN_MESSAGES, outbox.settings.flush_messages, backlog_encoded_most(outbox.settings)):
         outbox_flush_topic(outbox, topic)
     return 0
 
@@ -220,7 +220,7 @@ cdef bint run_continues(const Outbox* outbox, const Group* group, size_t envelop
 
 
 cdef bint extend_runs(Outbox* outbox, Topic* topic, Message* message) noexcept:
-    """The message's frames behind the runs. False when there was no memory for some; the run has to end with it then."""
+    """The message's frames behind the runs. False when there was no memory for some: the run has to end with it."""
     cdef bint whole = True
     cdef uint32_t i
     cdef Group* group
