@@ -213,6 +213,12 @@ cdef class GrowingBytes:
         cdef uint8_t* end = write_decimal(self.buffer.data + self.buffer.size, value)
         self.buffer.size = <uint32_t> (end - self.buffer.data)
 
+    def shrink(self, uint32_t capacity):
+        """Give back what is allocated beyond `capacity` bytes, which is above 0 and no less than there are."""
+        if capacity == 0 or capacity < self.buffer.size or capacity > self.buffer.capacity:
+            raise ValueError(f"capacity: {capacity} is not between the size and {self.buffer.capacity}")
+        buffer_shrink(&self.buffer, capacity)
+
     @property
     def capacity(self):
         """Bytes allocated."""

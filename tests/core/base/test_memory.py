@@ -51,6 +51,17 @@ class TestBuffer:
         buffer.append(bytes(100_000))
         assert buffer.capacity == 100_000
 
+    def test_gives_back_what_one_large_piece_left(self) -> None:
+        buffer = GrowingBytes()
+        buffer.append(b"x" * 10_000)
+        buffer.shrink(10_000)
+        assert (buffer.capacity, bytes(buffer)) == (10_000, b"x" * 10_000)
+        buffer.append(b"y")
+        assert bytes(buffer) == b"x" * 10_000 + b"y"
+        for capacity in (0, 10_000, 1 << 30):
+            with pytest.raises(ValueError, match="capacity"):
+                buffer.shrink(capacity)
+
     @pytest.mark.parametrize("digits", range(1, 21))
     def test_decimals_at_each_width(self, digits: int) -> None:
         for value in (10 ** (digits - 1), min(10**digits - 1, 2**64 - 1)):
