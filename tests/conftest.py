@@ -1,6 +1,11 @@
 """What holds for all tests: which come first, and what a test may say at the end of the run."""
 
+from collections.abc import Generator
+from typing import Any
+
 import pytest
+
+from serving import leaks
 
 LONGEST = "tests/autobahn/"
 """Takes minutes: begun last, it would keep one process busy after the others have done."""
@@ -12,6 +17,14 @@ CLOSING = "closing"
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # stable: the others stay as they are
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Generator[None, Any, Any]:
+    """What a test's fixtures leave behind, those of a module or of the whole run with the last test that has them."""
+    result = yield
+    leaks.raise_found()
+    return result
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,6 +22,7 @@ cdef struct Counters:            # of uint64_t alone
     uint64_t abusive                 # connections closed with 4429
     uint64_t slow_consumers          # connections closed with 4490
     uint64_t expired                 # connections closed because their token expired
+    uint64_t crowded_out             # connections closed before they authenticated: too many others have not either
     uint64_t accept_failures         # accept() refused by the system, EMFILE above all
     uint64_t bytes_received
     uint64_t bytes_sent

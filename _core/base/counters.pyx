@@ -18,6 +18,7 @@ cdef dict counters_dict(const Counters* counters):
         "abusive": counters.abusive,
         "slow_consumers": counters.slow_consumers,
         "expired": counters.expired,
+        "crowded_out": counters.crowded_out,
         "accept_failures": counters.accept_failures,
         "bytes_received": counters.bytes_received,
         "bytes_sent": counters.bytes_sent,

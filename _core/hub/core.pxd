@@ -13,6 +13,7 @@ from realtime_communication._core.base.timer_wheel cimport TimerWheel
 from realtime_communication._core.hub.bus_user cimport BusUser
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.message cimport Message
+from realtime_communication._core.hub.newcomers cimport Newcomers
 from realtime_communication._core.hub.outbox cimport Outbox
 from realtime_communication._core.hub.peers cimport Peers
 from realtime_communication._core.hub.samples cimport Samples
@@ -44,6 +45,7 @@ cdef class Core(BusUser):
     cdef uint64_t wall_ns        # the same, as exact as the driver's clock while samples are taken
     cdef TokenBucket global_bucket
     cdef Session* sessions       # all there are, newest first
+    cdef Newcomers newcomers     # of them, those whose peers have not authenticated
     cdef uint64_t stamp          # of the newest request that names several topics
     cdef dict answered           # idempotency key -> (monotonic ms when it is forgotten, epoch, offset)
     cdef readonly bytes node_id

@@ -17,6 +17,7 @@ from realtime_communication._core.hub.message cimport (
     message_payload,
     message_sender,
 )
+from realtime_communication._core.hub.newcomers cimport newcomer_remove
 from realtime_communication._core.hub.outbox cimport (
     outbox_flush_topic,
     outbox_publish,
@@ -351,6 +352,7 @@ cdef class Core(BusUser):
         if user.bucket.refilled_ms == 0:
             bucket_init(&user.bucket, &self.settings.user_rate, self.now_ms)
         user_attach(user, session)
+        newcomer_remove(&self.newcomers, session)
         session.state = SESSION_OPEN
         topic = topic_find(&self.store, inbox_name(key, place))
         if topic != NULL and self.join(session, topic) == NULL:

@@ -7,6 +7,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
 from realtime_communication._core.base.memory cimport Slice
+from realtime_communication._core.hub.newcomers cimport Newcomer
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.sessions cimport Sessions
 from realtime_communication._core.wire.http_head cimport HttpHead
@@ -18,9 +19,15 @@ cdef class Gate(Sessions):
     cdef object token_admission  # asked first where a bearer token is the only credential, or None
     cdef object echo_admission   # the same for the echo endpoint, which has no credentials
     cdef list origins
+    cdef object proxies          # predicate of addresses (bytes, in network order): trusted proxies; None: there are none
     cdef list refusal_headers    # (name, value) of every answer that refuses a request
     cdef list secure_headers     # the same for those that travel over TLS
 
+    # A fresh connection is from the peer at `address` (newcomers.pxd). Over a bound the one that has waited longest to
+    # authenticate is closed.
+    cdef void came_from(self, Session* session, Slice address) noexcept
+    cdef bint is_bounded(self, const Newcomer* newcomer, Slice address) noexcept
+    cdef void crowd_out(self, Newcomer* newcomer, const char* reason) noexcept
     cdef void receive_head(self, Session* session, uint8_t* data, size_t size) noexcept
     cdef void upgrade(self, Session* session, bint echo) noexcept
     # Whether the server takes no more connections; the request is then refused.

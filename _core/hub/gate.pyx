@@ -3,11 +3,20 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
-from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, buffer_free, buffer_init, slice_is
+from realtime_communication._core.base.memory cimport (
+    Buffer,
+    Slice,
+    buffer_append,
+    buffer_free,
+    buffer_init,
+    bytes_of,
+    slice_is,
+)
 from realtime_communication._core.base.shared cimport shared_connect, shared_connections, shared_disconnect
 from realtime_communication._core.base.timer_wheel cimport wheel_cancel
 from realtime_communication._core.hub.authentication cimport take_credential, welcome
 from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.newcomers cimport BOUND_NO, BOUND_UNKNOWN, BOUND_YES, Newcomer, newcomer_add
 from realtime_communication._core.hub.outbox cimport outbox_touch
 from realtime_communication._core.hub.outcome cimport OUTCOME_UNAUTHORIZED
 from realtime_communication._core.hub.pending cimport Pending, pending_bind, pending_release
@@ -51,6 +60,36 @@ cdef enum:
 
 
 cdef class Gate(Sessions):
+
+    cdef void came_from(self, Session* session, Slice address) noexcept:
+        cdef Newcomer* newcomer = newcomer_add(&self.newcomers, session, address)
+        if newcomer == NULL:
+            return               # without memory it is bounded by its time only
+        if newcomer.site != NULL and newcomer.site.count > self.settings.max_newcomers_of_site and (
+                self.is_bounded(newcomer, address)):
+            self.crowd_out(newcomer.site.oldest, b"websocket.max_unauthenticated_per_address is reached")
+        if self.newcomers.count > self.settings.max_newcomers:
+            self.crowd_out(self.newcomers.oldest, b"websocket.max_unauthenticated is reached")
+
+    cdef bint is_bounded(self, const Newcomer* newcomer, Slice address) noexcept:
+        if newcomer.site.bound == BOUND_UNKNOWN:
+            newcomer.site.bound = BOUND_YES
+            try:
+                if self.proxies is not None and self.proxies(bytes_of(address)):
+                    newcomer.site.bound = BOUND_NO
+            except Exception:
+                pass             # nobody who could not be asked about is trusted
+        return newcomer.site.bound == BOUND_YES
+
+    cdef void crowd_out(self, Newcomer* newcomer, const char* reason) noexcept:
+        cdef Session* session = newcomer.session
+        self.counters.crowded_out += 1
+        if session.state == SESSION_ANONYMOUS:
+            self.close(session, 1013, reason)
+            self.flush(session)
+        else:
+            self.tell(session, 503, reason)
+        self.finish(session)
 
     cdef void receive_head(self, Session* session, uint8_t* data, size_t size) noexcept:
         cdef Buffer taken

@@ -23,6 +23,7 @@ from realtime_communication._core.hub.control cimport Control
 from realtime_communication._core.hub.core cimport KEEP_MS, kept_entries
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.idempotency cimport forget_answers
+from realtime_communication._core.hub.newcomers cimport newcomers_init
 from realtime_communication._core.hub.outbox cimport outbox_flush_topics, outbox_free, outbox_init
 from realtime_communication._core.hub.samples cimport samples_finish, samples_free, samples_init
 from realtime_communication._core.hub.session cimport (
@@ -70,6 +71,7 @@ cdef class Hub(Control):
         self.node_id = node_id.encode()
         self.answered = {}
         self.origins = []
+        self.proxies = None
         self.refusal_headers = []
         self.secure_headers = []
         self.entropy = b""
@@ -94,6 +96,7 @@ cdef class Hub(Control):
         self.shared = NULL
         self.share = NULL
         self.shared_owner = NULL
+        newcomers_init(&self.newcomers)
         samples_init(&self.samples)
         users_init(&self.users)
         wheel_init(&self.wheel, 0, TICK_MS)
@@ -145,6 +148,7 @@ cdef class Hub(Control):
         settings_read(&self.settings, settings)
         self.transforms = transforms
         self.origins = list(settings.allowed_origins)
+        self.proxies = settings.trusted_proxies
         self.refusal_headers = list(settings.refusal_headers)
         self.secure_headers = list(settings.secure_refusal_headers)
         if not self.configured:

@@ -3,6 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
+from realtime_communication._core.base.memory cimport slice_of
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.hub cimport Hub
 from realtime_communication._core.hub.mailbox cimport mailbox_hold_spans
@@ -75,14 +76,15 @@ cdef class MemoryDriver(Driver):
         self.passed = []
         self.arriving = None
 
-    def connect(self):
-        """A fresh connection, before its request head. Raises MemoryError."""
+    def connect(self, bytes peer not None=b""):
+        """A fresh connection, before its request head, of a peer at that address (4 or 16 bytes). Raises MemoryError."""
         cdef Connection made = Connection()
         made.driver = self
         made.session = self.hub.open(self, -1)
         if made.session == NULL:
             raise MemoryError
         self.connections[made.session.serial] = made
+        self.hub.came_from(made.session, slice_of(<const uint8_t*> peer, len(peer)))
         return made
 
     def advance(self, uint64_t milliseconds):

@@ -93,7 +93,7 @@ cdef struct Login:               # the token's session_id
     uint8_t text[1]
 
 
-cdef struct Session:             # 464 bytes
+cdef struct Session:             # 472 bytes
     Timer timer                  # kind is free for the hub
     int32_t fd                   # -1 when a driver without descriptors owns the session
     uint8_t state                # SessionState
@@ -130,6 +130,7 @@ cdef struct Session:             # 464 bytes
     void* subscriptions          # first Subscription*
     void* pending                # Pending, with a reference, while FLAG_PENDING is set
     void* asks                   # first Waiting*, see peers.pxd
+    void* newcomer               # Newcomer*, NULL once the peer has authenticated, see newcomers.pxd
     Session* next_of_user
     Session* previous_of_user
     Session* next                # in the list of all sessions; of a dead one, in that of the dead

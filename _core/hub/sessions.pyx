@@ -12,6 +12,7 @@ from realtime_communication._core.base.timer_wheel cimport timer_init, wheel_can
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.mailbox cimport mailbox_push_priority
+from realtime_communication._core.hub.newcomers cimport newcomer_remove
 from realtime_communication._core.hub.outbox cimport outbox_reply, outbox_touch
 from realtime_communication._core.hub.pending cimport Pending, pending_release
 from realtime_communication._core.hub.session cimport (
@@ -95,6 +96,7 @@ cdef class Sessions(Core):
         (<Driver> session.driver).finish(session)
 
     cdef void bury(self, Session* session) noexcept:
+        newcomer_remove(&self.newcomers, session)
         if session.previous != NULL:
             session.previous.next = session.next
         else:

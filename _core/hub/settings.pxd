@@ -36,6 +36,8 @@ cdef struct Settings:
     uint32_t client_timeout_ms
     uint32_t auth_timeout_ms
     uint32_t max_connections
+    uint32_t max_newcomers       # connections whose peers have not authenticated, of one worker
+    uint32_t max_newcomers_of_site   # of them, those from one address
     FrameLimits frames           # of authenticated connections
     FrameLimits anonymous        # before authentication
     uint32_t mailbox_capacity    # messages

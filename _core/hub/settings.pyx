@@ -54,6 +54,8 @@ cdef int connections_read(Settings* made, object source) except -1:
     made.client_timeout_ms = milliseconds(source, "client_timeout_secs")
     made.auth_timeout_ms = milliseconds(source, "auth_timeout_secs")
     made.max_connections = whole(source, "max_connections", 1, 0xFFFFFFFF)
+    made.max_newcomers = whole(source, "max_unauthenticated", 1, 0xFFFFFFFF)
+    made.max_newcomers_of_site = whole(source, "max_unauthenticated_per_address", 1, 0xFFFFFFFF)
     made.frames.max_frame = whole(source, "max_frame_size", 125, 0x7FFFFFFF)
     made.frames.max_message = whole(source, "max_message_size", 125, 0x7FFFFFFF)
     made.frames.max_fragments = FRAGMENTS_SPARE + <uint32_t> (made.frames.max_message // FRAGMENT_BYTES)

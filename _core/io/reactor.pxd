@@ -16,6 +16,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.io.bus cimport Bus
 from realtime_communication._core.io.polling cimport Polling
@@ -47,7 +48,7 @@ cdef class Reactor(SocketDriver):
     cdef void round(self, int* ready) noexcept
     cdef void accept_from(self, int listener) noexcept
     cdef void accept_from_all(self) noexcept
-    cdef void admit_socket(self, int fd, object context) noexcept
+    cdef void admit_socket(self, int fd, object context, Slice address) noexcept
     # Has epoll watch the socket for input. 0, or -1 when it cannot.
     cdef int enroll(self, Session* session) noexcept
     cdef void accept_failed(self) noexcept

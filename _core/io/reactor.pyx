@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.hub cimport Hub
 from realtime_communication._core.hub.mailbox cimport MAILBOX_VECTORS, iovec, mailbox_advance, mailbox_gather
@@ -20,7 +21,7 @@ from realtime_communication._core.hub.session cimport (
 )
 from realtime_communication._core.io.bus cimport Bus
 from realtime_communication._core.io.polling cimport Polling
-from realtime_communication._core.io.socket_driver cimport RECEIVE_BYTES, WRITES, SocketDriver
+from realtime_communication._core.io.socket_driver cimport RECEIVE_BYTES, WRITES, SocketDriver, address_of
 from realtime_communication._core.io.tls_connection cimport (
     TLS_OPEN,
     TlsConnection,
@@ -45,10 +46,13 @@ cdef extern from "<sys/socket.h>" nogil:
     enum: MSG_NOSIGNAL, SOCK_NONBLOCK, SOCK_CLOEXEC
     struct sockaddr:
         pass
+    struct sockaddr_storage:
+        unsigned short ss_family
     struct msghdr:
         iovec* msg_iov
         size_t msg_iovlen
     int accept4(int fd, sockaddr* address, unsigned int* size, int flags)
+    int getpeername(int fd, sockaddr* address, unsigned int* size)
     ssize_t recv(int fd, void* data, size_t size, int flags)
     ssize_t send(int fd, const void* data, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr* message, int flags)
@@ -317,13 +321,16 @@ cdef class Reactor(SocketDriver):
 
     cdef void accept_from(self, int listener) noexcept:
         cdef int fd, source
+        cdef sockaddr_storage peer
+        cdef unsigned int size
         if listener >= len(self.listeners):
             return
         source = self.listeners[listener].fileno()
         for _ in range(ACCEPTS if self.contexts[listener] is None else TLS_ACCEPTS):
-            fd = accept4(source, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            size = sizeof(peer)
+            fd = accept4(source, <sockaddr*> &peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
-                self.admit_socket(fd, self.contexts[listener])
+                self.admit_socket(fd, self.contexts[listener], address_of(&peer))
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 self.accept_failed()
                 return
@@ -335,7 +342,7 @@ cdef class Reactor(SocketDriver):
         for i in range(len(self.listeners)):
             self.accept_from(i)
 
-    cdef void admit_socket(self, int fd, object context) noexcept:
+    cdef void admit_socket(self, int fd, object context, Slice address) noexcept:
         cdef Driver driver = self
         cdef Session* session = NULL
         try:
@@ -348,6 +355,8 @@ cdef class Reactor(SocketDriver):
             close(fd)
         elif self.enroll(session) < 0:
             self.hub.finish(session)
+        else:
+            self.hub.came_from(session, address)
 
     cdef int enroll(self, Session* session) noexcept:
         cdef epoll_event event
@@ -364,6 +373,8 @@ cdef class Reactor(SocketDriver):
         """
         cdef Driver driver = self
         cdef Session* session = NULL
+        cdef sockaddr_storage peer
+        cdef unsigned int size = sizeof(peer)
         if not self.running:
             close(fd)
             return
@@ -378,9 +389,10 @@ cdef class Reactor(SocketDriver):
             close(fd)
             raise
         self.hub.counters.accepted -= 1  # it was counted when it came
-        if self.enroll(session) < 0:
+        if getpeername(fd, <sockaddr*> &peer, &size) < 0 or self.enroll(session) < 0:
             self.hub.finish(session)
         else:
+            self.hub.came_from(session, address_of(&peer))
             self.hub.receive(session, <uint8_t*> PyByteArray_AS_STRING(data), <size_t> len(data))
         self.wake()
 
@@ -420,6 +432,7 @@ cdef class Reactor(SocketDriver):
     cdef void take(self, const Received* received) noexcept:
         cdef Session* session = received.session
         if received.size > 0:
+            self.starved = 0
             self.hub.receive(session, received.data, <size_t> received.size)
         elif received.size == 0:
             # A peer may end its stream right behind its last request, and still read.
@@ -427,7 +440,7 @@ cdef class Reactor(SocketDriver):
             if not session.flags & FLAG_WRITE_ARMED:
                 self.hub.flush(session)
             self.hub.finish(session)
-        elif received.error != EAGAIN and received.error != EINTR:
+        elif not self.passes(received.error):
             self.hub.finish(session)
 
     cdef void receive_sealed(self, Session* session) noexcept:

@@ -5,8 +5,9 @@
 # session is always watched by what its flags say (FLAG_READ_OFF, FLAG_WRITE_ARMED).
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.hub cimport Hub
 from realtime_communication._core.hub.session cimport Session
@@ -14,7 +15,12 @@ from realtime_communication._core.hub.session cimport Session
 
 cdef enum:
     RECEIVE_BYTES = 262144       # of the shared buffer: as much as one turn takes from one socket at a time
+    STARVED_MOST = 1000          # receives in a row that may fail for want of memory: more is no passing trouble
     WRITES = 64                  # writes in a row to one session that keeps taking
+
+
+# Of a socket's address as accept(2) gives it: its bytes in network order, in `address`; none for other families.
+cdef Slice address_of(const void* address) noexcept nogil
 
 
 cdef class SocketDriver(Driver):
@@ -25,8 +31,11 @@ cdef class SocketDriver(Driver):
     cdef readonly uint64_t tls_failures  # how many of them there were
     cdef object sealed           # ssl.MemoryBIO that OpenSSL writes into for all TLS connections; None before the first
     cdef int epoll               # descriptor of the epoll instance, owned by the reactor
+    cdef uint32_t starved        # receives in a row that failed for want of memory
     cdef uint8_t* buffer         # RECEIVE_BYTES, shared by all sessions, owned by the reactor
 
+    # Whether a receive that failed with `error` says nothing about its connection, whose bytes wait in the kernel.
+    cdef bint passes(self, int error) noexcept
     # Tells epoll what the session waits for.
     cdef void watch(self, Session* session) noexcept
     # The socket is full: what is left waits in the session's own memory until there is room. 0, or -1 without memory.

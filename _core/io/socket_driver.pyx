@@ -1,8 +1,10 @@
 """Sessions on sockets; `socket_driver.pxd` is the contract."""
 
+from libc.errno cimport EAGAIN, EINTR, ENOBUFS, ENOMEM
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from realtime_communication._core.base.memory cimport Slice, slice_of
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.mailbox cimport mailbox_hold_spans
 from realtime_communication._core.hub.session cimport (
@@ -52,7 +54,23 @@ cdef extern from "<arpa/inet.h>" nogil:
     unsigned short ntohs(unsigned short number)
 
 
+cdef Slice address_of(const void* address) noexcept nogil:
+    if (<const sockaddr_storage*> address).ss_family == AF_INET:
+        return slice_of(&(<const sockaddr_in*> address).sin_addr, 4)
+    if (<const sockaddr_storage*> address).ss_family == AF_INET6:
+        return slice_of(&(<const sockaddr_in6*> address).sin6_addr, 16)
+    return slice_of(NULL, 0)
+
+
 cdef class SocketDriver(Driver):
+
+    cdef bint passes(self, int error) noexcept:
+        if error == EAGAIN or error == EINTR:
+            return True
+        if error != ENOMEM and error != ENOBUFS:
+            return False
+        self.starved += 1
+        return self.starved <= STARVED_MOST
 
     cdef void watch(self, Session* session) noexcept:
         cdef epoll_event event

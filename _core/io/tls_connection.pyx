@@ -94,13 +94,14 @@ cdef class TlsConnection(Driver):
             return               # its older input comes first, in this turn still
         size = recv(session.fd, self.sockets.buffer + ROOM_BYTES, TAKE_BYTES, 0)
         if size > 0:
+            self.sockets.starved = 0
             try:
                 self.take(session, <size_t> size)
             except Exception as error:
                 self.fail(session, error)
         elif size == 0:
             self.end(session)
-        elif errno != EAGAIN and errno != EINTR:
+        elif not self.sockets.passes(errno):
             self.sockets.hub.finish(session)
 
     cdef int take(self, Session* session, size_t size) except -1:

@@ -289,3 +289,28 @@ class TestCustomMetrics:
         table = self._table()
         problem = _one(refused(f"--monitoring.custom_metrics=[{table}, {table}]"))
         assert problem.key == "monitoring.custom_metrics[1].name"
+
+
+class TestWebhooks:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "file:///etc/passwd",
+            "ftp://example.com/",
+            "gopher://127.0.0.1:6379/_FLUSHALL",
+            "unix:///run/docker.sock",
+            "//example.com/",
+            "example.com",
+            "https://",
+            "http://169.254.169.254/latest/meta-data/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[fe80::1]/hook",
+        ],
+    )
+    def test_urls_that_are_no_receiver(self, refused: Refuse, url: str) -> None:
+        problem = _one(refused(f"--circuit_breaker.events.webhook_url={url}"))
+        assert problem.path == "circuit_breaker.events.webhook_url"
+
+    @pytest.mark.parametrize("url", ["https://alerts.example.com/hook?key=1", "http://10.0.0.7:8080/", "http://[::1]/"])
+    def test_receivers(self, load_config: Load, url: str) -> None:
+        assert load_config(f"--circuit_breaker.events.webhook_url={url}").config.circuit_breaker.events.webhook_url == url

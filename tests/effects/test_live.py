@@ -52,6 +52,8 @@ LIVE = {
     "auth.providers[].issuer": f"{PROVIDERS}::test_an_issuer",
     "auth.providers[].audience": f"{PROVIDERS}::test_an_issuer",
     "websocket.max_connections": f"{SOCKET}::test_max_connections",
+    "websocket.max_unauthenticated": f"{SOCKET}::test_max_unauthenticated",
+    "websocket.max_unauthenticated_per_address": f"{SOCKET}::test_max_unauthenticated_per_address",
     "websocket.heartbeat_interval_secs": f"{SOCKET}::test_heartbeat_interval",
     "websocket.client_timeout_secs": f"{SOCKET}::test_client_timeout",
     "websocket.auth_timeout_secs": f"{SOCKET}::test_auth_timeout",

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from realtime_communication._core.hub.memory_driver import MemoryDriver
 from serving.asking import ask, bearer, until
 from serving.raw import BINARY, PING, TEXT, RawSocket, envelope, exchange, frame, upgrade
 
@@ -22,6 +23,25 @@ class TestWebsocket:
                 assert running.reload({"websocket": {"max_connections": 1}})
                 assert exchange(running.port, upgrade()).status == 503
                 assert alice.ok("Ping") and bob.ok("Ping"), "who is in stays"
+
+    def test_max_unauthenticated(self, serve):
+        running = serve()
+        with RawSocket(running.port) as first, RawSocket(running.port) as second, running.peer() as alice:
+            assert running.reload({"websocket": {"max_unauthenticated": 2}})
+            with RawSocket(running.port) as third:
+                assert first.at_end()
+                for raw in (second, third):
+                    raw.send(upgrade())
+                    assert raw.answer().status == 101
+            assert alice.ok("Ping"), "who is in stays"
+
+    def test_max_unauthenticated_per_address(self, serve):
+        running = serve()
+        driver = MemoryDriver(running.worker.parts.hub)
+        connections = [running.ask(lambda: driver.connect(b"\xc6\x33\x64\x07")) for _ in range(2)]
+        assert running.reload({"websocket": {"max_unauthenticated_per_address": 2}})
+        connections.append(running.ask(lambda: driver.connect(b"\xc6\x33\x64\x07")))
+        assert [connection.open for connection in connections] == [False, True, True]
 
     def test_heartbeat_interval(self, serve):
         running = serve()

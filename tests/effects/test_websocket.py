@@ -13,6 +13,21 @@ def test_max_connections(hub):
     assert [server.connect(user).status for user in ("alice", "bob", "carol")] == [101, 101, 503]
 
 
+def test_max_unauthenticated(hub):
+    server = hub({"websocket": {"max_unauthenticated": 2}})
+    alice = server.connect("alice")
+    waiting = [server.driver.connect() for _ in range(3)]
+    assert [connection.open for connection in waiting] == [False, True, True]
+    assert alice.connection.open
+
+
+def test_max_unauthenticated_per_address(hub):
+    server = hub({"websocket": {"max_unauthenticated_per_address": 2}})
+    far, near = b"\xc6\x33\x64\x07", b"\x7f\x00\x00\x01"
+    waiting = [server.driver.connect(peer) for peer in (far, near, near, near, far, far)]
+    assert [connection.open for connection in waiting] == [False, True, True, True, True, True]
+
+
 @pytest.mark.parametrize("interval", [5, 20])
 def test_heartbeat_interval(hub, interval):
     server = hub({"websocket": {"heartbeat_interval_secs": interval, "client_timeout_secs": 100}})

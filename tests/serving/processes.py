@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from serving import leaks
 from serving.certificates import shared_server
 from serving.tokens import SECRET
 
@@ -166,6 +167,7 @@ class ServerProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="rtc-test-")
         self._log_path = Path(self._folder.name) / "log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._secrets: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -270,9 +272,11 @@ class ServerProcess:
         base = settings_for(self.port)
         if self.profile != "test":
             del base["testing"]  # refused there
+        complete = merged(base, own)
+        self._secrets |= leaks.secrets_of(complete)
         # In one step: a reload that is under way must not find half of it.
         fresh = self.configuration.with_suffix(".new")
-        fresh.write_text(toml(merged(base, own)) + text)
+        fresh.write_text(toml(complete) + text)
         fresh.replace(self.configuration)
 
     def hang_up(self) -> None:
@@ -286,12 +290,13 @@ class ServerProcess:
         return [line for line in lines if line["event"] == event]
 
     def dispose(self) -> None:
-        """Stop what may still run and remove its files."""
+        """Stop what may still run and remove its files. What its log tells of secrets fails the test in its end."""
         if self._process is not None and self._process.poll() is None:
             try:
                 self.stop()
             finally:
                 self.kill()
+        leaks.look(self.log, self._secrets, f"the {self.target} server")
         self._folder.cleanup()
 
     def resident_kib(self) -> int:

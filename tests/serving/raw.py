@@ -130,15 +130,22 @@ def upgrade(
 class RawSocket:
     """A TCP connection to the server; with a context, one over TLS."""
 
-    def __init__(self, port: int, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.socket = socket.socket()
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(WAIT_SECS)
-        self.socket.connect(("127.0.0.1", port))
+        self.socket.connect((host, port))
         if tls is not None:
-            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host)
         self.data = b""
 
     @classmethod
@@ -147,12 +154,13 @@ class RawSocket:
         port: int,
         user: str = "raw",
         *,
+        address: str = "127.0.0.1",
         receive_buffer: int | None = None,
         tls: ssl.SSLContext | None = None,
         **options: Any,
     ) -> Self:
         """An open WebSocket connection, ``Connected`` read already."""
-        raw = cls(port, receive_buffer=receive_buffer, tls=tls)
+        raw = cls(port, host=address, receive_buffer=receive_buffer, tls=tls)
         raw.send(upgrade(user=user, **options))
         answer = raw.answer()
         assert answer.status == 101, answer

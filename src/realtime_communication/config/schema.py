@@ -206,6 +206,24 @@ class Websocket(Section, frozen=True, kw_only=True):
             live=True,
         ),
     ] = 10_000
+    max_unauthenticated: Annotated[
+        int,
+        Spec(
+            "Most connections of a worker whose clients have not authenticated yet; the oldest makes room for the next.",
+            minimum=1,
+            maximum=10_000_000,
+            live=True,
+        ),
+    ] = 10_000
+    max_unauthenticated_per_address: Annotated[
+        int,
+        Spec(
+            "Most of them from one address, or one IPv6 network of 64 bits; not of this machine and of trusted proxies.",
+            minimum=1,
+            maximum=10_000_000,
+            live=True,
+        ),
+    ] = 4000
     heartbeat_interval_secs: Annotated[
         float,
         Spec(

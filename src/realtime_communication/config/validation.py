@@ -195,6 +195,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def _is_link_local(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_link_local
+
+
 def _custom_claims(subject: Subject) -> Iterator[Complaint]:
     fields = subject.config.auth.custom_claims.custom_fields
     taken = sorted(fields.keys() & RESERVED_CLAIMS)
@@ -331,6 +339,8 @@ def _breakers(subject: Subject) -> Iterator[Complaint]:
     hook = breaker.events.webhook_url
     if hook and ((url := _url(hook)) is None or url.scheme not in ("http", "https")):
         yield "circuit_breaker.events.webhook_url", "must be an http or https URL"
+    elif hook and url is not None and _is_link_local(url.hostname or ""):
+        yield "circuit_breaker.events.webhook_url", "must not be a link-local address: clouds serve credentials there"
 
 
 def _tls(subject: Subject) -> Iterator[Complaint]:

@@ -304,6 +304,7 @@ CUT_REASONS: Final = MappingProxyType(
         "abusive": "rate_limit_abuse",
         "slow_consumers": "slow_consumer",
         "expired": "token_expired",
+        "crowded_out": "crowded_out",
     }
 )
 """Entries of `Hub.stats()` that are reasons of `connections_cut`."""

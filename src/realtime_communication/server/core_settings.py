@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import ipaddress
+from collections.abc import Callable
+
 import msgspec
 
 from realtime_communication.config.schema import Config
 from realtime_communication.config.traffic import ConnectionLimit
 from realtime_communication.http.answers import protecting_headers
+from realtime_communication.http.forwarding import trusted_proxies
 from realtime_communication.server.transforms import Transformation, load_transforms
 
 
@@ -15,6 +20,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Rates are in tokens per second and depths in tokens, with the window already applied. `custom_limits` are
     (name, glob over envelope types, requests per second, burst), `transforms` (topic or prefix and `*`, function).
+    `trusted_proxies` says whether the address of a peer, in network order, is one; None: there are none.
     `refusal_headers` are (name, value) of every HTTP answer that the core makes, `secure_refusal_headers` over TLS.
     """
 
@@ -22,6 +28,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client_timeout_secs: float
     auth_timeout_secs: float
     max_connections: int
+    max_unauthenticated: int
+    max_unauthenticated_per_address: int
     max_frame_size: int
     max_message_size: int
     mailbox_capacity: int
@@ -57,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     debug_echo: bool
     require_origin_match: bool
     allowed_origins: list[str]
+    trusted_proxies: Callable[[bytes], bool] | None
     refusal_headers: list[tuple[str, str]]
     secure_refusal_headers: list[tuple[str, str]]
     connection_pool_size: int
@@ -76,6 +85,8 @@ def core_settings(config: Config) -> Settings:
         client_timeout_secs=websocket.client_timeout_secs,
         auth_timeout_secs=websocket.auth_timeout_secs,
         max_connections=websocket.max_connections,
+        max_unauthenticated=websocket.max_unauthenticated,
+        max_unauthenticated_per_address=websocket.max_unauthenticated_per_address,
         max_frame_size=websocket.max_frame_size,
         max_message_size=websocket.max_message_size,
         mailbox_capacity=config.actor_system.mailbox_capacity,
@@ -113,12 +124,27 @@ def core_settings(config: Config) -> Settings:
         debug_echo=config.development.enable_debug_endpoints,
         require_origin_match=config.security.cors.enabled,
         allowed_origins=list(config.security.cors.allowed_origins),
+        trusted_proxies=_proxies_of(config.security.trusted_proxies),
         refusal_headers=list(protecting_headers(config.security, secure=False).items()),
         secure_refusal_headers=list(protecting_headers(config.security, secure=True).items()),
         connection_pool_size=memory.connection_pool_size,
         message_pool_size=memory.message_pool_size,
         buffer_pool_size=memory.buffer_pool_size,
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _proxies_of(texts: tuple[str, ...]) -> Callable[[bytes], bool] | None:
+    """Whether the peer at an address, given in network order, is one of `security.trusted_proxies`; None: nobody is."""
+    proxies = trusted_proxies(texts)
+    if proxies.nobody:
+        return None
+
+    def is_proxy(address: bytes) -> bool:
+        found = ipaddress.ip_address(address)
+        return proxies.trusts(getattr(found, "ipv4_mapped", None) or found)
+
+    return is_proxy
 
 
 _MAX_DEPTH = 2_000_000_000

@@ -1,0 +1,101 @@
+"""System calls on sockets that fail now and then, by a library that is loaded before the C library.
+
+    with failing_calls(every=7) as environment, started(1, settings, environment=environment) as servers:
+
+Of the calls named below every so many-th fails, with one error after the other, before it has done anything. Which
+errors a call may have is in its man page: those that say nothing about the connection.
+"""
+
+import contextlib
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+static unsigned every;
+
+__attribute__((constructor)) static void begin(void) {
+    const char *text = getenv("RTC_TEST_FAIL_EVERY");
+    every = text ? (unsigned) atoi(text) : 0;
+}
+
+/* Whether this call fails; with which error, of so many. */
+static int fails(unsigned *calls, const int *errors, unsigned count) {
+    unsigned now = ++*calls;
+    if (!every || now % every)
+        return 0;
+    errno = errors[now / every % count];
+    return 1;
+}
+
+#define FAIL(...)                                                                 \
+    do {                                                                          \
+        static unsigned calls;                                                    \
+        static const int errors[] = {__VA_ARGS__};                                \
+        if (fails(&calls, errors, sizeof errors / sizeof *errors))                \
+            return -1;                                                            \
+    } while (0)
+
+#define REAL(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
+
+ssize_t recv(int file, void *data, size_t size, int flags) {
+    static ssize_t (*real)(int, void *, size_t, int);
+    FAIL(EINTR, EAGAIN, ENOMEM, ENOBUFS);
+    if (!real)
+        real = REAL(recv);
+    return real(file, data, size, flags);
+}
+
+ssize_t send(int file, const void *data, size_t size, int flags) {
+    static ssize_t (*real)(int, const void *, size_t, int);
+    FAIL(EINTR, EAGAIN, ENOMEM, ENOBUFS);
+    if (!real)
+        real = REAL(send);
+    return real(file, data, size, flags);
+}
+
+ssize_t sendmsg(int file, const struct msghdr *message, int flags) {
+    static ssize_t (*real)(int, const struct msghdr *, int);
+    FAIL(EINTR, EAGAIN, ENOMEM, ENOBUFS);
+    if (!real)
+        real = REAL(sendmsg);
+    return real(file, message, flags);
+}
+
+int accept4(int file, struct sockaddr *address, socklen_t *size, int flags) {
+    static int (*real)(int, struct sockaddr *, socklen_t *, int);
+    FAIL(EINTR, EAGAIN, ECONNABORTED, ENOMEM, ENOBUFS, EMFILE);
+    if (!real)
+        real = REAL(accept4);
+    return real(file, address, size, flags);
+}
+
+int epoll_wait(int file, struct epoll_event *events, int most, int timeout) {
+    static int (*real)(int, struct epoll_event *, int, int);
+    FAIL(EINTR);
+    if (!real)
+        real = REAL(epoll_wait);
+    return real(file, events, most, timeout);
+}
+"""
+
+
+@contextlib.contextmanager
+def failing_calls(every: int) -> Iterator[dict[str, str]]:
+    """The environment of processes in which they fail. The library is compiled anew: `cc` is needed."""
+    with tempfile.TemporaryDirectory(prefix="rtc-calls-") as name:
+        source, library = Path(name) / "calls.c", Path(name) / "calls.so"
+        source.write_text(SOURCE)
+        command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library), str(source), "-ldl"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"the library does not compile: {done.stderr}"
+        yield {"LD_PRELOAD": str(library), "RTC_TEST_FAIL_EVERY": str(every)}
