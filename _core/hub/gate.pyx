@@ -47,6 +47,7 @@ from realtime_communication._core.wire.handshake cimport (
     upgrade_response,
 )
 from realtime_communication._core.wire.http_head cimport (
+    HEAD_LIMIT,
     head_count,
     head_fields,
     head_find_end,
@@ -115,7 +116,8 @@ cdef class Gate(Sessions):
             return
         if end < 0:
             self.reject(session, <int> -end, "too_large" if end == -431 else "bad_request",
-                        "request head: larger than 16384 bytes" if end == -431 else "request head: not HTTP/1.1", None)
+                        "request head: larger than 16384 bytes" if end == -431 or size >= HEAD_LIMIT else
+                        "request head: not HTTP/1.1", None)
             return
         status = head_parse(data, size, &self.head, &reason)
         if status:

@@ -142,7 +142,7 @@ cdef bint read_offer(Cursor* cursor, DeflateOffer* out) noexcept nogil:
         if parameter == SEEN_SERVER_WINDOW and WINDOW_LEAST <= value <= WINDOW_MOST:
             out.server_window_bits = <uint8_t> value
             out.server_window_asked = True
-        elif parameter != SEEN_CLIENT_WINDOW or not 8 <= value <= WINDOW_MOST:
+        elif parameter != SEEN_CLIENT_WINDOW or not WINDOW_LEAST <= value <= WINDOW_MOST:
             return False
     return cursor.at == cursor.end or cursor.at[0] == 0x2C
 

@@ -71,6 +71,24 @@ cdef int version_status(const uint8_t* line, size_t size) noexcept nogil:
     return 0
 
 
+cdef bint begins_lower(const uint8_t* line, size_t size, const char* lower_text, size_t length) noexcept nogil:
+    return size >= length and slice_is_lower(slice_of(line, length), lower_text, length)
+
+
+cdef int status_of_endless(const uint8_t* data) noexcept nogil:
+    """Of a head that has not ended at HEAD_LIMIT: 400 when a list that no client has that long is the last line."""
+    cdef size_t at = HEAD_LIMIT
+    cdef const uint8_t* line
+    while at and data[at - 1] != 10:
+        at -= 1
+    line = data + at
+    at = HEAD_LIMIT - at
+    if begins_lower(line, at, b"sec-websocket-protocol:", 23) or begins_lower(
+            line, at, b"sec-websocket-extensions:", 25) or begins_lower(line, at, b"cookie:", 7):
+        return 400
+    return 431
+
+
 cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, uint32_t* progress) noexcept nogil:
     cdef size_t at = progress[0] & ((1 << PROGRESS_BITS) - 1)
     cdef size_t lines = progress[0] >> PROGRESS_BITS
@@ -105,7 +123,7 @@ cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, uint32_t* progre
             return -400
         at += 1
     if end == HEAD_LIMIT:
-        return -431
+        return -status_of_endless(data)
     progress[0] = <uint32_t> (lines << PROGRESS_BITS | at)
     return 0
 

@@ -54,6 +54,8 @@ DEFAULTS: dict[str, object] = {
         }
     ],
     "websocket.max_connections": 10000,
+    "websocket.max_unauthenticated": 10000,
+    "websocket.max_unauthenticated_per_address": 4000,
     "websocket.heartbeat_interval_secs": 30,
     "websocket.client_timeout_secs": 60,
     "websocket.auth_timeout_secs": 10,

@@ -48,7 +48,10 @@ class BadLink:
             name = uuid.uuid4().hex[:10]
             near, far = (self._device(stack, f"{end}-{name}") for end in ("rtc", "far"))
             ip("link", "set", f"far-{name}", "netns", self._network.name)
-            for run, device, address in ((ip, f"rtc-{name}", self.here), (self._network.ip, f"far-{name}", self._there)):
+            for run, device, address in (
+                (ip, f"rtc-{name}", self.here),
+                (self._network.ip, f"far-{name}", self._there),
+            ):
                 run("addr", "add", f"{address}/30", "dev", device)
                 run("link", "set", device, "mtu", str(self._mtu), "up")
             carrier = threading.Thread(target=self._carry, args=(near, far), name="link")

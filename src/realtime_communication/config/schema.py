@@ -209,7 +209,7 @@ class Websocket(Section, frozen=True, kw_only=True):
     max_unauthenticated: Annotated[
         int,
         Spec(
-            "Most connections of a worker whose clients have not authenticated yet; the oldest makes room for the next.",
+            "Most connections of a worker that have not authenticated yet; the oldest makes room for the next.",
             minimum=1,
             maximum=10_000_000,
             live=True,
@@ -218,7 +218,7 @@ class Websocket(Section, frozen=True, kw_only=True):
     max_unauthenticated_per_address: Annotated[
         int,
         Spec(
-            "Most of them from one address, or one IPv6 network of 64 bits; not of this machine and of trusted proxies.",
+            "Most of them from one address or IPv6 network of 64 bits; not from this machine or trusted proxies.",
             minimum=1,
             maximum=10_000_000,
             live=True,

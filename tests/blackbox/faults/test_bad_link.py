@@ -11,7 +11,7 @@ from serving.processes import StartServer
 from serving.raw import RawSocket, envelope
 from serving.witness import Witness
 
-CLIENTS, MESSAGES = 5, 60
+CLIENTS, MESSAGES = 4, 15
 SYNS = 10_000
 
 

@@ -72,7 +72,9 @@ class TestDeflate:
             answer = raw.answer()
             assert (answer.status, answer.headers.get("sec-websocket-extensions")) == (101, None)
 
-    @pytest.mark.parametrize("name", ["server_max_window_bits=10", "client_max_window_bits", "client_no_context_takeover"])
+    @pytest.mark.parametrize(
+        "name", ["server_max_window_bits=10", "client_max_window_bits", "client_no_context_takeover"]
+    )
     def test_a_parameter_that_is_there_twice(self, victim: ServerProcess, name: str) -> None:
         offer = f"permessage-deflate; {name}; {name}"
         with RawSocket(victim.port) as raw:
@@ -118,7 +120,9 @@ class TestAdmin:
         headers = {"X-API-Key": ADMIN_KEY}
         before = watched.cpu_secs()
         if items == 1_000_000:
-            head = f"POST /api/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {ADMIN_KEY}\r\nContent-Type: application/json\r\n"
+            head = (
+                f"POST /api/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {ADMIN_KEY}\r\nContent-Type: application/json\r\n"
+            )
             with RawSocket(watched.port) as raw:
                 raw.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
                 assert raw.answer().status == 413

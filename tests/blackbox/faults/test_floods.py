@@ -1,4 +1,4 @@
-"""More than anybody needs: sockets that do not authenticate, what blows up when it is unpacked, names chosen to collide."""
+"""More than anybody needs: sockets that do not authenticate, what grows when it is unpacked, names that collide."""
 
 import gzip
 import subprocess
@@ -104,17 +104,17 @@ class TestUnauthenticated:
                 raw.socket.close()
 
 
-BOMB = b'{"type":"Broadcast","topic":"bomb","payload":"' + b" " * 100_000_000 + b'"}'
+BOMB = b'{"type":"Broadcast","topic":"bomb","payload":"' + b" " * 30_000_000 + b'"}'
 PACKED = {
     "zstd": lambda: zstandard.ZstdCompressor(19).compress(BOMB),
-    "lz4": lambda: lz4.frame.compress(BOMB, compression_level=9),
+    "lz4": lambda: lz4.frame.compress(BOMB),
     "gzip": lambda: gzip.compress(BOMB, 9),
 }
 
 
 @pytest.fixture(scope="module", params=PACKED)
 def bomb(request: pytest.FixtureRequest) -> tuple[str, bytes]:
-    """The name of a form, and some hundred megabytes of nothing in it."""
+    """The name of a form, and 30 megabytes of nothing in it."""
     return request.param, PACKED[request.param]()
 
 
@@ -159,9 +159,10 @@ DRAW = "from realtime_communication._core.base.table import siphash; print(sipha
 
 def test_nobody_knows_which_names_collide() -> None:
     """Tables of the data plane and Python's own hash under a key that each process draws."""
-    drawn = [subprocess.run([sys.executable, "-c", DRAW], capture_output=True, text=True, check=True).stdout for _ in "12"]
-    assert drawn[0].split()[0] != drawn[1].split()[0]
-    assert drawn[0].split()[1] != drawn[1].split()[1], "PYTHONHASHSEED is set"
+    command = [sys.executable, "-c", DRAW]
+    one, other = (subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(2))
+    assert one[0] != other[0]
+    assert one[1] != other[1], "PYTHONHASHSEED is set"
 
 
 def test_names_that_collide_elsewhere_cost_nothing_here(victim: ServerProcess) -> None:
@@ -209,7 +210,8 @@ def test_envelopes_without_end_before_authentication(victim: ServerProcess) -> N
             raw.send(frame(CONTINUATION if number else TEXT, b"x" * 4000, fin=False))
         assert raw.closed_with() in (1008, 1009)
     with RawSocket(victim.port) as raw:
-        raw.send(upgrade(user=None) + envelope(type="Authenticate", id=1, token="wrong") + envelope(type="Ping") * 50_000)
+        attempt = envelope(type="Authenticate", id=1, token="wrong")
+        raw.send(upgrade(user=None) + attempt + envelope(type="Ping") * 50_000)
         assert raw.answer().status == 101
         assert raw.json()["code"] == "unauthorized"
         assert raw.closed_with() == 4401

@@ -1,4 +1,4 @@
-"""Those who want in without the right: credentials in the wrong place, the API of administrators, files, logs, metrics."""
+"""Those who want in without the right: credentials in the wrong place, administration, files, logs, metrics."""
 
 import base64
 import json
@@ -105,7 +105,8 @@ class TestCredentialsElsewhere:
             assert answer.status == 401, (method, path, answer)
 
     def test_the_fields_of_a_first_message(self, guarded: ServerProcess) -> None:
-        for fields in ({"jwt": token()}, {"authorization": f"Bearer {token()}"}, {"api_key": token()}, {"token": ADMIN_KEY}):
+        text = token()
+        for fields in ({"jwt": text}, {"authorization": f"Bearer {text}"}, {"api_key": text}, {"token": ADMIN_KEY}):
             with Peer(guarded.url, greet=False) as peer:
                 assert peer.error("Authenticate", **fields)["code"] in ("unauthorized", "bad_request")
 
