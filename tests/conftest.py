@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import model.profiles  # noqa: F401  (registers the profile that --hypothesis-profile may name)
 from serving import leaks
 
 LONGEST = "tests/autobahn/"

@@ -1,7 +1,8 @@
 """A plain-Python hub: what each connection is sent, envelope by envelope. Slow and obvious; JSON, one request a turn.
 
 A stalled connection reads nothing; what waits for it is kept the way the overflow strategy says (`drop_oldest`,
-`drop_newest` or `backpressure`), and comes out when it resumes. Time does not matter here: nothing expires.
+`drop_newest` or `backpressure`), and comes out when it resumes. `ts` is the time of day, which whoever drives the model
+moves; nothing expires here.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ class Message:
     sender: str
     payload: Any
     excluded: int  # number of the connection that is left out, -1 for none
+    ts: int
 
 
 @dataclass
@@ -57,12 +59,12 @@ class Connection:
         return next((found for found in self.subscriptions if found.topic.name == topic), None)
 
 
-def message_envelope(message: Message, ts: int) -> Envelope:
+def message_envelope(message: Message) -> Envelope:
     if message.topic.startswith("@"):
         head: Envelope = {"type": "DirectMessage"}
     else:
         head = {"type": "Message", "topic": message.topic}
-    return {**head, "offset": message.offset, "ts": ts, "from": message.sender, "payload": message.payload}
+    return {**head, "offset": message.offset, "ts": message.ts, "from": message.sender, "payload": message.payload}
 
 
 class ConversationModel:
@@ -83,6 +85,18 @@ class ConversationModel:
             self.topics[name] = Topic(name, self.epoch)
         return self.topics[name]
 
+    def inbox(self, user: str) -> Topic:
+        """Opened as soon as somebody uses it: the user's sessions are on it."""
+        if "@" + user not in self.topics:
+            topic = self.open_topic("@" + user)
+            for each in self.connections.values():
+                if each.user == user:
+                    self.join(each, topic)
+        return self.topics["@" + user]
+
+    def join(self, connection: Connection, topic: Topic) -> None:
+        connection.subscriptions.insert(0, Subscription(topic))
+
     def release(self, topic: Topic) -> None:
         """A topic without subscribers and cached messages goes; if it had a history, new ones get another epoch."""
         if topic.cached or any(c.find(topic.name) for c in self.connections.values()):
@@ -92,7 +106,7 @@ class ConversationModel:
 
     def append(self, topic: Topic, sender: str, payload: Any, excluded: int) -> Message:
         topic.offset += 1
-        message = Message(topic.name, topic.offset, sender, payload, excluded)
+        message = Message(topic.name, topic.offset, sender, payload, excluded, self.ts)
         topic.cached.append(message)
         self.cache.append(message)
         while len(self.cache) > self.cache_size:
@@ -115,7 +129,7 @@ class ConversationModel:
             if connection.blocked:
                 self.queue_message(connection, subscription, message)
             else:
-                connection.behind.append(message_envelope(message, self.ts))
+                connection.behind.append(message_envelope(message))
                 connection.held += 1
 
     def queue_message(self, connection: Connection, subscription: Subscription, message: Message) -> None:
@@ -182,7 +196,7 @@ class ConversationModel:
         connection = Connection(number, user)
         self.connections[number] = connection
         if "@" + user in self.topics:
-            connection.subscriptions.insert(0, Subscription(self.topics["@" + user]))
+            self.join(connection, self.topics["@" + user])
 
     def end(self, number: int) -> None:
         connection = self.connections.pop(number)
@@ -203,7 +217,7 @@ class ConversationModel:
                 continue
             if subscription.dropped and message.offset > subscription.dropped_last:
                 connection.sent.append(self.lagged_drops(subscription))
-            connection.sent.append(message_envelope(message, self.ts))
+            connection.sent.append(message_envelope(message))
         connection.queue.clear()
         while connection.blocked:
             connection.held = 0
@@ -229,7 +243,7 @@ class ConversationModel:
         connection.sent.append(self.lagged(topic, last + 1 - first, last, True))
         for message in topic.cached:
             if first <= message.offset <= last and message.excluded != connection.number:
-                connection.sent.append(message_envelope(message, self.ts))
+                connection.sent.append(message_envelope(message))
                 connection.held += 1
         subscription.gap_from = last + 1 if last < topic.offset else None
         return subscription.gap_from is None
@@ -238,7 +252,7 @@ class ConversationModel:
         connection = self.connections[number]
         topic = self.open_topic(name)
         if connection.find(name) is None:
-            connection.subscriptions.insert(0, Subscription(topic))
+            self.join(connection, topic)
         self.restart(connection, name, recover is not None)
         recovered = (
             recover is not None
@@ -257,7 +271,7 @@ class ConversationModel:
             "offset": topic.offset,
             "recovered": recovered,
             "messages": [
-                {"offset": message.offset, "ts": self.ts, "from": message.sender, "payload": message.payload}
+                {"offset": message.offset, "ts": message.ts, "from": message.sender, "payload": message.payload}
                 for message in given
             ],
         }
@@ -318,12 +332,7 @@ class ConversationModel:
             return
         here = {other.user for other in self.connections.values()}
         for user in users:
-            made = "@" + user not in self.topics
-            topic = self.open_topic("@" + user)
-            for other in self.connections.values():
-                if made and other.user == user:
-                    other.subscriptions.insert(0, Subscription(topic))
-            self.deliver(self.append(topic, connection.user, payload, -1))
+            self.deliver(self.append(self.inbox(user), connection.user, payload, -1))
         delivered = [user for user in users if user in here]
         offline = [user for user in users if user not in here]
         self.reply(connection, {"type": "Ack", "id": 1, "delivered": delivered, "offline": offline})

@@ -35,7 +35,7 @@ def names(made):
 
 def test_what_is_off_has_no_task(parts):
     made = parts("--testing.use_in_memory_storage")
-    assert names(made) == {"revocations", "issuer keys", "webhooks", "garbage collector", "draining"}
+    assert names(made) == {"revocations", "issuer keys", "webhooks", "garbage collector", "watchdog", "draining"}
     assert made.services.metrics is None and set(made.services.checks) == {"services", "log"}
 
 

@@ -10,10 +10,9 @@ as it is, and so do the clocks of other processes, Redis's among them.
 import contextlib
 import mmap
 import struct
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+
+from serving.preloaded import preloaded
 
 HOUR = 3600
 YEAR = 365 * 24 * HOUR
@@ -30,11 +29,11 @@ SOURCE = r"""
 #include <time.h>
 #include <unistd.h>
 
-static const volatile int64_t *offset;  /* seconds, in the file that RTC_TEST_CLOCK names */
+static const volatile int64_t *offset;  /* seconds, the first of the shared words */
 static int (*real_clock_gettime)(clockid_t, struct timespec *);
 
 __attribute__((constructor)) static void begin(void) {
-    const char *path = getenv("RTC_TEST_CLOCK");
+    const char *path = getenv("RTC_TEST_WORDS");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     void *found = file < 0 ? MAP_FAILED : mmap(0, sizeof *offset, PROT_READ, MAP_SHARED, file, 0);
     if (file >= 0)
@@ -84,8 +83,8 @@ time_t time(time_t *out) {
 class WallClock:
     """That of the processes started with `environment`: so many seconds ahead of the true one."""
 
-    def __init__(self, library: Path, memory: mmap.mmap, path: Path) -> None:
-        self.environment = {"LD_PRELOAD": str(library), "RTC_TEST_CLOCK": str(path)}
+    def __init__(self, environment: dict[str, str], memory: mmap.mmap) -> None:
+        self.environment = environment
         self._memory = memory
 
     @property
@@ -101,14 +100,6 @@ class WallClock:
 
 @contextlib.contextmanager
 def wall_clock() -> Iterator[WallClock]:
-    """A clock that goes right until it is told otherwise. The library is compiled anew: `cc` is needed."""
-    with tempfile.TemporaryDirectory(prefix="rtc-clock-") as name:
-        folder = Path(name)
-        source, library, path = (folder / each for each in ("clock.c", "clock.so", "offset"))
-        source.write_text(SOURCE)
-        command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library), str(source), "-ldl"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"the clock does not compile: {done.stderr}"
-        path.write_bytes(bytes(8))
-        with path.open("r+b") as file, mmap.mmap(file.fileno(), 8) as memory:
-            yield WallClock(library, memory, path)
+    """A clock that goes right until it is told otherwise."""
+    with preloaded(SOURCE) as (environment, memory):
+        yield WallClock(environment, memory)

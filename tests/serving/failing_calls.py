@@ -7,25 +7,33 @@ errors a call may have is in its man page: those that say nothing about the conn
 """
 
 import contextlib
-import subprocess
-import tempfile
+import struct
 from collections.abc import Iterator
-from pathlib import Path
+
+from serving.preloaded import preloaded
 
 SOURCE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
-static unsigned every;
+static int64_t every;
 
 __attribute__((constructor)) static void begin(void) {
-    const char *text = getenv("RTC_TEST_FAIL_EVERY");
-    every = text ? (unsigned) atoi(text) : 0;
+    const char *path = getenv("RTC_TEST_WORDS");
+    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (file < 0)
+        return;
+    if (read(file, &every, sizeof every) != sizeof every)
+        every = 0;
+    close(file);
 }
 
 /* Clients come over TCP: what a process says to itself, and its supervisor to it, does not fail. */
@@ -37,10 +45,10 @@ static int is_client(int file) {
 
 /* Whether this call fails; with which error, of so many. */
 static int fails(unsigned *calls, const int *errors, unsigned count) {
-    unsigned now = ++*calls;
-    if (!every || now % every)
+    uint64_t now = ++*calls;
+    if (!every || now % (uint64_t) every)
         return 0;
-    errno = errors[now / every % count];
+    errno = errors[now / (uint64_t) every % count];
     return 1;
 }
 
@@ -101,11 +109,7 @@ int epoll_wait(int file, struct epoll_event *events, int most, int timeout) {
 
 @contextlib.contextmanager
 def failing_calls(every: int) -> Iterator[dict[str, str]]:
-    """The environment of processes in which they fail. The library is compiled anew: `cc` is needed."""
-    with tempfile.TemporaryDirectory(prefix="rtc-calls-") as name:
-        source, library = Path(name) / "calls.c", Path(name) / "calls.so"
-        source.write_text(SOURCE)
-        command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library), str(source), "-ldl"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"the library does not compile: {done.stderr}"
-        yield {"LD_PRELOAD": str(library), "RTC_TEST_FAIL_EVERY": str(every)}
+    """The environment of processes in which they fail."""
+    with preloaded(SOURCE) as (environment, memory):
+        struct.pack_into("<q", memory, 0, every)
+        yield environment

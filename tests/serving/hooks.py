@@ -1,6 +1,7 @@
 """Functions for ``[[message_routing.transforms]]`` that behave badly in the server that imports them."""
 
 import sys
+import time
 
 
 def fails(topic: str, payload: object) -> object:
@@ -38,3 +39,9 @@ def endless(topic: str, payload: object) -> object:
 def out_of_memory(topic: str, payload: object) -> object:
     """Has no memory left."""
     raise MemoryError
+
+
+def blocks(topic: str, payload: object) -> object:
+    """Does nothing for so many seconds, and lets nobody else on the loop do anything."""
+    time.sleep(float(str(payload)))
+    return payload

@@ -59,7 +59,7 @@ class Link:
     """Two devices that are connected: `here` and `there` are their addresses."""
 
     def __init__(self, network: Network) -> None:
-        self._network = network
+        self.network = network
         name = uuid.uuid4().hex[:10]
         self.device, self._far_device = f"rtc-{name}", f"far-{name}"
         number = random.randrange(_SUBNETS)
@@ -74,19 +74,19 @@ class Link:
 
     def unplug(self) -> None:
         """The far end goes down: the carrier is lost, as when a cable is pulled."""
-        self._network.ip("link", "set", self._far_device, "down")
+        self.network.ip("link", "set", self._far_device, "down")
 
     def plug(self) -> None:
         """The far end is up."""
-        self._network.ip("link", "set", self._far_device, "up")
+        self.network.ip("link", "set", self._far_device, "up")
 
     def lose(self) -> None:
         """From now on whatever the far side sends is lost without a word; what is sent to it arrives."""
-        self._network.ip("route", "add", "blackhole", self.here)
+        self.network.ip("route", "add", "blackhole", self.here)
 
     def deliver(self) -> None:
         """Nothing is lost any more."""
-        self._network.ip("route", "del", "blackhole", self.here)
+        self.network.ip("route", "del", "blackhole", self.here)
 
 
 class DistantRedis(RedisServer):

@@ -149,6 +149,13 @@ class RawSocket:
         self.data = b""
 
     @classmethod
+    def over(cls, made: socket.socket) -> Self:
+        """Over a connection that is there already."""
+        raw = cls.__new__(cls)
+        raw.socket, raw.data = made, b""
+        return raw
+
+    @classmethod
     def upgraded(
         cls,
         port: int,

@@ -58,6 +58,7 @@ class Swarm:
         self.failures: list[Exception] = []
         self.message_ids = itertools.count(1)
         self.opening = asyncio.Semaphore(OPENING_MOST)
+        self._joined = itertools.count()
         self._running: list[asyncio.Task[None]] = []
         self._publishing: list[asyncio.Task[None]] = []
         self._serial = f"{random.getrandbits(32):08x}"
@@ -89,6 +90,19 @@ class Swarm:
         self.subscribers += made
         await self._start(made)
         return made
+
+    def join(self, topics: Sequence[str]) -> Subscriber:
+        """One more subscriber, which begins to connect."""
+        number = next(self._joined)
+        made = Subscriber(self, f"j{number}-{self._serial}", number, topics, None)
+        self.subscribers.append(made)
+        self._running.append(asyncio.create_task(made.run(), name=made.name))
+        return made
+
+    def leave(self, client: Subscriber) -> None:
+        """It goes for good."""
+        self.subscribers.remove(client)
+        client.stop()
 
     async def publish(
         self, count: int, topics: Sequence[str], rate: float, *, padding_bytes: int = 0

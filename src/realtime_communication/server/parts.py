@@ -47,6 +47,7 @@ from realtime_communication.server.place import ALONE, Place, made_node_id
 from realtime_communication.server.rebalancing import Rebalancing
 from realtime_communication.server.samples import SampleFeed
 from realtime_communication.server.tls import FailureLog, certificate_end, server_context
+from realtime_communication.server.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from realtime_communication.broker.redis_calls import StreamBounds
@@ -156,6 +157,7 @@ class Parts:
             Service("issuer keys", self.credentials.run_keys),
             Service("webhooks", self.webhooks.run),
             Service("garbage collector", self.collector.run),
+            Service("watchdog", Watchdog().run),
             Service("draining", self.draining.run),
         ]
         if self.rebalancing is not None:
