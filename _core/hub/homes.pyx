@@ -127,6 +127,7 @@ cdef class Homes(Asked):
             if topic.kind == TOPIC_ALL and self.peers.spread:
                 topic.interest = self.others()
             self.move_topic(topic, peers_authority(&self.peers, topic_name(topic)))
+            topic_release(&self.store, topic)  # an inbox that was here for its user on another worker
             topic = next_topic(&self.store, &cursor)
         for slot in range(MAX_WORKERS):
             if self.peers.workers[slot].linked:

@@ -9,7 +9,7 @@ from realtime_communication._core.hub.session cimport Session
 
 
 cdef class Connection:
-    cdef readonly MemoryDriver driver  # that of the worker which has the connection, or had it last
+    cdef MemoryDriver driver
     cdef Session* session        # NULL once the hub has finished it
     cdef readonly bint stalled   # nothing is taken: the socket is full
     cdef readonly bint reading   # the hub wants input

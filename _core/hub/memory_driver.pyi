@@ -2,7 +2,6 @@ from realtime_communication._core.hub.driver import Driver
 from realtime_communication._core.hub.hub import Hub
 
 class Connection:
-    driver: MemoryDriver
     stalled: bool
     reading: bool
     handed_over: bytes | None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.hub.sans_io import Envelope, Peer, Server
+from realtime_communication._core.hub.memory_driver import Connection
 from realtime_communication._core.hub.peers import RingProbe
 
 
@@ -21,6 +22,7 @@ class Node:
         self.workers: dict[int, Server] = {}
         self.left: dict[tuple[int, int], bytes] = {}
         self.version = 0
+        self.moved_to: dict[Connection, int] = {}
         self.upstream: Upstream | None = None
         for slot in range(count):
             self.workers[slot] = self.make_worker()
@@ -117,6 +119,7 @@ class Node:
             before = len(left) + queued
             assert taking.hub.receive_from_peer(giver, data[at:before]) == before - at
             taking.driver.arrive(giver, frame, None if lose else connection)
+            self.moved_to[connection] = taker
             at = before
         self.workers[giver].flush()
         self.left[giver, taker] = data[at:]

@@ -3,7 +3,7 @@
 import pytest
 
 from core.hub.node import Node, make_node, texts, texts_of
-from core.hub.sans_io import make_hub
+from core.hub.sans_io import Envelope, make_hub
 
 
 class TestWorkersThatCome:
@@ -121,3 +121,31 @@ class TestMembersThatChange:
         node.pump()
         acknowledged = peer.messages()
         assert [(each["type"], each["offset"]) for each in acknowledged] == [("Ack", n + 1) for n in range(63)]
+
+
+class TestInboxes:
+    """Of users on other workers."""
+
+    def test_a_home_that_is_one_no_more_forgets_them(self) -> None:
+        node = make_node(2)
+        user = node.user_at(1)
+        peer = node.workers[1].connect(user)
+        node.tell_members([0])  # meanwhile another one counts the sessions
+        node.pump()
+        assert node.ask(node.workers[0].connect("writer"), direct(user))["delivered"] == [user]
+        node.tell_members()
+        node.pump()
+        assert node.ask(node.workers[0].connect("writer"), direct(user))["delivered"] == [user]
+        node.pump()
+        assert [each["payload"] for each in peer.messages()] == ["hello", "hello"]
+        for worker in node.workers.values():
+            for session in worker.hub.connections():
+                worker.hub.disconnect(session_id=session["session_id"])
+        for milliseconds in (5100, 400_000, 1000):
+            node.advance(milliseconds)
+        for worker in node.workers.values():
+            assert [each["topic"] for each in worker.hub.topics() if each["topic"] != "*"] == []
+
+
+def direct(user: str) -> Envelope:
+    return {"type": "DirectMessage", "id": 1, "to": user, "payload": "hello"}
