@@ -209,7 +209,8 @@ def table(path, value):
 @pytest.mark.parametrize("path", [path for path, key in KEYS.items() if not key.live])
 def test_what_needs_a_restart_says_so(serve, path, caplog):
     # Port 0 needs the mode of tests, which one of the changes ends.
-    base = {"server": {"port": free_port()}, "monitoring": {"prometheus": {"port": free_port()}}}
+    port, _, metrics_port, _ = (free_port() for _ in range(4))  # the one behind each may be what it is changed to
+    base = {"server": {"port": port}, "monitoring": {"prometheus": {"port": metrics_port}}}
     running = serve(base)
     before = value_of(running.worker.parts.live.config, path)
     changed = merged(merged(base, NEEDED.get(path, {})), table(path, another(KEYS[path], before)))

@@ -57,7 +57,10 @@ class BodyRefused(TimeoutError):
 
 
 class HttpConnection(RequestHandler):
-    """aiohttp's connection, which sees only what the guard lets through."""
+    """aiohttp's connection, which sees only what the guard lets through.
+
+    Without `give_back` a later request for a WebSocket ends it.
+    """
 
     __slots__ = ("_answered", "_ended", "_first", "_give_back", "_guard", "_payload", "_services", "on_lost")
 
@@ -67,7 +70,7 @@ class HttpConnection(RequestHandler):
         services: Services,
         first: bytes,
         max_body: int,
-        give_back: GiveBack,
+        give_back: GiveBack | None = None,
         **options: Any,
     ) -> None:
         super().__init__(manager, **options)
@@ -173,6 +176,9 @@ class HttpConnection(RequestHandler):
         if guard.state is not State.LEAVING or self._answered < guard.requests:
             return
         if transport is None or transport.is_closing() or self._close:
+            return
+        if self._give_back is None:
+            self.force_close()
             return
         if transport.get_write_buffer_size():
             transport.set_write_buffer_limits(0)  # `resume_writing` comes when nothing is left
