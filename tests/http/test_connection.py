@@ -126,6 +126,10 @@ class TestALaterRequestToUpgrade:
         assert statuses(answer) == [200] * 30
         assert answer.endswith(b"}back: " + UPGRADE)
 
+    def test_where_nobody_takes_it_the_connection_ends(self, server):
+        server.http.give_back = None
+        assert statuses(server.raw(GET + UPGRADE + GET)) == [200]
+
     def test_not_behind_the_last_request(self, server):
         assert statuses(server.raw(LAST + UPGRADE)) == [200]
 
