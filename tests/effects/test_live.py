@@ -164,6 +164,7 @@ def test_each_test_exists(test):
 
 OTHERS = {
     "server.host": "127.0.0.2",
+    "server.port": 9,  # the next one may be that of the metrics
     "redis.url": "redis://:hush@127.0.0.1:9/3",
     "redis.cluster.nodes": ["redis://:hush@127.0.0.1:9"],
     "redis.sentinel.sentinels": ["127.0.0.1:9"],

@@ -45,7 +45,7 @@ class TestNegotiation71:
             b"permessage-deflate; client_no_context_takeover",
             b"permessage-deflate; client_max_window_bits",
             b"permessage-deflate;client_max_window_bits;server_no_context_takeover;client_no_context_takeover",
-            *(b"permessage-deflate; client_max_window_bits=%d" % bits for bits in range(8, 16)),
+            *(b"permessage-deflate; client_max_window_bits=%d" % bits for bits in range(9, 16)),
             b'permessage-deflate; client_max_window_bits="12"',
             b"  permessage-deflate\t;\tclient_max_window_bits  ",
             b", ,permessage-deflate,,",
@@ -62,7 +62,7 @@ class TestNegotiation71:
 
     DECLINED = (
         *(b"server_max_window_bits=" + value for value in (b"8", b"7", b"16", b"0", b"abc", b"", b"09", b"+9", b"1 0")),
-        *(b"client_max_window_bits=" + value for value in (b"7", b"16", b"abc", b"", b"08", b"-9", b"999999999999")),
+        *(b"client_max_window_bits=" + value for value in (b"7", b"8", b"16", b"abc", b"", b"08", b"-9", b"9" * 12)),
         b"server_max_window_bits",
         b"server_max_window_bits=10; server_max_window_bits=10",
         b"client_max_window_bits; client_max_window_bits",
@@ -125,7 +125,7 @@ class TestNegotiation71:
                 _, extension = factory.process_request_params(parameters, [])
             except (NegotiationError, AssertionError):
                 continue
-            if extension.local_max_window_bits >= 9:
+            if extension.local_max_window_bits >= 9 and extension.remote_max_window_bits >= 9:
                 theirs = extension.local_max_window_bits
                 break
         assert accepted(header) == theirs
