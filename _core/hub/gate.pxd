@@ -19,7 +19,7 @@ cdef class Gate(Sessions):
     cdef object token_admission  # asked first where a bearer token is the only credential, or None
     cdef object echo_admission   # the same for the echo endpoint, which has no credentials
     cdef list origins
-    cdef object proxies          # predicate of addresses (bytes, in network order): trusted proxies; None: there are none
+    cdef object proxies          # tells of an address (bytes, in network order) whether it is a proxy's; None: none is
     cdef list refusal_headers    # (name, value) of every answer that refuses a request
     cdef list secure_headers     # the same for those that travel over TLS
 

@@ -77,7 +77,8 @@ cdef class MemoryDriver(Driver):
         self.arriving = None
 
     def connect(self, bytes peer not None=b""):
-        """A fresh connection, before its request head, of a peer at that address (4 or 16 bytes). Raises MemoryError."""
+        """A fresh connection, before its request head, of a peer at that address (4 or 16 bytes, or none). Raises
+        MemoryError."""
         cdef Connection made = Connection()
         made.driver = self
         made.session = self.hub.open(self, -1)

@@ -1,7 +1,7 @@
 # Sockets whose peers have not authenticated: how many there are, how many of each site, and which are the oldest.
 #
-# Rules: nothing here raises, ends a session or reads a clock. A session is a newcomer from its accept until its peer has
-# authenticated or the session is dead; whoever counts too many ends the oldest.
+# Rules: nothing here raises, ends a session or reads a clock. A session is a newcomer from its accept until its peer
+# has authenticated or the session is dead; whoever counts too many ends the oldest.
 #
 # Theory: a peer that means to come in does so within some round trips, one that only holds a place stays as long as it
 # may. So the oldest newcomer is the one to make room, of all or of its site, and two lists in the order of arrival name

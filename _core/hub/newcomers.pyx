@@ -1,6 +1,5 @@
 """Sockets whose peers have not authenticated; `newcomers.pxd` is the contract."""
 
-from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset

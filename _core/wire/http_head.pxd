@@ -35,8 +35,8 @@ cdef struct HttpHead:            # about 3.3 KiB
     HeadField fields[HEAD_MAX_FIELDS]
 
 
-# Where the head ends: its size; 0 when more bytes are needed; a negative HTTP status when no bytes could save it: 400,
-# 505, and 431 for a head above HEAD_LIMIT, unless it is a list of protocols, extensions or cookies that has no end: 400.
+# Where the head ends: its size; 0 when more bytes are needed; a negative HTTP status when no bytes could save it. Above
+# HEAD_LIMIT that is 431, but 400 where a list of protocols, extensions or cookies has no end.
 # `data` always begins with the head's first byte. `progress` is 0 before the first call, and the caller keeps it
 # unread: each byte is looked at once.
 cdef Py_ssize_t head_find_end(const uint8_t* data, size_t size, uint32_t* progress) noexcept nogil
