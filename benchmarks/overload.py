@@ -168,7 +168,7 @@ def overload_rows(found: Sequence[Overload]) -> list[Row]:
 
 def storm(driver: Driver, core: int, clients: int) -> Outcome:
     """The server is killed under so many clients, and all come back to the new one at once."""
-    with alone() as candidate:
+    with alone(core) as candidate:
         return restarts.restart(driver, with_room(candidate, clients), core, clients, signal.SIGKILL)
 
 

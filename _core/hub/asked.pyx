@@ -40,6 +40,13 @@ from realtime_communication._core.hub.topics cimport (
 from realtime_communication._core.wire.envelope cimport ERROR_UNAVAILABLE
 
 
+cdef void refuse_moved(Asked core, int slot, const Frame* frame, Topic* topic) noexcept:
+    """The topic, opened to find that out, is at home elsewhere; NULL: there was no memory for it."""
+    core.answer_refuse(slot, frame.token, CODE_MOVED, MOVING, RETRY_MS)
+    if topic != NULL:
+        topic_release(&core.store, topic)
+
+
 cdef class Asked(Answers):
 
     cdef void asked_to_publish(self, int slot, Frame* frame) noexcept:
@@ -126,7 +133,7 @@ cdef class Asked(Answers):
             self.everyone()
         topic = self.open_topic(frame.topic, frame.kind)
         if topic == NULL or topic.authority >= AUTHORITY_WORKER:
-            self.answer_refuse(slot, frame.token, CODE_MOVED, MOVING, RETRY_MS)
+            refuse_moved(self, slot, frame, topic)
             return
         if topic.authority == AUTHORITY_UPSTREAM and not is_covered(topic, has_position, epoch, offset, history):
             waiting = self.relay_waiting(slot, frame, AUTHORITY_UPSTREAM)
@@ -152,7 +159,7 @@ cdef class Asked(Answers):
         if frame.topic.size > 1:
             topic = self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1))
         if topic == NULL or topic.authority >= AUTHORITY_WORKER:
-            self.answer_refuse(slot, frame.token, CODE_MOVED, MOVING, RETRY_MS)
+            refuse_moved(self, slot, frame, topic)
             return
         self.gain_interest(slot, topic)
         if frame.token == 0:

@@ -9,6 +9,7 @@ from realtime_communication._core.hub.attendees cimport Attendee, attendee_info
 from realtime_communication._core.hub.peers cimport AUTHORITY_WORKER, FRAME_FORGET, FRAME_WATCH
 from realtime_communication._core.hub.session cimport Session, session_info
 from realtime_communication._core.hub.topics cimport (
+    TOPIC_ALL,
     TOPIC_PLAIN,
     WATCH_FRESH,
     WATCH_NONE,
@@ -53,9 +54,12 @@ cdef class Handover(Attendance):
     cdef void move_topic(self, Topic* topic, int authority) noexcept:
         cdef int before = topic.authority
         Attendance.move_topic(self, topic, authority)
-        if topic.kind == TOPIC_PLAIN and topic.authority != before:
+        if topic.authority == before:
+            return
+        if topic.kind == TOPIC_PLAIN:
             self.move_attendance(topic, before)
-            topic_release(&self.store, topic)
+        if topic.kind != TOPIC_ALL:
+            topic_release(&self.store, topic)  # an inbox too: it was here for a user on another worker
 
     cdef void move_attendance(self, Topic* topic, int before) noexcept:
         if is_worker(before) and self.peers.workers[before - AUTHORITY_WORKER].linked:

@@ -47,6 +47,7 @@ from realtime_communication._core.hub.topics cimport (
     Topic,
     epoch_text,
     next_topic,
+    store_fresh_epoch,
     topic_append,
     topic_first,
     topic_message,
@@ -127,7 +128,6 @@ cdef class Homes(Asked):
             if topic.kind == TOPIC_ALL and self.peers.spread:
                 topic.interest = self.others()
             self.move_topic(topic, peers_authority(&self.peers, topic_name(topic)))
-            topic_release(&self.store, topic)  # an inbox that was here for its user on another worker
             topic = next_topic(&self.store, &cursor)
         for slot in range(MAX_WORKERS):
             if self.peers.workers[slot].linked:
@@ -229,6 +229,7 @@ cdef class Homes(Asked):
         if topic.subscribers:
             mirrors |= <uint64_t> 1 << self.peers.me
         self.write_stored(slot, FRAME_HANDOVER, topic_name(topic), mirrors, topic, False, offset + 1, topic.offset)
+        store_fresh_epoch(&self.store)  # that one goes on elsewhere: a topic that begins here must not have it again
 
     cdef void hand_answers_over(self) noexcept:
         """Idempotency keys go to the homes of their topics."""

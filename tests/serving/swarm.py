@@ -102,6 +102,8 @@ class Swarm:
     def leave(self, client: Subscriber) -> None:
         """It goes for good."""
         self.subscribers.remove(client)
+        for track in client.tracks.values():
+            self.checker.tracks.remove(track)  # nobody waits for what it misses
         client.stop()
 
     async def publish(

@@ -149,3 +149,23 @@ class TestInboxes:
 
 def direct(user: str) -> Envelope:
     return {"type": "DirectMessage", "id": 1, "to": user, "payload": "hello"}
+
+
+def test_an_epoch_that_went_on_elsewhere_is_not_begun_again() -> None:
+    """A topic that was handed over before anybody published on it comes back without its history."""
+    node = make_node(2)
+    topic = node.topic_at(1)
+    node.tell_members([0])
+    node.pump()
+    reader = node.workers[0].connect("reader")
+    node.subscribe(reader, topic)
+    node.tell_members()
+    node.pump()
+    reader.messages()
+    node.ask(reader, {"type": "Unsubscribe", "id": 1, "topic": topic})
+    writer = node.workers[0].connect("writer")
+    epoch, offset = node.publish(writer, topic, "lost")
+    node.kill(1)
+    node.pump()
+    assert offset == 1
+    assert node.publish(writer, topic, "new")[0] != epoch

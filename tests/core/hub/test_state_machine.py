@@ -42,7 +42,7 @@ class OneHub(RuleBasedStateMachine):
 
     strategy = ""
 
-    @initialize(capacity=st.sampled_from([8, 12]), cache=st.sampled_from([1, 6, 40, 500]))
+    @initialize(capacity=st.sampled_from([8, 12]), cache=st.sampled_from([6, 40, 500]))
     def begin(self, capacity: int, cache: int) -> None:
         self.capacity = capacity
         self.server = make_hub(
@@ -245,16 +245,12 @@ class OneHub(RuleBasedStateMachine):
 
     @invariant()
     def topics_are_those_of_the_model(self) -> None:
-        assert sorted(state_of(each) for each in self.server.hub.topics()) == sorted(
-            (
-                topic.name,
-                f"{topic.epoch:016x}",
-                topic.offset,
-                len(self.model.subscribers(topic.name)),
-                len(topic.cached),
-            )
-            for topic in self.model.topics.values()
+        held = sorted(state_of(each) for each in self.server.hub.topics())
+        expected = sorted(
+            (topic.name, f"{topic.epoch:016x}", topic.offset, len(self.model.subscribers(name)), len(topic.cached))
+            for name, topic in self.model.topics.items()
         )
+        assert held == expected, (held, expected)
         assert self.server.stats()["cached_messages"] == len(self.model.cache)
 
     def teardown(self) -> None:
