@@ -1,26 +1,22 @@
-"""A long steady load, an overload, a reconnect storm. `benchmarks/soak` prepares the environment and runs this.
+"""A long steady load. `benchmarks/soak` prepares the environment and runs this.
 
 Prints tables, and with `--json` writes every sample. Exit status 1: a bound was broken, and which.
 """
 
 import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import msgspec
 
-from . import overload, restarts, steady
-from .deployments import product
-from .driver import Driver, Row
-from .generator import Generator, GeneratorError
+from . import steady
 from .machine import Watch, allow_many_files, processor
 from .measure import say, two_cores
 from .outages import on_core
 from .servers import running
 
-FIGURES = ("steady", "overload", "storm")
+FIGURES = ("steady",)
 SAMPLES_SHOWN = 12
 
 
@@ -35,7 +31,6 @@ class Result(msgspec.Struct):
     samples: list[steady.Sample] = []
     verdicts: list[steady.Verdict] = []
     totals: dict[str, int] = {}
-    rows: list[Row] = []
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -50,9 +45,6 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rss-bound", type=float, default=bounds.rss_per_minute / 1024, help="KiB a minute (256)")
     parser.add_argument("--files-bound", type=int, default=bounds.files, help=f"descriptors more ({bounds.files})")
     parser.add_argument("--drift-bound", type=float, default=bounds.drift, help=f"of the latency ({bounds.drift})")
-    parser.add_argument("--overload-secs", type=float, default=5.0, help="of the overload (5)")
-    parser.add_argument("--storm-clients", type=int, default=19_000, help="that come back at once (19000)")
-    parser.add_argument("--rounds", type=int, default=3, help="of the overload (3)")
     parser.add_argument("--json", type=Path, help="a file for all of it")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")
@@ -76,22 +68,6 @@ def measure(options: argparse.Namespace, result: Result, cores: tuple[int, int])
     if "steady" in options.only:
         say(f"steady load for {options.minutes:g} minutes")
         soak(options, result, cores)
-    if not {"overload", "storm"} & set(options.only):
-        return
-    connections = max(overload.SUBSCRIBERS, options.storm_clients if "storm" in options.only else 0)
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        driver = Driver(Path(folder), Generator(core=cores[1]), connections, options.overload_secs)
-        if "overload" in options.only:
-            found = []
-            for _ in range(options.rounds):
-                say("overload")
-                with running(product(overload.ADMINISTERED), cores[0]) as server:
-                    found.append(overload.overload(driver, server, overload.ADMIN))
-            result.rows += overload.overload_rows(found)
-        if "storm" in options.only:
-            say(f"{options.storm_clients} clients come back at once")
-            outcome = overload.storm(driver, cores[0], options.storm_clients)
-            result.rows += restarts.rows_of(f"SIGKILL under {options.storm_clients:,} clients, no Redis", [outcome])
 
 
 def tables(result: Result) -> str:
@@ -115,8 +91,6 @@ def tables(result: Result) -> str:
                 f"| {verdict.figure} | {verdict.value:,.2f} {verdict.unit} | {verdict.bound:,.2f} | {outcome} |"
             )
         lines += ["", "; ".join(f"{name} {count:,}" for name, count in result.totals.items())]
-    if result.rows:
-        lines += ["| figure | median (least – most) |", "| --- | --- |", *map(str, result.rows)]
     return "\n".join(lines)
 
 
@@ -129,10 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     load = steady.Load(clients=options.clients, rate=options.rate)
     bounds = steady.Bounds(int(options.rss_bound * 1024), options.files_bound, options.drift_bound)
     result = Result(time.strftime("%Y-%m-%d", time.gmtime()), processor(), load, bounds)
-    try:
-        measure(options, result, cores)
-    except GeneratorError as problem:
-        sys.exit(f"no figures: {problem}")
+    measure(options, result, cores)
     result.foreign_share = round(watch.foreign_share(), 3)
     print(tables(result))
     print(f"\nOther programs took {result.foreign_share:.0%} of the two cores.")

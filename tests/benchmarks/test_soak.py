@@ -5,12 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import overload, prepare, soak_figures, steady
-from benchmarks.deployments import product
-from benchmarks.driver import Driver
-from benchmarks.generator import Generator
-from benchmarks.measure import two_cores
-from benchmarks.servers import running
+from benchmarks import soak_figures, steady
 from benchmarks.steady import MIB, Bounds, Load, Sample, quantile, slope, verdicts
 from serving.checker import Checker
 
@@ -78,20 +73,3 @@ def test_a_moment_of_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert "| growth of resident memory |" in capsys.readouterr().out
     assert soak_figures.main([*words, "--rss-bound=-1e9"]) == 1
     assert "**broken**" in capsys.readouterr().out
-
-
-def test_overload_and_storm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare.compiled_parts(tmp_path)
-    monkeypatch.setattr(overload, "SUBSCRIBERS", 20)
-    monkeypatch.setattr(overload.restarts, "BEFORE_SECS", 0.1)
-    monkeypatch.setattr(overload.restarts, "AFTER_SECS", 0.1)
-    cores = two_cores()
-    driver = Driver(tmp_path, Generator(tmp_path / "load", core=cores[1]), 50, 0.5)
-    with running(product(overload.ADMINISTERED), cores[0]) as server:
-        found = overload.overload(driver, server, overload.ADMIN)
-    assert found.offered == pytest.approx(overload.MULTIPLE * found.capacity)
-    assert found.answers > 0
-    assert found.failed == 0
-    assert len(overload.overload_rows([found])) == 9
-    outcome = overload.storm(driver, cores[0], 50)
-    assert (outcome.never_back, outcome.violations) == (0, 0)
