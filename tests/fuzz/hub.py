@@ -69,7 +69,9 @@ class World:
     def look(self) -> None:
         """Note what came."""
         for number, peer in enumerate(self.peers):
-            for opcode, rsv1, payload in peer.frames():
+            if peer.status is None:
+                peer.take_response()
+            for opcode, rsv1, payload in peer.frames() if peer.status == 101 else ():
                 message = inflate(payload) if rsv1 else decompress(payload) if opcode == BINARY else payload
                 self.seen[number].append((opcode, message))
                 if self.readable and opcode in (TEXT, BINARY):

@@ -51,13 +51,10 @@ class Client:
         self.peer.send(*numbered)
 
     def look(self) -> None:
-        """Take what came. The answer to the upgrade may have been held back until the others had done their part."""
-        peer = self.peer
-        if peer.status is None:
-            answer, found, rest = peer.connection.drain().partition(b"\r\n\r\n")
-            if found:
-                peer.status, peer.rest = int(answer.split(b" ")[1]), rest
-        if peer.status == 101:
+        """Take what came."""
+        if self.peer.status is None:
+            self.peer.take_response()
+        if self.peer.status == 101:
             for message in self.peer.messages():
                 self.take(message)
 

@@ -180,6 +180,10 @@ class Peer:
         self.pongs: list[bytes] = []
         self.connection.feed(head)
         carry()
+        self.take_response()
+
+    def take_response(self) -> None:
+        """The answer to the upgrade, as far as it has come; it may be held back until others have done their part."""
         answer, found, self.rest = self.connection.drain().partition(b"\r\n\r\n")
         self.response = answer + found
         self.status = int(answer.split(b" ")[1]) if found else None
