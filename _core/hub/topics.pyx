@@ -42,6 +42,8 @@ cdef void store_free(TopicStore* store) noexcept nogil:
         topic.asking = 0
         topic.synced = False
         topic.watching = 0
+        topic.full_at = 0
+        topic.full_listed = False
         topic.members = 0        # whoever has them frees them
         topic_release(store, topic)
         topic = next_topic(store, &cursor)
