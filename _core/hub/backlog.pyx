@@ -175,6 +175,8 @@ cdef int append_queued(Outbox* outbox, Session* session, const Queued* entry) no
     if subscription.dropped and outbox.settings.overflow == OVERFLOW_DROP_OLDEST and (
             entry.message.offset > subscription.dropped_last):
         tell_dropped(outbox, subscription)
+        if session.flags & FLAG_STARVED:
+            return -1
     return append_message(outbox, session, subscription.topic, entry.message)
 
 

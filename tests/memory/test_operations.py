@@ -15,7 +15,7 @@ import pytest
 from memory.scenarios import SCENARIOS
 
 HERE = Path(__file__).parent
-MOST = 16
+MOST = 40
 
 
 @pytest.fixture(scope="session")
