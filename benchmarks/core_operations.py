@@ -22,6 +22,7 @@ os.urandom = lambda size: b"\x5a" * size  # the tables of the data plane draw th
 
 from core.hub.node import make_node  # noqa: E402  (the path has to be set first)
 from core.hub.sans_io import KEY, Envelope, Peer, Server, client_frame, make_hub  # noqa: E402
+from realtime_communication.config.topics import TopicRule  # noqa: E402
 
 os.urandom = _draw
 
@@ -129,6 +130,21 @@ def limited() -> Loop:
     return feeding(peer, publication(), {peer: b'"Ack"'})
 
 
+def ruled() -> Loop:
+    """The last rule of eight counts, and it bounds the history."""
+    rules = [TopicRule(pattern=f"other:{number}:*", publish_roles=("staff",)) for number in range(7)]
+    rules.append(TopicRule(pattern="ben*", publish_roles=("staff",), history_size=KEPT // 2))
+    peer = server(topics=rules).connect("alice", roles=("staff",))
+    return feeding(peer, publication(), {peer: b'"Ack"'})
+
+
+def authorized() -> Loop:
+    hub = server()
+    hub.hub.ask_about(("publish",), lambda action, user, topic: True, 1000, 1000, 1 << 40)
+    peer = hub.connect("alice")
+    return feeding(peer, publication(), {peer: b'"Ack"'})
+
+
 def direct(in_flight: int = 1) -> Loop:
     hub = server()
     reader, writer = hub.connect("bob"), hub.connect("alice")
@@ -223,6 +239,8 @@ OPERATIONS: dict[str, Operation] = {
     "echo, 100 bytes": Operation(echo, 300),
     "publication into the history": Operation(history, 300),
     "publication under rate limits": Operation(limited, 300),
+    "publication under topic rules": Operation(ruled, 300),
+    "publication that was allowed": Operation(authorized, 300),
     "publication to 1": Operation(partial(fan_out, 1), 200),
     "publication to 1, MessagePack": Operation(publish_msgpack, 200),
     "delivery to one of 100": Operation(partial(fan_out, 100), 30, 100),

@@ -45,6 +45,7 @@ cdef struct Counters:            # of uint64_t alone
     uint64_t samples_lost            # samples overwritten before somebody took them
     uint64_t upstream_dropped        # publications that were not kept for an upstream that is away
     uint64_t migrated                # connections handed to another worker, live
+    uint64_t denied                  # requests that whoever is asked about them refused
     uint64_t unshared                # requests this worker limited by itself: no place in the table of all workers
 
 

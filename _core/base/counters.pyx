@@ -41,6 +41,7 @@ cdef dict counters_dict(const Counters* counters):
         "samples_lost": counters.samples_lost,
         "upstream_dropped": counters.upstream_dropped,
         "migrated": counters.migrated,
+        "denied": counters.denied,
         "unshared": counters.unshared,
     }
 

@@ -28,6 +28,7 @@ from realtime_communication._core.hub.peers cimport (
     WAIT_SUBSCRIBED,
     WAIT_SYNC,
     WAIT_TARGET,
+    WAIT_VERDICT,
     WAIT_WELCOME,
     Body,
     Frame,
@@ -49,6 +50,7 @@ from realtime_communication._core.hub.scatter cimport group_answered
 from realtime_communication._core.hub.session cimport FLAG_ASKED, FLAG_WITHHELD, SESSION_OPEN, Inbound, Session
 from realtime_communication._core.hub.stored_messages cimport next_body
 from realtime_communication._core.hub.subscriptions cimport is_covered, subscribe_answered
+from realtime_communication._core.hub.topic_rules cimport TopicRule, rule_of
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_PLAIN,
@@ -154,7 +156,7 @@ cdef class Answers(Feed):
             later.settle(None, RequestError(error_name(code).decode(), why, max(retry, 0)))
         elif session != NULL and kind != WAIT_GIVEN:
             self.error(session, &request, code, <const char*> message, retry, NULL)
-            if kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_PRESENCE):
+            if kind in (WAIT_SUBSCRIBED, WAIT_PAGE, WAIT_PRESENCE, WAIT_VERDICT):
                 session.flags &= ~<uint32_t> FLAG_ASKED
                 buffer_free(&session.parked)
                 self.go_on(session)
@@ -271,7 +273,11 @@ cdef class Answers(Feed):
                                uint64_t first) noexcept:
         """The request that was parked. False when its authority has to be asked once more."""
         cdef const Request* request = &self.inbound.request
+        cdef const TopicRule* rule = rule_of(self.rules, request.topic)
         cdef int outcome
+        if rule != NULL and not rule.history:
+            self.inbound.request.has_position = False  # as `subscribe` has it
+            self.inbound.request.history = -1
         if is_covered(topic, request.has_position, epoch_number(request.epoch), request.offset, request.history):
             subscribe_answered(self, waiting.session, request, topic, recovered, NULL, first)
         elif waiting.asked:      # the mirror has let go of it since

@@ -11,6 +11,7 @@ from realtime_communication._core.base.counters cimport counters_dict
 from realtime_communication._core.base.memory cimport Slice, slice_of
 from realtime_communication._core.base.shared cimport shared_key
 from realtime_communication._core.base.table cimport TableCursor, table_start
+from realtime_communication._core.hub.authorization cimport settle_verdict, take_waiting, verdict_on
 from realtime_communication._core.hub.core cimport Position
 from realtime_communication._core.hub.dispatch cimport Dispatch
 from realtime_communication._core.hub.driver cimport Driver
@@ -33,6 +34,13 @@ from realtime_communication._core.hub.session cimport (
 )
 from realtime_communication._core.hub.shared_limits cimport shared_user_read
 from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_full_in_ms, bucket_init, bucket_remaining
+from realtime_communication._core.hub.topic_rules cimport (
+    ACT_HISTORY,
+    ACT_PRESENCE,
+    ACT_PUBLISH,
+    ACT_SUBSCRIBE,
+    refused_by_rule,
+)
 from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
     Topic,
@@ -43,21 +51,26 @@ from realtime_communication._core.hub.topics cimport (
 )
 from realtime_communication._core.hub.users cimport User, user_find, user_id
 from realtime_communication._core.hub.variants cimport variant_encoding
+from realtime_communication._core.hub.verdicts cimport VERDICT_ALLOWED, VERDICT_UNKNOWN, Verdicts
 from realtime_communication._core.wire.envelope cimport JSON_TEXT
 from realtime_communication._core.wire.outbound cimport write_closing
+
+
+ACTS = {"subscribe": ACT_SUBSCRIBE, "publish": ACT_PUBLISH}
 
 
 cdef class Control(Dispatch):
     """What the control plane asks of the hub of one worker, and orders."""
 
-    def publish_request(self, bytes body not None, identity):
+    def publish_request(self, bytes body not None, identity, *, bint counted=False):  # no-cython-lint
         """Publish what came over HTTP: JSON {topic, payload, idempotency_key?}.
 
-        Returns {"epoch", "offset"}. Raises RequestError with a code of the protocol's list.
+        `counted`: it was taken from the sender's limits before. Returns {"epoch", "offset"}. Raises RequestError with a
+        code of the protocol's list, UndecidedError when somebody has to be asked whether the sender may.
         """
         self.home.refresh()
         try:
-            return publish_body(self, body, identity)
+            return publish_body(self, body, identity, counted)
         finally:
             self.home.wake()
 
@@ -71,6 +84,48 @@ cdef class Control(Dispatch):
             return send_body(self, body, identity)
         finally:
             self.home.wake()
+
+    def ask_about(self, actions, ask, uint32_t most, uint32_t pending, uint64_t ttl_ms):
+        """Let `ask(action, user, topic)` say whether users may do the `actions`, of `subscribe` and `publish`.
+
+        It answers with a bool, which counts for `ttl_ms`, or with None: `decided` has the answer later, within 10
+        seconds. At most `most` answers are remembered, and `pending` asked for at a time. Raises KeyError for another
+        action.
+        """
+        cdef Verdicts verdicts = Verdicts(most, pending)
+        for action in actions:
+            verdicts.acts |= <uint8_t> (1 << <int> ACTS[action])
+        verdicts.ask = ask
+        verdicts.ttl_ms = ttl_ms
+        self.verdicts = verdicts
+
+    def verdict(self, str action not None, str user not None, str topic not None):
+        """What was said of it and still counts, None for nothing. Nobody is asked."""
+        cdef bytes name = user.encode(), text = topic.encode()
+        cdef int verdict
+        self.home.refresh()
+        verdict = verdict_on(self, <int> ACTS[action], 0, slice_of(<const uint8_t*> name, len(name)),
+                             slice_of(<const uint8_t*> text, len(text)))
+        return None if verdict == VERDICT_UNKNOWN else verdict == VERDICT_ALLOWED
+
+    def decided(self, str action not None, str user not None, str topic not None, bint allowed, uint64_t ttl_ms):
+        """The answer to a question, which counts for `ttl_ms` milliseconds: those who wait for it go on."""
+        cdef Session* session
+        self.home.refresh()
+        for token in settle_verdict(self, <int> ACTS[action], user.encode(), topic.encode(), allowed, ttl_ms):
+            session = take_waiting(self, token)
+            if session != NULL:
+                self.go_on(session)
+        self.home.wake()
+
+    def reading_refused(self, identity, str topic not None, *, bint history):  # no-cython-lint
+        """Why the rules of topics forbid `identity` to read a topic's history, or else who is present on it; None when
+        they do not."""
+        cdef bytes name = topic.encode()
+        cdef const char* refused = refused_by_rule(
+            self.rules, ACT_HISTORY if history else ACT_PRESENCE, identity.permissions, self.roles_of(identity),
+            slice_of(<const uint8_t*> name, len(name)))
+        return None if refused == NULL else refused.decode()
 
     def subscribe_user(self, str user_id not None, str topic not None, uint64_t order=0):  # no-cython-lint
         """Subscribe the live sessions of a user, whatever their tokens allow; how many are now. Each is told so.

@@ -20,8 +20,10 @@ from realtime_communication._core.hub.samples cimport Samples
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.settings cimport Settings
 from realtime_communication._core.hub.token_bucket cimport TokenBucket
+from realtime_communication._core.hub.topic_rules cimport TopicRule, TopicRules
 from realtime_communication._core.hub.topics cimport EPOCH_SIZE, Subscription, Topic, TopicStore
 from realtime_communication._core.hub.users cimport Member, User, UserStore
+from realtime_communication._core.hub.verdicts cimport Verdicts
 from realtime_communication._core.wire.envelope cimport Request
 
 
@@ -51,6 +53,8 @@ cdef class Core(BusUser):
     cdef readonly bytes node_id
     cdef object authenticate     # callback for Authenticate and Refresh
     cdef bint draining           # the server ends: no more connections, no more publications
+    cdef TopicRules rules        # of topics; None when there are none
+    cdef Verdicts verdicts       # who is asked about requests, and what he said; None: nobody is
     cdef list transforms         # of (pattern as bytes, function); None when there are none
     cdef Samples samples
     cdef Peers peers
@@ -73,6 +77,11 @@ cdef class Core(BusUser):
     # Publishes on the topic of that name, which is at home here. 0; -1 without memory, with nothing published.
     cdef int publish(self, Slice name, int kind, Slice sender, Slice payload, int encoding, Session* excluded,
                      Position* out) noexcept
+    # Numbers a message of the topic, and caches it as the topic's rule allows.
+    cdef void store_message(self, Topic* topic, Message* message) noexcept
+    # The topic's cache forgets what its rule does not let it keep, or hides it while connections may be on their way.
+    # The topic is not released.
+    cdef void trim(self, Topic* topic, const TopicRule* rule) noexcept
     # A message that has its offset goes to the other workers that mirror its topic.
     cdef void feed(self, Topic* topic, const Message* message, uint64_t instance, uint64_t excluded) noexcept
     # A publication made here while the upstream is away.
@@ -111,6 +120,8 @@ cdef class Core(BusUser):
     cdef int attach(self, Session* session, object identity) except -1
     # Takes over what a token says, with nothing changed when it fails. Raises MemoryError, ValueError.
     cdef int grant(self, Session* session, object identity) except -1
+    # The bits of the roles of an identity that topic rules name.
+    cdef uint64_t roles_of(self, object identity) except? 0
     # The session leaves all topics and its user; nothing more is delivered to it.
     cdef void leave(self, Session* session) noexcept
     cdef void forget_user(self, User* user) noexcept
@@ -141,6 +152,11 @@ cdef enum:
     KEEP_MS = 20000              # for which a worker caches messages when another one asks it to
 
 
+# Whether workers cache what they would not, so that connections can move.
+cdef inline bint keeps_all(Core core) noexcept:
+    return core.keep_until_ms > core.now_ms
+
+
 # How many messages are cached.
 cdef inline size_t kept_entries(Core core) noexcept:
-    return core.settings.cache_entries if core.settings.caching or core.keep_until_ms > core.now_ms else 0
+    return core.settings.cache_entries if core.settings.caching or keeps_all(core) else 0

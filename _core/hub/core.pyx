@@ -59,6 +59,7 @@ from realtime_communication._core.hub.session cimport (
 )
 from realtime_communication._core.hub.settings cimport CACHE_BYTES, PRESENCE_GRACE_MS
 from realtime_communication._core.hub.token_bucket cimport bucket_full_in_ms, bucket_idle_ms, bucket_init
+from realtime_communication._core.hub.topic_rules cimport TopicRule, rule_of
 from realtime_communication._core.hub.topics cimport (
     TOPIC_ALL,
     TOPIC_INBOX,
@@ -70,11 +71,13 @@ from realtime_communication._core.hub.topics cimport (
     subscription_remove,
     topic_append,
     topic_epoch,
+    topic_excess,
     topic_find,
     topic_name,
     topic_open,
     topic_release,
     topic_reset,
+    topic_trim,
 )
 from realtime_communication._core.hub.users cimport (
     Member,
@@ -122,7 +125,7 @@ cdef class Core(BusUser):
         message.stored_ms = self.now_ms
         message.excluded = excluded.serial if excluded != NULL else 0
         topic.members += 1       # keeps the topic while its own message may be the one the cache forgets
-        topic_append(&self.store, topic, message, kept_entries(self), CACHE_BYTES)
+        self.store_message(topic, message)
         out.offset = topic.offset
         topic_epoch(topic, out.epoch)
         result = outbox_publish(&self.outbox, topic, message)
@@ -138,8 +141,33 @@ cdef class Core(BusUser):
         topic_release(&self.store, topic)
         return result
 
+    cdef void store_message(self, Topic* topic, Message* message) noexcept:
+        cdef size_t entries = kept_entries(self)
+        cdef const TopicRule* rule = NULL
+        if self.rules is not None and self.rules.bounds_history:
+            rule = rule_of(self.rules, topic_name(topic))
+            if rule != NULL and not rule.history and not keeps_all(self):
+                entries = 0
+        topic_append(&self.store, topic, message, entries, CACHE_BYTES)
+        if rule != NULL:
+            self.trim(topic, rule)
+
+    cdef void trim(self, Topic* topic, const TopicRule* rule) noexcept:
+        cdef uint64_t before_ms = 0
+        topic.hidden = 0
+        if rule == NULL:
+            return
+        if rule.history_ms and rule.history_ms < self.now_ms:
+            before_ms = self.now_ms - rule.history_ms
+        if keeps_all(self):
+            topic.hidden = topic_excess(topic, rule.history_size, before_ms) if rule.history else topic.cached
+        else:
+            topic_trim(&self.store, topic, rule.history_size, before_ms)
+
     cdef Topic* open_topic(self, Slice name, int kind) noexcept:
         cdef Topic* topic = topic_open(&self.store, name, kind)
+        if topic != NULL and topic.cached and self.rules is not None and self.rules.bounds_history:
+            self.trim(topic, rule_of(self.rules, name))
         if topic != NULL and self.peers.spread:
             topic.authority = <uint8_t> peers_authority(&self.peers, name)
             if kind == TOPIC_ALL and topic.authority < AUTHORITY_WORKER:
@@ -367,6 +395,7 @@ cdef class Core(BusUser):
         cdef int64_t expires_at = -1 if identity.expires_at is None else identity.expires_at
         cdef int64_t refresh_at = -1 if identity.refresh_at is None else identity.refresh_at
         cdef uint8_t permissions = identity.permissions
+        cdef uint64_t roles = self.roles_of(identity)
         cdef Login* login = login_new(identity.login)
         cdef Narrowing* narrowing
         try:
@@ -374,6 +403,7 @@ cdef class Core(BusUser):
         except BaseException:
             free(login)
             raise
+        session.roles = roles
         if login != NULL:
             free(session.login)
             session.login = login
@@ -383,6 +413,11 @@ cdef class Core(BusUser):
         session.expires_at = expires_at
         session.refresh_at = refresh_at
         return 0
+
+    cdef uint64_t roles_of(self, object identity) except? 0:
+        if self.rules is None or not self.rules.roles:
+            return 0
+        return self.rules.bits_of(identity.roles)
 
     cdef void leave(self, Session* session) noexcept:
         cdef User* user = <User*> session.user

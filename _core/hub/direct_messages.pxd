@@ -3,7 +3,7 @@
 # Rules: one target that is refused refuses the message for all, before anything is published; so does a transform.
 # Bytes of the request are borrowed; nothing here keeps them.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.hub.core cimport Core
@@ -17,8 +17,8 @@ cdef int direct_message(Core core, Session* session, const Request* request) noe
 # The steps of it, for one that comes over HTTP.
 #
 # 0, or the ErrorCode that it is refused with, and why.
-cdef int check_targets(Core core, uint8_t permissions, const Patterns* patterns, const Request* request,
-                       const char** message) noexcept nogil
+cdef int check_targets(Core core, uint8_t permissions, uint64_t roles, const Patterns* patterns, const Request* request,
+                       const char** message) noexcept
 # Milliseconds after which one refused with `code` may be tried again, or NO_RETRY.
 cdef int64_t retry_after(int code) noexcept nogil
 # Overflow `block`: whether a session of one of the targets has no room.

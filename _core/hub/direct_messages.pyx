@@ -1,7 +1,7 @@
 """Direct messages; `direct_messages.pxd` is the contract."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint8_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_of
 from realtime_communication._core.hub.backlog cimport mailbox_is_full
@@ -31,6 +31,7 @@ from realtime_communication._core.hub.session cimport (
     publish_patterns,
 )
 from realtime_communication._core.hub.settings cimport OVERFLOW_BACKPRESSURE, OVERFLOW_BLOCK
+from realtime_communication._core.hub.topic_rules cimport ACT_PUBLISH, refused_by_rule
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_INBOX,
@@ -75,9 +76,10 @@ cdef bint target_full(Core core, Slice name) noexcept nogil:
     return False
 
 
-cdef int check_targets(Core core, uint8_t permissions, const Patterns* patterns, const Request* request,
-                       const char** message) noexcept nogil:
+cdef int check_targets(Core core, uint8_t permissions, uint64_t roles, const Patterns* patterns, const Request* request,
+                       const char** message) noexcept:
     """0, or the ErrorCode that a DirectMessage is refused with, and why."""
+    cdef uint8_t place[256]
     cdef uint32_t i
     if not permissions & (PERMISSION_WRITE | PERMISSION_ADMIN):
         message[0] = b"the token lacks the permission write"
@@ -88,6 +90,9 @@ cdef int check_targets(Core core, uint8_t permissions, const Patterns* patterns,
     for i in range(request.target_count):
         if not may_send_to(permissions, patterns, request.targets[i]):
             message[0] = b"to: an inbox outside the topics that the token may publish on"
+            return ERROR_FORBIDDEN
+        if refused_by_rule(core.rules, ACT_PUBLISH, permissions, roles, inbox_name(request.targets[i], place)) != NULL:
+            message[0] = b"to: an inbox that only certain roles may publish on"
             return ERROR_FORBIDDEN
     if core.draining:
         message[0] = ending()
@@ -239,7 +244,8 @@ cdef void forget_sent(Core core, Slice sender, const Request* request) noexcept:
 
 cdef int direct_message(Core core, Session* session, const Request* request) noexcept:
     cdef const char* message = NULL
-    cdef int code = check_targets(core, session.permissions, publish_patterns(session), request, &message)
+    cdef int code = check_targets(core, session.permissions, session.roles, publish_patterns(session), request,
+                                  &message)
     cdef Slice few[2 * FEW_TARGETS]
     cdef Buffer lists            # more than these
     cdef Slice* delivered = few

@@ -7,7 +7,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport strlen
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, slice_of
-from realtime_communication._core.hub.core cimport kept_entries
 from realtime_communication._core.hub.gate cimport Gate
 from realtime_communication._core.hub.message cimport (
     Message,
@@ -34,13 +33,11 @@ from realtime_communication._core.hub.peers cimport (
     put_u32,
 )
 from realtime_communication._core.hub.relay cimport end_feed, is_used, tell_upstream_of_user, user_here
-from realtime_communication._core.hub.settings cimport CACHE_BYTES
 from realtime_communication._core.hub.topics cimport (
     TOPIC_ALL,
     TOPIC_INBOX,
     TOPIC_PLAIN,
     Topic,
-    topic_append,
     topic_find,
     topic_message,
     topic_release,
@@ -193,7 +190,7 @@ cdef class Feed(Gate):
         message.stored_ms = self.now_ms
         message.excluded = body.excluded if body.instance == self.peers.instance else 0
         topic.members += 1
-        topic_append(&self.store, topic, message, kept_entries(self), CACHE_BYTES)
+        self.store_message(topic, message)
         outbox_publish(&self.outbox, topic, message)
         if topic.interest:
             self.feed(topic, message, body.instance, body.excluded)

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t, uint8_t
 
 from realtime_communication._core.base.memory cimport slice_of
+from realtime_communication._core.hub.authorization cimport AUTHORIZED, authorize
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.outcome cimport NO_RETRY, OUTCOME_DONE, OUTCOME_PARKED, no_memory, start
 from realtime_communication._core.hub.peers cimport AUTHORITY_ARRIVING, AUTHORITY_HERE, AUTHORITY_WORKER, Frame
@@ -10,6 +11,7 @@ from realtime_communication._core.hub.permissions cimport forbidden_to_read
 from realtime_communication._core.hub.relay cimport ask_history, epoch_number
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.stored_messages cimport fits, readable, readable_bodies, send_bodies, send_stored
+from realtime_communication._core.hub.topic_rules cimport ACT_HISTORY, ACT_SUBSCRIBE, refused_by_rule
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_PLAIN,
@@ -19,6 +21,7 @@ from realtime_communication._core.hub.topics cimport (
     topic_first,
     topic_name,
     topic_release,
+    topic_shown,
 )
 from realtime_communication._core.hub.users cimport User, user_id
 from realtime_communication._core.hub.variants cimport variant_encoding
@@ -35,11 +38,18 @@ cdef int history(Core core, Session* session, const Request* request) noexcept:
     cdef int64_t limit = request.limit if request.limit >= 0 else DEFAULT_LIMIT
     cdef Topic* topic
     cdef int outcome = OUTCOME_DONE
+    if refused == NULL:
+        refused = refused_by_rule(core.rules, ACT_HISTORY, session.permissions, session.roles, request.topic)
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
         return OUTCOME_DONE
     if not request.id_kind:
         return OUTCOME_DONE
+    if core.verdicts is not None:
+        outcome = authorize(core, session, request, ACT_SUBSCRIBE)
+        if outcome != AUTHORIZED:
+            return outcome
+        outcome = OUTCOME_DONE
     if request.topic.data[0] == b"@":
         # The own inbox is opened for real, so that it keeps its epoch while its user is here to use it.
         topic = core.inbox(user_id(<User*> session.user))
@@ -64,7 +74,7 @@ cdef int history(Core core, Session* session, const Request* request) noexcept:
 
 cdef void page_range(const Topic* topic, bint has_position, uint64_t epoch, uint64_t offset, uint64_t limit,
                      bint reverse, uint64_t* first, uint64_t* last) noexcept nogil:
-    first[0] = topic_first(topic)
+    first[0] = topic_shown(topic)
     last[0] = topic.offset
     if has_position and epoch == topic.epoch:
         if reverse:

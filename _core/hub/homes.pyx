@@ -6,7 +6,6 @@ from libc.stdint cimport uint8_t, uint64_t
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, slice_of
 from realtime_communication._core.base.table cimport TableCursor, table_start
 from realtime_communication._core.hub.asked cimport Asked
-from realtime_communication._core.hub.core cimport kept_entries
 from realtime_communication._core.hub.feed cimport MOVING, RETRY_MS
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic
@@ -48,7 +47,6 @@ from realtime_communication._core.hub.topics cimport (
     epoch_text,
     next_topic,
     store_fresh_epoch,
-    topic_append,
     topic_first,
     topic_message,
     topic_name,
@@ -315,7 +313,7 @@ cdef class Homes(Asked):
         message.ts = body.ts
         message.stored_ms = self.now_ms
         topic.members += 1
-        topic_append(&self.store, topic, message, kept_entries(self), CACHE_BYTES)
+        self.store_message(topic, message)
         topic.members -= 1
         message_drop(&self.store.messages, message)
 

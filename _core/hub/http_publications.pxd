@@ -6,6 +6,7 @@
 from realtime_communication._core.hub.core cimport Core
 
 
-# A dict, or a Later that gives one. Both raise RequestError.
-cdef object publish_body(Core core, bytes body, object identity)
+# A dict, or a Later that gives one. Both raise RequestError, the first one UndecidedError when somebody has to be asked
+# whether the sender may; then the request comes again, `counted`: it was taken from the sender's limits.
+cdef object publish_body(Core core, bytes body, object identity, bint counted)
 cdef object send_body(Core core, bytes body, object identity)

@@ -1,10 +1,11 @@
 """Publications over HTTP; `http_publications.pxd` is the contract."""
 
-from libc.stdint cimport uint32_t, uint8_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_free, buffer_init, buffer_reserve, slice_of
 from realtime_communication._core.hub.admission cimport Refusal, admit_user
+from realtime_communication._core.hub.authorization cimport verdict_on
 from realtime_communication._core.hub.core cimport Core, Position
 from realtime_communication._core.hub.direct_messages cimport (
     any_arriving,
@@ -28,9 +29,11 @@ from realtime_communication._core.hub.relay cimport Later, relay_body
 from realtime_communication._core.hub.scatter cimport names, send_spread
 from realtime_communication._core.hub.session cimport Patterns, patterns_new
 from realtime_communication._core.hub.token_bucket cimport bucket_init
+from realtime_communication._core.hub.topic_rules cimport ACT_PUBLISH, refused_by_rule
 from realtime_communication._core.hub.topics cimport EPOCH_SIZE
 from realtime_communication._core.hub.transforms cimport refusal_by_transform
 from realtime_communication._core.hub.users cimport User, user_open
+from realtime_communication._core.hub.verdicts cimport VERDICT_DENIED, VERDICT_UNKNOWN
 from realtime_communication._core.wire.envelope cimport (
     ERROR_BACKPRESSURE,
     JSON_TEXT,
@@ -43,7 +46,7 @@ from realtime_communication._core.wire.envelope cimport (
     envelope_scratch_init,
     error_name,
 )
-from realtime_communication._core.hub.outcome import RequestError
+from realtime_communication._core.hub.outcome import RequestError, UndecidedError
 
 
 cdef enum:
@@ -68,21 +71,32 @@ cdef class Body:
     cdef bytes text
     cdef bytes sender
     cdef uint8_t permissions
+    cdef uint64_t roles
     cdef Patterns* patterns
 
-    def __cinit__(self, bytes text not None, identity):
+    def __cinit__(self, Core core, bytes text not None, identity):
         envelope_scratch_init(&self.scratch)
         self.text = text
         self.sender = (<str> identity.user_id).encode()
         self.permissions = identity.permissions
+        self.roles = core.roles_of(identity)
         self.patterns = patterns_new(identity.publish_patterns)
 
     def __dealloc__(self):
         free(self.patterns)
         envelope_scratch_free(&self.scratch)
 
-    cdef int parse(self, Core core, int type) except -1:
-        """Read the body and take it from the sender's limits. Raises RequestError."""
+    cdef int parse(self, Core core, int type, bint counted=False) except -1:
+        """Read the body and, unless it was `counted` before, take it from the sender's limits. Raises RequestError."""
+        if not counted:
+            self.admit(core)
+        if envelope_parse(
+                &self.scratch, JSON_TEXT, <const uint8_t*> self.text, len(self.text), type, &self.request) < 0:
+            core.counters.invalid += 1
+            raise RequestError(error_name(self.request.error).decode(), self.request.error_message.decode())
+        return 0
+
+    cdef int admit(self, Core core) except -1:
         cdef User* user
         cdef Refusal refusal
         cdef Slice name = self.name()
@@ -97,26 +111,38 @@ cdef class Body:
         if not admitted:
             core.counters.rate_limited += 1
             raise RequestError("rate_limited", "more requests than the limit allows", refusal.retry_after_ms)
-        if envelope_parse(
-                &self.scratch, JSON_TEXT, <const uint8_t*> self.text, len(self.text), type, &self.request) < 0:
-            core.counters.invalid += 1
-            raise RequestError(error_name(self.request.error).decode(), self.request.error_message.decode())
         return 0
 
     cdef Slice name(self):
         return slice_of(<const uint8_t*> self.sender, len(self.sender))
 
 
-cdef object publish_body(Core core, bytes body, object identity):
-    cdef Body parsed = Body(body, identity)
+cdef int check_verdict(Core core, Body parsed) except -1:
+    """Raises UndecidedError when somebody has to be asked first, RequestError when he has said no."""
+    cdef Slice topic = parsed.request.topic
+    cdef int verdict = verdict_on(core, ACT_PUBLISH, parsed.permissions, parsed.name(), topic)
+    if verdict == VERDICT_UNKNOWN:
+        raise UndecidedError("publish", (<const char*> topic.data)[:topic.size].decode())
+    if verdict == VERDICT_DENIED:
+        core.counters.denied += 1
+        raise RequestError("forbidden", "topic: you are not allowed to publish on it")
+    return 0
+
+
+cdef object publish_body(Core core, bytes body, object identity, bint counted):
+    cdef Body parsed = Body(core, body, identity)
     cdef Position position
-    parsed.parse(core, REQUEST_BROADCAST)
+    parsed.parse(core, REQUEST_BROADCAST, counted)
     cdef const char* refused = forbidden_to_publish(
         parsed.permissions, parsed.patterns, parsed.request.topic, parsed.request.topic_is_all)
+    if refused == NULL and not parsed.request.topic_is_all:
+        refused = refused_by_rule(core.rules, ACT_PUBLISH, parsed.permissions, parsed.roles, parsed.request.topic)
     if refused != NULL:
         raise RequestError("forbidden", refused.decode())
     if core.draining:
         raise RequestError("unavailable", ending().decode(), DRAINING_RETRY_MS)
+    if core.verdicts is not None and not parsed.request.topic_is_all:
+        check_verdict(core, parsed)
     if consumers_full(core, parsed.request.topic):
         core.counters.backpressure += 1
         raise RequestError("backpressure", "topic: a consumer does not keep up; try again later", BACKPRESSURE_RETRY_MS)
@@ -145,14 +171,14 @@ cdef object publish_body(Core core, bytes body, object identity):
 
 
 cdef object send_body(Core core, bytes body, object identity):
-    cdef Body parsed = Body(body, identity)
+    cdef Body parsed = Body(core, body, identity)
     cdef const char* message = NULL
     cdef Buffer lists
     cdef uint32_t delivered_count = 0, offline_count = 0
     cdef bint wait = False
     parsed.parse(core, REQUEST_DIRECT_MESSAGE)
     cdef Request* request = &parsed.request
-    cdef int code = check_targets(core, parsed.permissions, parsed.patterns, request, &message)
+    cdef int code = check_targets(core, parsed.permissions, parsed.roles, parsed.patterns, request, &message)
     if code:
         if code == ERROR_BACKPRESSURE:
             core.counters.backpressure += 1

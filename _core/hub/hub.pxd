@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from realtime_communication._core.hub.control cimport Control
 from realtime_communication._core.hub.settings cimport Settings
+from realtime_communication._core.hub.topic_rules cimport TopicRules
 
 
 cdef class Hub(Control):
@@ -25,6 +26,8 @@ cdef class Hub(Control):
     # Milliseconds until `tick` has something to do, -1 for never.
     cdef int64_t next_deadline(self) noexcept
 
+    # Other rules of topics; sessions keep those of their roles that both know.
+    cdef int use_rules(self, TopicRules rules) except -1
     # What follows from other settings for the sessions and users there are.
     cdef void follow(self, const Settings* before) noexcept
     cdef void move_custom_buckets(self, const Settings* before) noexcept nogil

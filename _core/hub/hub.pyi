@@ -4,6 +4,7 @@ from typing import Any
 from realtime_communication._core.base.shared import Shared
 from realtime_communication._core.hub.control import Control
 from realtime_communication._core.hub.outcome import RequestError as RequestError
+from realtime_communication._core.hub.outcome import UndecidedError as UndecidedError
 
 class Hub(Control):
     def __init__(self, node_id: str) -> None: ...

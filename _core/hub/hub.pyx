@@ -36,7 +36,15 @@ from realtime_communication._core.hub.session cimport (
 from realtime_communication._core.hub.settings cimport CACHE_BYTES, MAX_CUSTOM_LIMITS, Settings, settings_read
 from realtime_communication._core.hub.throttle cimport throttle_flush
 from realtime_communication._core.hub.token_bucket cimport TokenBucket, bucket_init
-from realtime_communication._core.hub.topics cimport cache_forget, cache_limit, store_free, store_init
+from realtime_communication._core.hub.topic_rules cimport TopicRules, topic_rules_read
+from realtime_communication._core.hub.topics cimport (
+    Topic,
+    cache_forget,
+    cache_limit,
+    next_topic,
+    store_free,
+    store_init,
+)
 from realtime_communication._core.hub.transforms cimport transforms_read
 from realtime_communication._core.hub.users cimport (
     TIMER_MEMBER,
@@ -50,6 +58,7 @@ from realtime_communication._core.hub.users cimport (
 )
 from realtime_communication._core.hub.variants cimport SCRATCH_LEAST
 from realtime_communication._core.hub.outcome import RequestError as RequestError  # no-cython-lint: public here
+from realtime_communication._core.hub.outcome import UndecidedError as UndecidedError  # no-cython-lint: public here
 
 cdef enum:
     TICK_MS = 50                 # of the timer wheel
@@ -106,6 +115,7 @@ cdef class Hub(Control):
 
     def __dealloc__(self):
         self.peers.spread = False    # nobody is told any more
+        self.noticing = 0
         while self.sessions != NULL:
             self.finish(self.sessions)
         outbox_flush_topics(&self.outbox)
@@ -145,8 +155,10 @@ cdef class Hub(Control):
         """
         cdef Settings before = self.settings
         transforms = transforms_read(settings.transforms) if settings.enable_message_transformation else None
+        rules = topic_rules_read(settings.topics)
         settings_read(&self.settings, settings)
         self.transforms = transforms
+        self.use_rules(rules)
         self.origins = list(settings.allowed_origins)
         self.proxies = settings.trusted_proxies
         self.refusal_headers = list(settings.refusal_headers)
@@ -165,6 +177,22 @@ cdef class Hub(Control):
             self.move_custom_buckets(&before)
             self.follow(&before)
         cache_limit(&self.store, kept_entries(self), CACHE_BYTES)
+
+    cdef int use_rules(self, TopicRules rules) except -1:
+        cdef TopicRules before = self.rules
+        cdef Session* session = self.sessions
+        cdef TableCursor cursor
+        cdef Topic* topic
+        self.rules = rules
+        table_start(&cursor)
+        topic = next_topic(&self.store, &cursor)
+        while topic != NULL:
+            topic.hidden = 0
+            topic = next_topic(&self.store, &cursor)
+        while session != NULL:
+            session.roles = rules.moved(before, session.roles) if rules is not None else 0
+            session = session.next
+        return 0
 
     cdef void follow(self, const Settings* before) noexcept:
         cdef TableCursor cursor
@@ -270,6 +298,8 @@ cdef class Hub(Control):
             self.free_dead()
         if self.upward:
             self.notify_upstream()
+        if self.noticing:
+            self.tell_notices()
         if self.shared != NULL:
             shared_tell(self.share, &self.counters)
 
@@ -277,7 +307,7 @@ cdef class Hub(Control):
 
     cdef int64_t next_deadline(self) noexcept:
         cdef int64_t wait = wheel_next_ms(&self.wheel, self.now_ms)
-        if self.unsynced or self.peers.holding:
+        if self.unsynced or self.peers.holding or self.looks_ahead():
             return ASK_AGAIN_MS if wait < 0 else min(wait, <int64_t> ASK_AGAIN_MS)
         if wait < 0 or wait > FORGET_EACH_MS:
             if self.store.oldest != NULL or self.peers.oldest != NULL or len(self.answered):
@@ -299,6 +329,8 @@ cdef class Hub(Control):
                 self.forget_user(user_of_timer(timer))
         if self.unsynced or self.peers.holding or self.peers.oldest != NULL:
             self.expire_asked()
+        if self.noticing:
+            self.look_at_topics()
         if self.now_ms - self.forgotten_ms >= FORGET_EACH_MS:
             self.forgotten_ms = self.now_ms
             kept_ms = self.settings.cache_ttl_ms if self.settings.caching else <uint64_t> KEEP_MS

@@ -29,6 +29,7 @@ cdef struct Message:
     uint64_t excluded            # serial of the session that is left out, 0 for none
     void* topic                  # Topic*, valid while the message is cached or pending
     Message* newer               # next in the cache's order of age
+    Message* older               # the one before it there
     Message* next_pending        # next of its topic that is not fanned out yet
     Form* forms                  # compressed frames made for slow consumers, freed with the message
     uint8_t encoding             # of the payload: JSON_TEXT or MSGPACK

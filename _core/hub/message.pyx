@@ -35,6 +35,7 @@ cdef Message* message_new(Pool* pool, Slice sender, Slice payload, int encoding)
     message.excluded = 0
     message.topic = NULL
     message.newer = NULL
+    message.older = NULL
     message.next_pending = NULL
     message.forms = NULL
     message.encoding = <uint8_t> encoding

@@ -161,7 +161,7 @@ cdef class Migration(Orders):
 
     cdef bint all_is_kept(self) noexcept:
         cdef uint64_t others = self.others()
-        if self.settings.caching:
+        if self.settings.caching and (self.rules is None or not self.rules.bounds_history):
             return True
         if self.kept_until_ms > self.now_ms and self.keepers & others == others:
             return True
@@ -214,7 +214,7 @@ cdef class Migration(Orders):
             start = frame_start(&out, FRAME_MIGRATE, TOPIC_PLAIN, user_id(<User*> session.user), 0, 4096)
             if start < 0:
                 raise MemoryError
-            pack_session(&out, session, self.now_ms)
+            pack_session(&out, session, self.rules, self.now_ms)
             self.pack_orders(&out, session)
             self.pack_places(&out, session)
             frame_end(&out, start)
@@ -355,7 +355,7 @@ cdef class Migration(Orders):
     cdef int unpack(self, Session* session, Frame* frame) except -1:
         """Fill the session in, and let it go on. Raises MemoryError, ValueError for what is none."""
         cdef User* user
-        unpack_session(session, frame, self.now_ms)
+        unpack_session(session, frame, self.rules, self.now_ms)
         self.unpack_orders(session, frame)
         # Those who are here already are subscribed to them first; this one joins at its own place.
         self.inbox(frame.topic)

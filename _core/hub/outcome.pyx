@@ -17,6 +17,15 @@ class RequestError(Exception):
         self.retry_after_ms = retry_after_ms
 
 
+class UndecidedError(RequestError):
+    """Whether the sender may do that is not known: ask, and make the request again, `counted`."""
+
+    def __init__(self, str action, str topic):
+        super().__init__("unavailable", "topic: whether you are allowed that is not known yet; try again")
+        self.action = action
+        self.topic = topic
+
+
 cdef void no_memory(Core core, Session* session, const Request* request) noexcept:
     core.error(session, request, ERROR_UNAVAILABLE, b"out of memory; try again later", BACKPRESSURE_RETRY_MS, NULL)
 

@@ -22,11 +22,13 @@ from realtime_communication._core.hub.session cimport (
 )
 from realtime_communication._core.hub.settings cimport MAX_CUSTOM_LIMITS
 from realtime_communication._core.hub.token_bucket cimport TokenBucket
+from realtime_communication._core.hub.topic_rules cimport TopicRules
 from realtime_communication._core.wire.frames cimport frame_parser_init
 
 cdef enum:
     ABSENT = 0xFFFFFFFF          # in place of a size: there is none
     NUMBERS = 8                  # of 64 bits, at the head
+    HAS_ROLES = 128              # beside the permissions: names of roles follow at the end
 
 
 cdef int add_text(Buffer* out, const void* data, size_t size) noexcept nogil:
@@ -68,7 +70,8 @@ cdef object take_patterns(Frame* frame, bint* ok):
         count -= 1
     return found
 
-cdef int pack_session(Buffer* out, const Session* session, uint64_t now_ms) except -1:
+cdef int pack_session(Buffer* out, const Session* session, TopicRules rules, uint64_t now_ms) except -1:
+    cdef uint8_t permissions = <uint8_t> (session.permissions | (HAS_ROLES if session.roles else 0))
     cdef bint has_custom = session.custom != NULL
     cdef uint64_t number
     cdef Slice info = session_info(session)
@@ -78,7 +81,7 @@ cdef int pack_session(Buffer* out, const Session* session, uint64_t now_ms) exce
         add_u64(out, number)
     add_u32(out, session.flags)
     add_u32(out, session.strikes)
-    for number in (session.variant, session.encoding, session.compression, session.window_bits, session.permissions,
+    for number in (session.variant, session.encoding, session.compression, session.window_bits, permissions,
                    has_custom):
         add_u8(out, <uint8_t> number)
     buffer_append(out, &session.bucket, sizeof(TokenBucket))
@@ -92,8 +95,21 @@ cdef int pack_session(Buffer* out, const Session* session, uint64_t now_ms) exce
     else:
         add_u32(out, <uint32_t> ABSENT)
     if info.data != NULL:
-        return enough(add_text(out, info.data, info.size))
-    return enough(add_u32(out, <uint32_t> ABSENT))
+        enough(add_text(out, info.data, info.size))
+    else:
+        enough(add_u32(out, <uint32_t> ABSENT))
+    if session.roles:
+        add_names(out, rules.names_of(session.roles))
+    return 0
+
+
+cdef int add_names(Buffer* out, list names) except -1:
+    cdef bytes text
+    enough(add_u32(out, <uint32_t> len(names)))
+    for name in names:
+        text = (<str> name).encode()
+        enough(add_text(out, <const char*> text, len(text)))
+    return 0
 
 
 cdef int enough(int result) except -1:
@@ -103,9 +119,10 @@ cdef int enough(int result) except -1:
     return 0
 
 
-cdef int unpack_session(Session* session, Frame* frame, uint64_t now_ms) except -1:
+cdef int unpack_session(Session* session, Frame* frame, TopicRules rules, uint64_t now_ms) except -1:
     cdef bint ok = True
     cdef uint64_t[NUMBERS] numbers
+    cdef uint8_t permissions
     cdef int i
     for i in range(NUMBERS):
         numbers[i] = take_number(frame, 8, &ok)
@@ -121,13 +138,17 @@ cdef int unpack_session(Session* session, Frame* frame, uint64_t now_ms) except 
     session.encoding = <uint8_t> take_number(frame, 1, &ok)
     session.compression = <uint8_t> take_number(frame, 1, &ok)
     session.window_bits = <uint8_t> take_number(frame, 1, &ok)
-    session.permissions = <uint8_t> take_number(frame, 1, &ok)
+    permissions = <uint8_t> take_number(frame, 1, &ok)
+    session.permissions = <uint8_t> (permissions & ~<int> HAS_ROLES)
     unpack_buckets(session, frame, &ok)
     subscribe = take_patterns(frame, &ok)
     publish = take_patterns(frame, &ok)
     login = take_text(frame, &ok)
     session.login = login_new(None if login is None else login.decode())
     session.narrowing = narrowing_new(subscribe, publish, take_text(frame, &ok))
+    if permissions & HAS_ROLES:
+        roles = take_patterns(frame, &ok)
+        session.roles = rules.bits_of(roles) if rules is not None else 0
     if not ok:
         raise ValueError("not a session")
     frame_parser_init(&session.parser, session.flags & FLAG_DEFLATE != 0)

@@ -60,6 +60,7 @@ cdef enum PeerFrame:
     FRAME_SHOWN = 21             # all who were there before have been shown
     FRAME_ASK_PRESENCE = 22      # who is on the topic? Of an inbox: who at that worker?     -> PRESENT or REFUSE
     FRAME_PRESENT = 23           # sessions as ENTER has them
+    FRAME_OCCUPIED = 24          # it was told that this topic has subscribers, see notices.pxd
     # From 32 on: connections that move, see migration.pxd.
     FRAME_MIGRATE = 32           # with a descriptor; in place of a topic the user       -> MIGRATED
     FRAME_KEEP = 34              # cache all that you publish for a while                     -> KEPT
@@ -78,6 +79,7 @@ cdef enum WaitingKind:
     WAIT_PRESENCE = 8            # the session's parked Presence
     WAIT_ROSTER = 9              # nobody's: who is present upstream
     WAIT_WELCOME = 10            # the session's Connected, until its inbox is fed
+    WAIT_VERDICT = 11            # the session's parked request, see authorization.pxd
     WAIT_MOVED = 16              # a place of a session that came from another worker, in place of a request's id
 
 

@@ -4,6 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint8_t
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, slice_of
+from realtime_communication._core.hub.authorization cimport AUTHORIZED, authorize
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.outbox cimport outbox_reply
 from realtime_communication._core.hub.outcome cimport NO_RETRY, OUTCOME_DONE, no_memory, start
@@ -11,6 +12,7 @@ from realtime_communication._core.hub.peers cimport Frame, take_number, take_sli
 from realtime_communication._core.hub.permissions cimport forbidden_to_read, is_reserved
 from realtime_communication._core.hub.session cimport Session, session_id, session_info
 from realtime_communication._core.hub.settings cimport REPLY_BYTES
+from realtime_communication._core.hub.topic_rules cimport ACT_PRESENCE, ACT_SUBSCRIBE, refused_by_rule
 from realtime_communication._core.hub.topics cimport Subscription, Topic, topic_find
 from realtime_communication._core.hub.users cimport User, user_id
 from realtime_communication._core.hub.variants cimport variant_encoding
@@ -33,11 +35,18 @@ cdef int presence(Core core, Session* session, const Request* request) noexcept:
     cdef Slice info
     cdef size_t shown = 0
     cdef bint empty = True
+    cdef int outcome
+    if refused == NULL:
+        refused = refused_by_rule(core.rules, ACT_PRESENCE, session.permissions, session.roles, request.topic)
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
         return OUTCOME_DONE
     if not request.id_kind:
         return OUTCOME_DONE
+    if core.verdicts is not None:
+        outcome = authorize(core, session, request, ACT_SUBSCRIBE)
+        if outcome != AUTHORIZED:
+            return outcome
     if core.peers.spread:
         return core.ask_presence(session, request)
     if topic == NULL and is_reserved(request.topic):

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from realtime_communication._core.base.memory cimport Slice, slice_of
+from realtime_communication._core.hub.authorization cimport AUTHORIZED, authorize
 from realtime_communication._core.hub.core cimport Core, Position
 from realtime_communication._core.hub.idempotency cimport idempotency_key, once_before, remember
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
@@ -22,6 +23,7 @@ from realtime_communication._core.hub.relay cimport relay_broadcast
 from realtime_communication._core.hub.session cimport Session, publish_patterns
 from realtime_communication._core.hub.settings cimport OVERFLOW_BLOCK
 from realtime_communication._core.hub.throttle cimport throttle_holds
+from realtime_communication._core.hub.topic_rules cimport ACT_PUBLISH, refused_by_rule
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_ALL,
@@ -97,12 +99,18 @@ cdef int broadcast(Core core, Session* session, const Request* request) noexcept
         session.permissions, publish_patterns(session), request.topic, request.topic_is_all)
     cdef Position position
     cdef int outcome, authority
+    if refused == NULL and not request.topic_is_all:
+        refused = refused_by_rule(core.rules, ACT_PUBLISH, session.permissions, session.roles, request.topic)
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
         return OUTCOME_DONE
     if core.draining:
         core.error(session, request, ERROR_UNAVAILABLE, ending(), DRAINING_RETRY_MS, NULL)
         return OUTCOME_DONE
+    if core.verdicts is not None and not request.topic_is_all:
+        outcome = authorize(core, session, request, ACT_PUBLISH)
+        if outcome != AUTHORIZED:
+            return outcome
     if consumers_full(core, request.topic):
         return OUTCOME_PARKED
     authority = peers_authority(&core.peers, request.topic)

@@ -8,13 +8,13 @@
 from libc.stdint cimport uint64_t
 
 from realtime_communication._core.base.memory cimport Buffer, Slice
-from realtime_communication._core.hub.handover cimport Handover
+from realtime_communication._core.hub.notices cimport Notices
 from realtime_communication._core.hub.peers cimport Frame, Waiting
 from realtime_communication._core.hub.relay cimport Later
 from realtime_communication._core.hub.topics cimport Topic
 
 
-cdef class Questions(Handover):
+cdef class Questions(Notices):
     # The sessions on a topic at home here, as FRAME_PRESENT has them. -1 without memory, or when they are too many.
     cdef int list_present(self, Topic* topic, Buffer* out) noexcept
     # The user's sessions at this worker, in the same form. -1 likewise.

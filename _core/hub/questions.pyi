@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from realtime_communication._core.hub.handover import Handover
+from realtime_communication._core.hub.notices import Notices
 from realtime_communication._core.hub.relay import Later
 
-class Questions(Handover):
+class Questions(Notices):
     def presence_request(self, topic: str) -> dict[str, Any] | Later: ...
     def history_request(
         self, topic: str, epoch: str | None = None, offset: int = 0, limit: int = 100, reverse: bool = False

@@ -17,9 +17,9 @@ from realtime_communication._core.base.memory cimport (
 from realtime_communication._core.hub.answers cimport frame_of
 from realtime_communication._core.hub.attendees cimport Attendee, attendee_info
 from realtime_communication._core.hub.feed cimport CODE_MOVED, MOVING, RETRY_MS
-from realtime_communication._core.hub.handover cimport Handover
 from realtime_communication._core.hub.history cimport page_range
 from realtime_communication._core.hub.message cimport Message, message_payload, message_sender
+from realtime_communication._core.hub.notices cimport Notices
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic
 from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, OUTCOME_DONE, OUTCOME_PARKED, no_memory
 from realtime_communication._core.hub.peers cimport (
@@ -157,7 +157,7 @@ cdef object too_busy(const char* message):
     return RequestError("unavailable", message.decode(), RETRY_MS)
 
 
-cdef class Questions(Handover):
+cdef class Questions(Notices):
 
     cdef int list_present(self, Topic* topic, Buffer* out) noexcept:
         cdef Attendee* attendee
@@ -282,7 +282,7 @@ cdef class Questions(Handover):
             if waiting != NULL and waiting.authority == AUTHORITY_WORKER + slot and waiting.kind == WAIT_PRESENCE:
                 self.present_settled(waiting, slice_of(frame.rest, frame.rest_size))
         else:
-            Handover.take_frame(self, slot, frame)
+            Notices.take_frame(self, slot, frame)
 
     cdef void asked_for_presence(self, int slot, Frame* frame) noexcept:
         cdef bint of_inbox = frame.kind == TOPIC_INBOX
@@ -349,7 +349,7 @@ cdef class Questions(Handover):
                                        self.settings.transcoding), None)
             except Exception:
                 later.settle(None, too_busy(TOO_MANY))
-        Handover.history_settled(self, waiting, epoch, offset, first, bodies)
+        Notices.history_settled(self, waiting, epoch, offset, first, bodies)
 
     def presence_state(self, uint64_t token, members):
         """The upstream's answer to a `presence`: (user, session id, joined_at, info) of each session on any node."""

@@ -125,6 +125,7 @@ cdef struct Session:             # 472 bytes
     int64_t expires_at           # seconds since the epoch, -1 never
     int64_t refresh_at           # seconds since the epoch, -1 unknown
     Narrowing* narrowing         # NULL: all topics, no info
+    uint64_t roles               # bits of those that topic rules name, see topic_rules.pxd
     Login* login                 # NULL when the token has none
     void* user                   # User*, NULL until authenticated
     void* subscriptions          # first Subscription*

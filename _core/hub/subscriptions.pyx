@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t, uint8_t
 
 from realtime_communication._core.base.memory cimport slice_of
+from realtime_communication._core.hub.authorization cimport AUTHORIZED, authorize
 from realtime_communication._core.hub.backlog cimport backlog_restart
 from realtime_communication._core.hub.core cimport Core
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic
@@ -21,6 +22,7 @@ from realtime_communication._core.hub.relay cimport ask_subscribe, epoch_number
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.settings cimport MAX_SUBSCRIPTIONS
 from realtime_communication._core.hub.stored_messages cimport fits, readable, readable_bodies, send_bodies, send_stored
+from realtime_communication._core.hub.topic_rules cimport ACT_PRESENCE, ACT_SUBSCRIBE, TopicRule, refused_by, rule_of
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_PLAIN,
@@ -33,6 +35,7 @@ from realtime_communication._core.hub.topics cimport (
     topic_first,
     topic_name,
     topic_release,
+    topic_shown,
 )
 from realtime_communication._core.hub.variants cimport variant_encoding
 from realtime_communication._core.wire.envelope cimport ERROR_FORBIDDEN, Request
@@ -41,11 +44,26 @@ from realtime_communication._core.wire.outbound cimport write_subscribed_head, w
 
 cdef int subscribe(Core core, Session* session, const Request* request) noexcept:
     cdef const char* refused = forbidden_to_subscribe(session, request.topic)
+    cdef const TopicRule* rule = rule_of(core.rules, request.topic)
+    cdef Request plain
     cdef Topic* topic
     cdef int outcome = OUTCOME_DONE
+    if refused == NULL and rule != NULL:
+        refused = refused_by(rule, ACT_PRESENCE if request.presence else ACT_SUBSCRIBE, session.permissions,
+                             session.roles, request.topic)
     if refused != NULL:
         core.error(session, request, ERROR_FORBIDDEN, refused, NO_RETRY, NULL)
         return OUTCOME_DONE
+    if core.verdicts is not None:
+        outcome = authorize(core, session, request, ACT_SUBSCRIBE)
+        if outcome != AUTHORIZED:
+            return outcome
+        outcome = OUTCOME_DONE
+    if rule != NULL and not rule.history:
+        plain = request[0]       # what it has missed is nowhere
+        plain.has_position = False
+        plain.history = -1
+        request = &plain
     topic = core.open_topic(request.topic, TOPIC_PLAIN)
     if topic == NULL:
         no_memory(core, session, request)
@@ -123,7 +141,7 @@ cdef uint64_t subscribed_from(const Topic* topic, bint has_position, uint64_t ep
             recovered[0] = True
             return offset + 1
     if history > 0:
-        first = topic_first(topic)
+        first = topic_shown(topic)
         if topic.offset + 1 - first > <uint64_t> history:
             first = topic.offset + 1 - <uint64_t> history
         while not fits(topic, first, topic.offset):

@@ -78,6 +78,7 @@ cdef struct Topic:
     uint32_t ring_capacity       # a power of two, 0 while nothing was cached
     uint32_t ring_head           # index of the oldest
     uint32_t cached
+    uint32_t hidden              # of the oldest of them, which its rule shows to nobody; good until it changes
     uint32_t watcher_count
     uint32_t watcher_capacity
     Subscription** watchers      # subscriptions that want joins and leaves
@@ -158,11 +159,19 @@ cdef void topic_append(TopicStore* store, Topic* topic, Message* message, size_t
 cdef void topic_reset(TopicStore* store, Topic* topic, uint64_t epoch, uint64_t offset) noexcept nogil
 # An epoch that no topic of this store had before.
 cdef uint64_t store_fresh_epoch(TopicStore* store) noexcept nogil
+# Forgets the topic's oldest messages down to `size`, 0 for any number, and those stored before `before_ms`. The topic
+# is not released. Takes O(forgotten).
+cdef void topic_trim(TopicStore* store, Topic* topic, uint32_t size, uint64_t before_ms) noexcept nogil
+# How many of the oldest cached messages `topic_trim` would forget. Takes O(log cached).
+cdef uint32_t topic_excess(const Topic* topic, uint32_t size, uint64_t before_ms) noexcept nogil
 # Forgets messages stored before `before_ms`, at most `most` of them; how many it forgot.
 cdef size_t cache_forget(TopicStore* store, uint64_t before_ms, size_t most) noexcept nogil
 cdef void cache_limit(TopicStore* store, size_t entries, size_t bytes) noexcept nogil
 # Offset of the oldest cached message; topic.offset + 1 when nothing is cached.
 cdef inline uint64_t topic_first(const Topic* topic) noexcept nogil:
     return topic.offset + 1 - topic.cached
+# Offset of the oldest one that is shown; topic.offset + 1 when there is none.
+cdef inline uint64_t topic_shown(const Topic* topic) noexcept nogil:
+    return topic_first(topic) + min(topic.hidden, topic.cached)
 # The cached message of that offset, NULL when it is not there.
 cdef Message* topic_message(const Topic* topic, uint64_t offset) noexcept nogil

@@ -323,6 +323,7 @@ cdef void topic_append(TopicStore* store, Topic* topic, Message* message, size_t
     message.references += 1
     if store.newest != NULL:
         store.newest.newer = message
+        message.older = store.newest
     else:
         store.oldest = message
     store.newest = message
@@ -331,13 +332,23 @@ cdef void topic_append(TopicStore* store, Topic* topic, Message* message, size_t
     cache_limit(store, entries, bytes)
 
 
-cdef void forget_oldest(TopicStore* store) noexcept nogil:
-    cdef Message* message = store.oldest
+cdef inline void forget_oldest(TopicStore* store) noexcept nogil:
+    forget(store, store.oldest)
+
+
+cdef void forget(TopicStore* store, Message* message) noexcept nogil:
+    """Take the oldest message of all, or of its topic, out of the cache."""
     cdef Topic* topic = <Topic*> message.topic
-    store.oldest = message.newer
-    if store.oldest == NULL:
-        store.newest = NULL
+    if message.older != NULL:
+        message.older.newer = message.newer
+    else:
+        store.oldest = message.newer
+    if message.newer != NULL:
+        message.newer.older = message.older
+    else:
+        store.newest = message.older
     message.newer = NULL
+    message.older = NULL
     store.cached -= 1
     store.cached_bytes -= message.payload_size
     if topic == NULL:
@@ -352,6 +363,25 @@ cdef void forget_oldest(TopicStore* store) noexcept nogil:
         topic.ring_capacity = 0
         topic.ring_head = 0
         topic_release(store, topic)
+
+
+cdef void topic_trim(TopicStore* store, Topic* topic, uint32_t size, uint64_t before_ms) noexcept nogil:
+    topic.members += 1           # the last message may be what keeps it
+    while topic.cached and ((size and topic.cached > size) or topic.ring[topic.ring_head].stored_ms < before_ms):
+        forget(store, topic.ring[topic.ring_head])
+    topic.members -= 1
+
+
+cdef uint32_t topic_excess(const Topic* topic, uint32_t size, uint64_t before_ms) noexcept nogil:
+    cdef uint32_t low = topic.cached - size if size and topic.cached > size else 0
+    cdef uint32_t high = topic.cached, middle
+    while low < high:
+        middle = low + (high - low) // 2
+        if topic.ring[(topic.ring_head + middle) & (topic.ring_capacity - 1)].stored_ms < before_ms:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 cdef void topic_reset(TopicStore* store, Topic* topic, uint64_t epoch, uint64_t offset) noexcept nogil:

@@ -53,7 +53,10 @@ def test_the_reference_names_every_key_and_variable() -> None:
     text = markdown()
     for path, key in KEYS.items():
         section, _, name = path.rpartition(".")
-        assert f"## `[{section}]`" in text and f"| `{name}`" in text
+        if section:
+            assert f"## `[{section}]`" in text and f"| `{name}`" in text
+        else:
+            assert f"## `[[{name}]]`" in text
         assert all(f"`{variable}`" in text for variable in key.variables)
 
 

@@ -10,6 +10,7 @@ from realtime_communication.config.catalogue import KEYS
 
 SERVER, AUTH, SOCKET = "effects/test_operation.py::TestServer", "effects/test_auth.py", "effects/test_websocket.py"
 RATES, ROUTING, ACTORS = (f"effects/test_{name}.py" for name in ("rate_limiting", "message_routing", "actor_system"))
+TOPICS, HOOKS, MAY = (f"effects/test_{name}.py" for name in ("topics", "webhooks", "authorization"))
 SPEED, RUN, TLS = "effects/test_performance.py", "effects/test_operation.py", "effects/test_tls.py::TestEachKey"
 BUCKET, CUSTOM, PROVIDERS = f"{RATES}::TestTokenBucket", f"{RATES}::TestCustomLimits", f"{AUTH}::TestProviders"
 HEALTH, WORKER = "http/test_health.py", "server/test_worker.py"
@@ -68,6 +69,28 @@ EFFECTS = {
     "message_routing.max_targets_per_message": f"{ROUTING}::test_max_targets_per_message",
     "message_routing.enable_message_transformation": f"{ROUTING}::test_enable_message_transformation",
     "message_routing.drop_invalid_messages": f"{ROUTING}::test_drop_invalid_messages",
+    "topics": f"{TOPICS}::test_pattern",
+    "topics[].pattern": f"{TOPICS}::test_pattern",
+    "topics[].subscribe_roles": f"{TOPICS}::test_subscribe_roles",
+    "topics[].publish_roles": f"{TOPICS}::test_publish_roles",
+    "topics[].history": f"{TOPICS}::test_history",
+    "topics[].history_size": f"{TOPICS}::test_history_size",
+    "topics[].history_ttl_secs": f"{TOPICS}::test_history_ttl",
+    "topics[].presence": f"{TOPICS}::test_presence",
+    "authorization.callable": f"{MAY}::test_callable",
+    "authorization.url": f"{MAY}::test_url",
+    "authorization.secret": f"{MAY}::test_secret",
+    "authorization.actions": f"{MAY}::test_actions",
+    "authorization.timeout_ms": f"{MAY}::test_timeout_and_on_failure",
+    "authorization.cache_ttl_secs": f"{MAY}::test_cache_ttl",
+    "authorization.cache_size": f"{MAY}::test_cache_size",
+    "authorization.max_pending": f"{MAY}::test_max_pending",
+    "authorization.on_failure": f"{MAY}::test_timeout_and_on_failure",
+    "webhooks.url": f"{HOOKS}::test_url_and_events",
+    "webhooks.secret": f"{HOOKS}::test_secret",
+    "webhooks.events": f"{HOOKS}::test_url_and_events",
+    "webhooks.max_batch": f"{HOOKS}::test_max_batch_and_batch_wait",
+    "webhooks.batch_wait_ms": f"{HOOKS}::test_max_batch_and_batch_wait",
     "actor_system.mailbox_capacity": f"{ACTORS}::test_mailbox_capacity_with_drop_newest",
     "actor_system.enable_priority_mailbox": f"{ACTORS}::test_enable_priority_mailbox",
     "actor_system.overflow_strategy": f"{ACTORS}::test_backpressure_refuses_direct_messages",

@@ -82,6 +82,19 @@ LIVE = {
     "message_routing.max_targets_per_message": f"{ROUTING}::test_max_targets_per_message",
     "message_routing.enable_message_transformation": f"{ROUTING}::test_enable_message_transformation",
     "message_routing.drop_invalid_messages": f"{ROUTING}::test_drop_invalid_messages",
+    "topics": "effects/test_topics.py::TestLive::test_roles",
+    "topics[].pattern": "effects/test_topics.py::TestLive::test_roles",
+    **{f"topics[].{act}_roles": "effects/test_topics.py::TestLive::test_roles" for act in ("subscribe", "publish")},
+    **{
+        f"topics[].{key}": "effects/test_topics.py::TestLive::test_history_and_presence"
+        for key in ("history", "history_size", "history_ttl_secs", "presence")
+    },
+    "webhooks.url": "effects/test_webhooks.py::TestLive::test_url_and_secret",
+    "webhooks.secret": "effects/test_webhooks.py::TestLive::test_url_and_secret",
+    **{
+        f"webhooks.{key}": "effects/test_webhooks.py::TestLive::test_events_and_batches"
+        for key in ("events", "max_batch", "batch_wait_ms")
+    },
     "actor_system.mailbox_capacity": f"{MAILBOX}::test_mailbox_capacity",
     "actor_system.enable_priority_mailbox": f"{MAILBOX}::test_enable_priority_mailbox",
     "actor_system.overflow_strategy": f"{MAILBOX}::test_overflow_strategy",
@@ -169,6 +182,9 @@ OTHERS = {
     "redis.cluster.nodes": ["redis://:hush@127.0.0.1:9"],
     "redis.sentinel.sentinels": ["127.0.0.1:9"],
     "message_routing.transforms": [{"topic": "t", "callable": "json:loads"}],
+    "authorization.callable": "json:loads",
+    "authorization.url": "http://127.0.0.1:9/",
+    "authorization.actions": ["publish"],
     "monitoring.prometheus.path": "/other",
     "monitoring.prometheus.buckets": [1.0, 2.0],
     "monitoring.custom_metrics": [{"name": "message_latency", "type": "histogram"}],

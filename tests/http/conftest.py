@@ -79,6 +79,9 @@ class RecordingHub:
         messages = b'[{"offset":7,"ts":1,"from":"bob","payload":1.50}]'
         return {"topic": topic, "epoch": "e", "offset": 7, "messages": messages}
 
+    def reading_refused(self, identity, topic, *, history):
+        return "topic: not told" if topic == "room:silent" else None
+
     def user_limit(self, user_id):
         return self.limit
 

@@ -44,6 +44,7 @@ def test_defaults() -> None:
         "max_targets_per_message": 1000,
         "enable_message_transformation": True,
         "transforms": (),
+        "topics": (),
         "drop_invalid_messages": False,
         "rate_limiting_enabled": True,
         "connection_rps": 100.0,

@@ -35,7 +35,8 @@ def names(made):
 
 def test_what_is_off_has_no_task(parts):
     made = parts("--testing.use_in_memory_storage")
-    assert names(made) == {"revocations", "issuer keys", "webhooks", "garbage collector", "watchdog", "draining"}
+    expected = {"revocations", "issuer keys", "webhooks", "event webhooks", "garbage collector", "watchdog", "draining"}
+    assert names(made) == expected
     assert made.services.metrics is None and set(made.services.checks) == {"services", "log"}
 
 

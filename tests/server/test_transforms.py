@@ -67,7 +67,7 @@ def test_nothing_is_imported_while_transformation_is_off():
         ("server_rules:nothing", "AttributeError"),
         ("server_rules:number", "must name a function"),
         ("server_rules:slow", "must not be async"),
-        ("server_rules:one", "two arguments"),
+        ("server_rules:one", "2 arguments, the topic and the payload"),
     ],
 )
 def test_one_that_cannot_be_used(name, why):

@@ -41,6 +41,7 @@ class Receiver:
         self.body = body
         self.cut_off = 0  # answers whose body the sender did not take
         self.silent = False  # True: no answer at all
+        self.hold = None  # an event that has to be set before anything is answered
         self._closing = threading.Event()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self), bind_and_activate=False)
         self._server.server_bind()
@@ -74,6 +75,8 @@ def _handler_of(receiver):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.requests.append(Request(self.path, dict(self.headers), body))
+            if receiver.hold is not None:
+                receiver.hold.wait(30)
             if receiver.silent:
                 receiver._closing.wait(30)
                 return

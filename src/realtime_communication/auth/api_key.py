@@ -73,11 +73,13 @@ def _identity_of(key: ApiKey, digest: bytes) -> Identity:
     if "admin" in key.permissions:
         permissions = ALL_PERMISSIONS
     user = checked_name(key.user, "user", MAX_USER_ID_BYTES)
+    rights = digest + bytes([permissions]) + b"".join(role.encode() + b"\0" for role in key.roles)
     return Identity(
         user_id=user,
-        login="api-key:" + hashlib.sha256(digest + bytes([permissions]) + user.encode()).hexdigest(),
+        login="api-key:" + hashlib.sha256(rights + user.encode()).hexdigest(),
         permissions=permissions,
         credential="api_key",
+        key_roles=key.roles,
     )
 
 

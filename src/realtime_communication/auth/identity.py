@@ -49,6 +49,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     credential: Credential = "token"
     issued_at: float | None = None  # seconds since the epoch, the token's `iat`: what a revocation is held against
     claims: Mapping[str, Any] | None = None  # the verified claims of a token
+    key_roles: tuple[str, ...] = ()  # of an API key
+
+    @property
+    def roles(self) -> Sequence[str]:
+        """Roles of the holder; the core reads them where rules of topics name some."""
+        return self.key_roles if self.claims is None else self.claims.get("roles") or ()
 
     def may(self, permission: int) -> bool:
         """Whether all bits of `permission` are held."""

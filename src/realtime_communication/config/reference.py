@@ -159,6 +159,9 @@ def markdown() -> str:
         for key in keys:
             if key.element:
                 parts += _element(key.path, key)
+    for path, key in KEYS.items():
+        if "." not in path:
+            parts += _element(path, key, level="##")
     return "\n".join(parts)
 
 
@@ -174,9 +177,11 @@ def _sections(shape: type[Section], prefix: str) -> Iterator[tuple[str, type[Sec
         yield from _sections(section, path + ".")
 
 
-def _element(path: str, key: Key) -> Iterator[str]:
+def _element(path: str, key: Key, level: str = "###") -> Iterator[str]:
     assert key.shape is not None
-    yield f"### `[[{path.replace('[]', '')}]]`\n\n{inspect.getdoc(key.shape)}\n\n" + _table(key.element, path + "[].")
+    yield f"{level} `[[{path.replace('[]', '')}]]`\n\n{inspect.getdoc(key.shape)}\n\n" + _table(
+        key.element, path + "[]."
+    )
     for member in key.element:
         if member.element:
             yield from _element(f"{path}[].{member.path}", member)

@@ -11,11 +11,14 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from realtime_communication.config.authorization import Authorization
 from realtime_communication.config.keys import DAY_SECONDS, MAX_BYTES, Section, Spec
 from realtime_communication.config.protection import Security
 from realtime_communication.config.services import CircuitBreaker, Redis
+from realtime_communication.config.topics import TopicRule
 from realtime_communication.config.traffic import ActorSystem, MessageRouting, Performance, RateLimiting
 from realtime_communication.config.watching import Logging, Monitoring, Tracing
+from realtime_communication.config.webhooks import Webhooks
 
 MAX_WORKERS: Final = 63  # of one server, which has 64 seats: one is kept for a worker that replaces another
 
@@ -337,6 +340,9 @@ class Config(Section, frozen=True, kw_only=True):
     rate_limiting: RateLimiting = msgspec.field(default_factory=RateLimiting)
     circuit_breaker: CircuitBreaker = msgspec.field(default_factory=CircuitBreaker)
     message_routing: MessageRouting = msgspec.field(default_factory=MessageRouting)
+    topics: Annotated[tuple[TopicRule, ...], Spec("What is allowed and kept on single topics.", live=True)] = ()
+    authorization: Authorization = msgspec.field(default_factory=Authorization)
+    webhooks: Webhooks = msgspec.field(default_factory=Webhooks)
     actor_system: ActorSystem = msgspec.field(default_factory=ActorSystem)
     performance: Performance = msgspec.field(default_factory=Performance)
     logging: Logging = msgspec.field(default_factory=Logging)

@@ -9,8 +9,9 @@ import msgspec
 from realtime_communication.config.keys import DAY_SECONDS, Section, Spec
 
 DEFAULT_REDIS_URL = "redis://localhost:6379"
-BREAKER_NAMES = ("redis", "auth_service", "message_queue", "webhooks")
-"""What stands behind a circuit breaker: Redis, the OIDC issuers, the publish path to other nodes, webhooks."""
+BREAKER_NAMES = ("redis", "auth_service", "message_queue", "webhooks", "event_webhooks", "authorization")
+"""What stands behind a circuit breaker: Redis, the OIDC issuers, the publish path to other nodes, webhooks about
+breakers, webhooks about everything else, and who is asked what users may do."""
 
 
 class RedisCluster(Section, frozen=True, kw_only=True):

@@ -15,12 +15,15 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from realtime_communication.config.authorization import authorization_problems
 from realtime_communication.config.log_filter import parse_filter
 from realtime_communication.config.metric_names import CUSTOM_METRICS, CustomMetricSpec
 from realtime_communication.config.schema import AuthProvider, Config
 from realtime_communication.config.services import BREAKER_NAMES
+from realtime_communication.config.topics import topic_problems
 from realtime_communication.config.values import did_you_mean
 from realtime_communication.config.watching import CustomMetric
+from realtime_communication.config.webhooks import event_problems
 
 Complaint = tuple[str, str]
 Rule = Callable[["Subject"], Iterator[Complaint]]
@@ -429,6 +432,26 @@ def _transforms(subject: Subject) -> Iterator[Complaint]:
             yield f"{place}.callable", "must be package.module:function"
 
 
+def _topics(subject: Subject) -> Iterator[Complaint]:
+    yield from topic_problems(subject.config.topics, subject.config.message_routing)
+
+
+def _authorization(subject: Subject) -> Iterator[Complaint]:
+    authorization = subject.config.authorization
+    if authorization.url and ((url := _url(authorization.url)) is None or url.scheme not in ("http", "https")):
+        yield "authorization.url", "must be an http or https URL"
+    if authorization.callable and not _CALLABLE.match(authorization.callable):
+        yield "authorization.callable", "must be package.module:function"
+    yield from authorization_problems(authorization)
+
+
+def _webhooks(subject: Subject) -> Iterator[Complaint]:
+    webhooks = subject.config.webhooks
+    if webhooks.url and ((url := _url(webhooks.url)) is None or url.scheme not in ("http", "https")):
+        yield "webhooks.url", "must be an http or https URL"
+    yield from event_problems(webhooks)
+
+
 def _development(subject: Subject) -> Iterator[Complaint]:
     development = subject.config.development
     for name in ("enable_debug_endpoints", "enable_profiling", "mock_external_services"):
@@ -470,6 +493,9 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("monitoring.custom_metrics",), _custom_metrics),
     (("tracing.endpoint",), _tracing),
     (("message_routing.transforms",), _transforms),
+    (("topics", "message_routing.max_cache_entries", "message_routing.cache_ttl_secs"), _topics),
+    (("authorization",), _authorization),
+    (("webhooks",), _webhooks),
     (("development",), _development),
     (("testing",), _testing),
 )

@@ -6,13 +6,12 @@ The hub reads the body itself, by the very rules of the WebSocket; here is only 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from realtime_communication._core.hub.hub import RequestError
-from realtime_communication._core.hub.relay import Later
+from realtime_communication._core.hub.hub import RequestError, UndecidedError
 from realtime_communication.auth.chain import parse_query
 from realtime_communication.auth.identity import ADMIN, READ, SUBSCRIBE, WRITE, Identity
 from realtime_communication.config.schema import Auth
@@ -20,7 +19,7 @@ from realtime_communication.errors import AuthenticationFailed, RequestRefused
 from realtime_communication.http.answers import json_response, refused_response
 from realtime_communication.http.forwarding import client_of_request
 from realtime_communication.http.later import settled
-from realtime_communication.http.services import LIMIT, SERVICES
+from realtime_communication.http.services import LIMIT, SERVICES, Services
 
 # From the head to the last byte of the body; with what lingers behind the answer, ten seconds in all.
 BODY_TIMEOUT_SECS: Final = 8.0
@@ -42,20 +41,34 @@ def add_routes(application: web.Application) -> None:
 
 async def publish(request: web.Request) -> web.Response:
     """{topic, payload, idempotency_key?} → {epoch, offset}."""
-    return await _ask_hub(request, request.app[SERVICES].hub.publish_request)
+    services = request.app[SERVICES]
+    return await _ask_hub(request, lambda body, identity: publish_allowed(services, body, identity))
 
 
 async def send(request: web.Request) -> web.Response:
     """{to, payload, idempotency_key?} → {delivered, offline}."""
-    return await _ask_hub(request, request.app[SERVICES].hub.send_request)
+    hub = request.app[SERVICES].hub
+    return await _ask_hub(request, lambda body, identity: settled(hub.send_request(body, identity)))
 
 
-async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], dict[str, Any] | Later]) -> web.Response:
+async def publish_allowed(services: Services, body: bytes, identity: Identity) -> dict[str, Any]:
+    """What the hub answers to a publication, once it is known whether the sender may. Raises RequestError,
+    RequestRefused."""
+    try:
+        return await settled(services.hub.publish_request(body, identity))
+    except UndecidedError as undecided:
+        if services.authorizer is None:
+            raise
+        await services.authorizer.decide(undecided.action, identity.user_id, undecided.topic)
+    return await settled(services.hub.publish_request(body, identity, counted=True))
+
+
+async def _ask_hub(request: web.Request, ask: Callable[[bytes, Identity], Awaitable[dict[str, Any]]]) -> web.Response:
     services = request.app[SERVICES]
     identity = await require_permission(request, WRITE)
     body = await read_json_body(request)
     try:
-        return json_response(await settled(ask(body, identity)))
+        return json_response(await ask(body, identity))
     except RequestError as error:
         limits, state = services.config.rate_limiting.headers, services.hub.user_limit(identity.user_id)
         return refused_response(error.code, error.message, error.retry_after_ms, limits, state)

@@ -7,24 +7,21 @@ and has an answer of its own, in order: one that is refused does not keep the ot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
 from realtime_communication._core.hub.hub import RequestError
-from realtime_communication._core.hub.relay import Later
 from realtime_communication.auth.identity import WRITE, Identity
+from realtime_communication.errors import RequestRefused
 from realtime_communication.http.answers import FieldError, json_response, limit_headers
-from realtime_communication.http.api import read_json_body, require_permission
+from realtime_communication.http.api import publish_allowed, read_json_body, require_permission
 from realtime_communication.http.later import settled
-from realtime_communication.http.services import SERVICES, HubApi
+from realtime_communication.http.services import SERVICES, Services
 
 MAX_ENTRIES: Final = 1000
 ENTRIES_AT_ONCE: Final = 50  # then the event loop gets its turn
-
-Ask = Callable[[bytes, Identity], dict[str, Any] | Later]
 
 _Entry = dict[str, msgspec.Raw]
 _entries: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -45,7 +42,7 @@ async def batch(request: web.Request) -> web.Response:
     for number, entry in enumerate(entries):
         if number % ENTRIES_AT_ONCE == ENTRIES_AT_ONCE - 1:
             await asyncio.sleep(0)
-        answers.append(await _answer(services.hub, entry, identity))
+        answers.append(await _answer(services, entry, identity))
     limits = services.config.rate_limiting.headers
     return json_response(answers, headers=limit_headers(limits, services.hub.user_limit(identity.user_id)))
 
@@ -62,19 +59,22 @@ def _read(body: bytes) -> list[msgspec.Raw]:
     return entries
 
 
-async def _answer(hub: HubApi, raw: msgspec.Raw, identity: Identity) -> dict[str, Any]:
-    asks: dict[str, Ask] = {"publish": hub.publish_request, "send": hub.send_request}
+async def _answer(services: Services, raw: msgspec.Raw, identity: Identity) -> dict[str, Any]:
     try:
         entry = _entry.decode(raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         entry = {}
-    if len(entry) != 1 or not asks.keys() >= entry.keys():
+    if len(entry) != 1 or not entry.keys() <= {"publish", "send"}:
         return _refused("bad_request", "an entry must be an object with either publish or send")
     ((name, body),) = entry.items()
     try:
-        return await settled(asks[name](bytes(body), identity))
+        if name == "publish":
+            return await publish_allowed(services, bytes(body), identity)
+        return await settled(services.hub.send_request(bytes(body), identity))
     except RequestError as error:
         return _refused(error.code, error.message, error.retry_after_ms)
+    except RequestRefused as error:
+        return _refused(error.code, str(error), error.retry_after_ms)
 
 
 def _refused(code: str, message: str, retry_after_ms: int | None = None) -> dict[str, Any]:

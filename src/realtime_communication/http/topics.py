@@ -48,7 +48,7 @@ def add_routes(application: web.Application) -> None:
 
 async def presence(request: web.Request) -> web.Response:
     """→ {topic, count, members}, as PresenceState."""
-    topic = await _readable_topic(request)
+    topic = await _readable_topic(request, history=False)
     public_query_of(request, ())
     found = await _answered(lambda: request.app[SERVICES].hub.presence_request(topic))
     return json_response(found | {"members": msgspec.Raw(found["members"])})
@@ -56,7 +56,7 @@ async def presence(request: web.Request) -> web.Response:
 
 async def history(request: web.Request) -> web.Response:
     """`?epoch=&offset=&limit=&reverse=` → {topic, epoch, offset, messages}, as HistoryPage."""
-    topic = await _readable_topic(request)
+    topic = await _readable_topic(request, history=True)
     page = _position_in(public_query_of(request, ("epoch", "offset", "limit", "reverse")))
     found = await _answered(lambda: request.app[SERVICES].hub.history_request(topic, **page))
     return json_response(found | {"messages": msgspec.Raw(found["messages"])})
@@ -104,14 +104,26 @@ async def _change_subscriptions(request: web.Request, method: str, name: str) ->
     return json_response(found.told({name: count}))
 
 
-async def _readable_topic(request: web.Request) -> str:
+async def _readable_topic(request: web.Request, *, history: bool) -> str:
     """The topic in the path. Raises RequestRefused (`forbidden`) when its sender may not read it."""
     identity = await require_permission(request, READ)
     topic = request.match_info["topic"]
     refused = _why_unreadable(identity, topic)
+    if refused is None:
+        refused = request.app[SERVICES].hub.reading_refused(identity, topic, history=history)
     if refused is not None:
         raise RequestRefused("forbidden", refused)
+    await _check_authorization(request, identity, topic)
     return topic
+
+
+async def _check_authorization(request: web.Request, identity: Identity, topic: str) -> None:
+    """Raises RequestRefused when whoever is asked about users says no."""
+    authorizer = request.app[SERVICES].authorizer
+    if authorizer is None or identity.may(ADMIN) or topic.startswith(_RESERVED):
+        return
+    if not await authorizer.decide("subscribe", identity.user_id, topic):
+        raise RequestRefused("forbidden", "topic: you are not allowed to subscribe to it")
 
 
 def _why_unreadable(identity: Identity, topic: str) -> str | None:

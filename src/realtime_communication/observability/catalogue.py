@@ -53,6 +53,10 @@ def _redis(name: str, kind: MetricType, text: str, merge: Merge = "sum") -> Metr
     return MetricRow(name, kind, text, where="Redis in use", merge=merge, told=True)
 
 
+def _webhook(name: str, text: str) -> MetricRow:
+    return MetricRow(name, "counter", text, where="`webhooks.url`", told=True)
+
+
 def _bus(name: str, kind: MetricType, text: str) -> MetricRow:
     return MetricRow(name, kind, text, where="several workers", told=True)
 
@@ -80,6 +84,7 @@ MESSAGES: Final = (
     _counter("requests_unshared", "unshared", "Requests limited by one worker alone, for want of a shared place"),
     _counter("requests_backpressure", "backpressure", "Requests refused because their receivers are behind"),
     _counter("requests_duplicate", "duplicates", "Requests answered again by their idempotency key"),
+    _counter("requests_denied", "denied", "Requests that whoever is asked about them refused"),
     _counter("publications", "publications", "Messages that got an offset"),
     _counter("publications_transformed", "transformed", "Publications a transform was called for"),
     _counter("transform_errors", "transform_errors", "Transforms that failed"),
@@ -192,6 +197,16 @@ DEPENDENCIES: Final = (
         ("reason",),
         where="Redis in use",
     ),
+    MetricRow(
+        "authorization_failures",
+        "counter",
+        "Questions whether a user may do something that got no answer of use",
+        where="`[authorization]`",
+        told=True,
+    ),
+    _webhook("webhook_events_delivered", "Events that the receiver of `webhooks.url` took"),
+    _webhook("webhook_events_failed", "Events it was not given, after all attempts or because it refused them"),
+    _webhook("webhook_events_dropped", "Events that found no room to wait for it"),
     MetricRow(
         "tls_failures",
         "counter",

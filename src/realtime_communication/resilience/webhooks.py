@@ -122,7 +122,7 @@ class Webhooks:
 
     async def run(self) -> None:
         """Send what is in the queue, until this is cancelled. An event that was being sent then stays in the queue."""
-        async with _open_session() as session:
+        async with open_session() as session:
             while True:
                 while not self._waiting:
                     self._overflowing = False
@@ -130,13 +130,14 @@ class Webhooks:
                     await self._arrived.wait()
                 delivery = self._waiting.popleft()
                 try:
-                    await self._deliver(session, delivery)
+                    await self.deliver(session, delivery)
                 except asyncio.CancelledError:
                     if len(self._waiting) < MAX_WAITING:
                         self._waiting.appendleft(delivery)
                     raise
 
-    async def _deliver(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:
+    async def deliver(self, session: aiohttp.ClientSession, delivery: Delivery) -> bool:
+        """Send it now, with all its attempts; whether it arrived. Never raises."""
         try:
             await retry(
                 lambda: self._attempt(session, delivery),
@@ -151,6 +152,8 @@ class Webhooks:
             self._log.warning(
                 "a webhook was not delivered", receiver=origin_of(self._url), delivery=delivery.id, reason=reason
             )
+            return False
+        return True
 
     async def _attempt(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:
         """One attempt, as soon as the breaker allows it."""
@@ -176,7 +179,8 @@ class Webhooks:
         self.delivered += 1
 
 
-def _open_session() -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
+    """For all deliveries to one receiver, one at a time."""
     return aiohttp.ClientSession(
         # Events are rare: a connection kept open would mostly be found closed by the other end.
         connector=aiohttp.TCPConnector(limit=1, force_close=True),
@@ -201,12 +205,17 @@ def signature(secret: bytes, timestamp: str, body: bytes) -> str:
 
 
 def secret_of(events: BreakerEvents, jwt_secret: str) -> bytes:
-    """Key of the signature: `webhook_secret`, or the hexadecimal digits derived from `auth.jwt_secret`.
+    """Key of the signature of what a breaker does: `webhook_secret`, or as `key_of`."""
+    return key_of(events.webhook_secret, jwt_secret)
+
+
+def key_of(secret: str, jwt_secret: str) -> bytes:
+    """Key of the signature: `secret`, or the hexadecimal digits derived from `auth.jwt_secret` when that is empty.
 
     Derived, so that a receiver can be given it without being able to sign tokens.
     """
-    if events.webhook_secret:
-        return events.webhook_secret.encode("utf-8", "surrogateescape")
+    if secret:
+        return secret.encode("utf-8", "surrogateescape")
     key = jwt_secret.encode("utf-8", "surrogateescape")
     return hmac.new(key, _KEY_LABEL, hashlib.sha256).hexdigest().encode()
 

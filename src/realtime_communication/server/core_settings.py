@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from realtime_communication.config.schema import Config
+from realtime_communication.config.topics import TopicRule
 from realtime_communication.config.traffic import ConnectionLimit
 from realtime_communication.http.answers import protecting_headers
 from realtime_communication.http.forwarding import trusted_proxies
@@ -48,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_targets_per_message: int
     enable_message_transformation: bool
     transforms: tuple[tuple[str, Transformation], ...]
+    topics: tuple[TopicRule, ...]
     drop_invalid_messages: bool
     rate_limiting_enabled: bool
     connection_rps: float
@@ -105,6 +107,7 @@ def core_settings(config: Config) -> Settings:
         max_targets_per_message=routing.max_targets_per_message,
         enable_message_transformation=routing.enable_message_transformation,
         transforms=load_transforms(routing, websocket.max_message_size),
+        topics=config.topics,
         drop_invalid_messages=routing.drop_invalid_messages,
         rate_limiting_enabled=rates.enabled,
         connection_rps=rates.connection.requests_per_second,

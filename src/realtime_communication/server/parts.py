@@ -28,14 +28,17 @@ from realtime_communication.observability.sources import RedisReading, ReloadRea
 from realtime_communication.observability.tracing import tracer_of
 from realtime_communication.resilience.breaker import Breakers, BreakerStatus, CircuitBreaker
 from realtime_communication.resilience.breaker_events import BreakerEvents
+from realtime_communication.resilience.event_webhooks import EventWebhooks
 from realtime_communication.resilience.supervision import Service, ServiceState
-from realtime_communication.resilience.webhooks import Webhooks, secret_of
+from realtime_communication.resilience.webhooks import Webhooks, key_of, secret_of
 from realtime_communication.server.admission import Admission
+from realtime_communication.server.authorization import authorizer_of
 from realtime_communication.server.collector import Collector
 from realtime_communication.server.control import ControlChannel
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.credentials import Credentials
 from realtime_communication.server.draining import Draining
+from realtime_communication.server.event_feed import EventFeed
 from realtime_communication.server.fleet import ChannelFleet
 from realtime_communication.server.listening import Listener
 from realtime_communication.server.live import LiveConfiguration
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
     from realtime_communication.broker.redis_engine import RedisEngine
 
 JOIN_SECS: Final = 3.0  # for Redis to be there, before connections are taken without it
-LEAVE_SECS: Final = 1.0  # for Redis to take what was said last
+LEAVE_SECS: Final = 1.0  # for Redis, and for the receiver of webhooks, to take what was said last
 LATENCY_SAMPLES: Final = 1.0  # share of the publications whose latency is noted, where that metric is asked for
 LEAST_CLOSE_CODE: Final = 1000  # RFC 6455 section 7.4; what is below are statuses of HTTP
 
@@ -102,6 +105,12 @@ class Parts:
         secret = secret_of(events, config.auth.jwt_secret)
         self.webhooks = Webhooks(events.webhook_url, secret, self.breakers["webhooks"], _log)
         self.breaker_events = BreakerEvents(self.breakers, events, _log, self.webhooks, self.node_id)
+        key = key_of(config.webhooks.secret, config.auth.jwt_secret)
+        breaker = self.breakers["event_webhooks"]
+        self.event_webhooks = EventWebhooks(config.webhooks, key, breaker, _log, self.node_id)
+        self.event_feed = EventFeed(self.hub, self.event_webhooks)
+        self.event_feed.configure(config)
+        self.authorizer = authorizer_of(config, self.hub, self.breakers["authorization"], self.node_id)
         self.broker = broker_of(config, self.node_id, self.breakers, server=place.run)
         if channel is not None:
             self.broker = between_workers(self.broker, channel)
@@ -135,6 +144,7 @@ class Parts:
             checks=self._checks(),
             breakers=self.breakers,
             control=self.live,
+            authorizer=self.authorizer,
         )
         metrics = self.services.metrics = None
         if metrics_listeners or place.metrics_port is not None:
@@ -156,6 +166,7 @@ class Parts:
             Service("revocations", self.credentials.shared.run),
             Service("issuer keys", self.credentials.run_keys),
             Service("webhooks", self.webhooks.run),
+            Service("event webhooks", self.event_webhooks.run),
             Service("garbage collector", self.collector.run),
             Service("watchdog", Watchdog().run),
             Service("draining", self.draining.run),
@@ -174,7 +185,11 @@ class Parts:
             _log.warning("this node begins alone: Redis cannot be reached")
 
     async def leave(self) -> None:
-        """Tell the other nodes that the sessions have gone: the last thing a worker does."""
+        """Tell the other nodes, and who hears of it by webhook, that the sessions have gone: the last thing a worker
+        does."""
+        await self.event_feed.drain(LEAVE_SECS)
+        if self.authorizer is not None:
+            await self.authorizer.close()
         if self.engine is not None:
             await self.engine.drain(LEAVE_SECS)
 
@@ -205,6 +220,7 @@ class Parts:
     def _follow_changes(self) -> None:
         for part in (self._change_core, self._change_credentials, self._change_breakers, self._change_services):
             self.live.add(part)
+        self.live.add(lambda config: functools.partial(self.event_feed.configure, config))
 
     def _change_core(self, config: Config) -> Callable[[], None]:
         settings = core_settings(config)
@@ -288,6 +304,8 @@ class Parts:
             told=lambda: {
                 "event_streams": services.open_streams,
                 **numbers(self.engine, self.broker.feed, self.neighbours),
+                **self.event_webhooks.numbers(),
+                **({} if self.authorizer is None else {"authorization_failures": self.authorizer.failures}),
             },
         )
 

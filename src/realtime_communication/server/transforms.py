@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +19,7 @@ from realtime_communication.config.traffic import MessageRouting
 from realtime_communication.errors import ConfigurationError, ConfigurationProblem
 from realtime_communication.observability.logs import get_logger
 
-PAYLOAD_ARGUMENTS: Final = 2  # topic and payload
+PAYLOAD_ARGUMENTS: Final = ("the topic", "the payload")
 MOST_REASON: Final = 200  # characters of an import's error that are told
 
 _log = get_logger(__name__)
@@ -61,39 +61,41 @@ def load_transforms(routing: MessageRouting, most_bytes: int) -> tuple[tuple[str
     problems: list[ConfigurationProblem] = []
     made: list[tuple[str, Transformation]] = []
     for index, transform in enumerate(routing.transforms):
-        faults = list(_faults(transform.callable))
+        faults = list(faults_of(transform.callable, PAYLOAD_ARGUMENTS))
         if faults:
             key = f"message_routing.transforms[{index}].callable"
             problems += [ConfigurationProblem(key, transform.callable, "", fault) for fault in faults]
         else:
-            function = Transformation(transform.callable, _imported(transform.callable), most_bytes)
+            function = Transformation(transform.callable, imported(transform.callable), most_bytes)
             made.append((transform.topic, function))
     if problems:
         raise ConfigurationError(problems)
     return tuple(made)
 
 
-def _faults(name: str) -> Iterator[str]:
-    """Why the function of that name cannot be used; nothing when it can."""
+def faults_of(name: str, arguments: Sequence[str], *, may_be_async: bool = False) -> Iterator[str]:
+    """Why the function of that name cannot be called with these `arguments`; nothing when it can."""
     try:
-        function = _imported(name)
+        function = imported(name)
     except Exception as error:  # an import runs the operator's code, which may raise anything
         yield f"cannot be imported: {type(error).__name__}: {' '.join(str(error).split())[:MOST_REASON]}"
         return
     if not callable(function):
         yield "must name a function"
         return
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(function) and not may_be_async:
         yield "must not be async: it is called between two messages"
         return
     try:
-        inspect.signature(function).bind(*[None] * PAYLOAD_ARGUMENTS)
+        inspect.signature(function).bind(*[None] * len(arguments))
     except TypeError:
-        yield "must be callable with two arguments, the topic and the payload"
+        named = ", ".join(arguments[:-1]) + " and " + arguments[-1]
+        yield f"must be callable with {len(arguments)} arguments, {named}"
     except ValueError:
         pass  # a function in C that does not tell its arguments
 
 
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
+    """The function of that name, `package.module:function`. Raises whatever the import does."""
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)

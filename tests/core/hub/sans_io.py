@@ -55,6 +55,7 @@ def settings(**changes: Any) -> types.SimpleNamespace:
         max_targets_per_message=1000,
         enable_message_transformation=True,
         transforms=[],
+        topics=(),
         drop_invalid_messages=False,
         rate_limiting_enabled=False,
         connection_rps=100,
@@ -96,6 +97,7 @@ def identity(user: str, permissions: int = READ | WRITE | SUBSCRIBE, **changes: 
         subscribe_patterns=None,
         publish_patterns=None,
         presence_info=None,
+        roles=(),
     )
     unknown = changes.keys() - vars(made).keys()
     assert not unknown, f"no such fields: {unknown}"

@@ -1,0 +1,1 @@
+ACT_NAMES: dict[int, str]
