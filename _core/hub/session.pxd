@@ -93,7 +93,7 @@ cdef struct Login:               # the token's session_id
     uint8_t text[1]
 
 
-cdef struct Session:             # 472 bytes
+cdef struct Session:             # 480 bytes
     Timer timer                  # kind is free for the hub
     int32_t fd                   # -1 when a driver without descriptors owns the session
     uint8_t state                # SessionState

@@ -45,6 +45,7 @@ def test_all_of_it(load_config: Load) -> None:
     [
         ('url = "file:///etc/passwd"', "authorization.url", "must be an http or https URL"),
         ('url = "http://a"\ncallable = "a:b"', "authorization.url", "must be empty while authorization.callable"),
+        ('url = "http://[fe80::1]/"', "authorization.url", "must not be a link-local address"),
         ('callable = "a.b"', "authorization.callable", "must be package.module:function"),
         ("actions = []", "authorization.actions", "at least one"),
         ('actions = ["connect"]', "authorization.actions", "must be a list of subscribe and publish"),

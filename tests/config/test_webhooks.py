@@ -36,6 +36,7 @@ def test_all_of_it(load_config: Load) -> None:
     ("line", "key", "message"),
     [
         ('url = "ftp://a.example"', "webhooks.url", "must be an http or https URL"),
+        ('url = "http://169.254.169.254/"', "webhooks.url", "must not be a link-local address"),
         ('events = ["connected"]', "webhooks.events", "must be a list of connect, disconnect, topic_occupied"),
         ('events = ["connect", "connect"]', "webhooks.events", "each once"),
         ("events = []", "webhooks.events", "at least one"),

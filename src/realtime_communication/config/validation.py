@@ -198,6 +198,15 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def _called_url(place: str, text: str) -> Iterator[Complaint]:
+    """The URL of a receiver of ours, which may be empty."""
+    url = _url(text)
+    if text and (url is None or url.scheme not in ("http", "https")):
+        yield place, "must be an http or https URL"
+    elif url is not None and _is_link_local(url.hostname or ""):
+        yield place, "must not be a link-local address: clouds serve credentials there"
+
+
 def _is_link_local(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
@@ -339,11 +348,7 @@ def _breakers(subject: Subject) -> Iterator[Complaint]:
         if service.name in seen:
             yield place, "must be unique: the service is listed before"
         seen.add(service.name)
-    hook = breaker.events.webhook_url
-    if hook and ((url := _url(hook)) is None or url.scheme not in ("http", "https")):
-        yield "circuit_breaker.events.webhook_url", "must be an http or https URL"
-    elif hook and url is not None and _is_link_local(url.hostname or ""):
-        yield "circuit_breaker.events.webhook_url", "must not be a link-local address: clouds serve credentials there"
+    yield from _called_url("circuit_breaker.events.webhook_url", breaker.events.webhook_url)
 
 
 def _tls(subject: Subject) -> Iterator[Complaint]:
@@ -438,8 +443,7 @@ def _topics(subject: Subject) -> Iterator[Complaint]:
 
 def _authorization(subject: Subject) -> Iterator[Complaint]:
     authorization = subject.config.authorization
-    if authorization.url and ((url := _url(authorization.url)) is None or url.scheme not in ("http", "https")):
-        yield "authorization.url", "must be an http or https URL"
+    yield from _called_url("authorization.url", authorization.url)
     if authorization.callable and not _CALLABLE.match(authorization.callable):
         yield "authorization.callable", "must be package.module:function"
     yield from authorization_problems(authorization)
@@ -447,8 +451,7 @@ def _authorization(subject: Subject) -> Iterator[Complaint]:
 
 def _webhooks(subject: Subject) -> Iterator[Complaint]:
     webhooks = subject.config.webhooks
-    if webhooks.url and ((url := _url(webhooks.url)) is None or url.scheme not in ("http", "https")):
-        yield "webhooks.url", "must be an http or https URL"
+    yield from _called_url("webhooks.url", webhooks.url)
     yield from event_problems(webhooks)
 
 
