@@ -29,6 +29,7 @@ def test_names_are_those_of_the_parts_and_of_the_catalogue(tmp_path):
     assert bus.stats().keys() == BUS.keys()
     bus.close()
     told = {name for name, row in ROWS.items() if row.told} - {"event_streams"}  # of the HTTP application
+    told -= {name for name in told if name.startswith(("webhook_events_", "authorization_"))}  # of what calls others
     assert told == {*ENGINE.values(), *FEED.values(), *BUS.values()}
 
 
