@@ -13,6 +13,7 @@ from realtime_communication._core.base.shared cimport shared_key
 from realtime_communication._core.base.table cimport TableCursor, table_start
 from realtime_communication._core.hub.authorization cimport settle_verdict, take_waiting, verdict_on
 from realtime_communication._core.hub.core cimport Position
+from realtime_communication._core.hub.depths cimport DEPTHS, MOST_SLOWEST, survey
 from realtime_communication._core.hub.dispatch cimport Dispatch
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.http_publications cimport publish_body, send_body
@@ -25,6 +26,10 @@ from realtime_communication._core.hub.session cimport (
     FLAG_BLOCKED,
     FLAG_COUNTED,
     FLAG_ECHO,
+    PERMISSION_ADMIN,
+    PERMISSION_READ,
+    PERMISSION_SUBSCRIBE,
+    PERMISSION_WRITE,
     SESSION_CLOSING,
     SESSION_HEAD,
     SESSION_OPEN,
@@ -43,10 +48,12 @@ from realtime_communication._core.hub.topic_rules cimport (
 )
 from realtime_communication._core.hub.topics cimport (
     TOPIC_PLAIN,
+    Subscription,
     Topic,
     next_topic,
     store_largest,
     topic_epoch,
+    topic_find,
     topic_name,
 )
 from realtime_communication._core.hub.users cimport User, user_find, user_id
@@ -270,25 +277,65 @@ cdef class Control(Dispatch):
             session = session.next
         return made
 
+    def connection(self, str session_id not None, int limit=1000):  # no-cython-lint
+        """One connection, as in `connections`, with what it may and up to `limit` of its topics; None when it is none.
+
+        `expires_at` is in seconds since the epoch, `joined_at` in milliseconds. `lagging`: messages were skipped for
+        it, and it is to be caught up. Inboxes are not among its topics.
+        """
+        cdef Session* session = self.sessions
+        cdef uint64_t high, low
+        try:
+            number = int(session_id, 16)
+        except ValueError:
+            return None
+        if not 0 <= number < 1 << 128:
+            return None
+        high, low = number >> 64, number & 0xFFFF_FFFF_FFFF_FFFF
+        while session != NULL:
+            if session.id_high == high and session.id_low == low and session.flags & FLAG_COUNTED:
+                return described_in_full(self, session, limit)
+            session = session.next
+        return None
+
+    def mailboxes(self, uint32_t limit):
+        """How full mailboxes are: (depths, slowest).
+
+        `depths` counts connections by what waits for them, messages and replies: nothing, one, two or three, four to
+        seven, and so on; the last of its DEPTHS numbers is of all that have more. `slowest` are the at most `limit`
+        connections with most waiting, most first, as in `connections`; those with nothing are not among them.
+        """
+        cdef uint64_t depths[DEPTHS]
+        cdef uint32_t count = 0
+        cdef uint32_t i
+        cdef Session** slowest
+        limit = min(limit, MOST_SLOWEST)
+        slowest = <Session**> malloc((limit + 1) * sizeof(Session*))
+        if slowest == NULL:
+            raise MemoryError
+        try:
+            survey(self.sessions, depths, slowest, limit, &count)
+            return [depths[i] for i in range(DEPTHS)], [describe(self, slowest[i]) for i in range(count)]
+        finally:
+            free(slowest)
+
+    def topic(self, str name not None):  # no-cython-lint
+        """What is known of one topic, as in `topics`; None when there is none of that name."""
+        cdef bytes text = name.encode()
+        cdef Topic* topic = topic_find(&self.store, slice_of(<const uint8_t*> text, len(text)))
+        return describe_topic(topic) if topic != NULL else None
+
     def topics(self, int limit=1000):
         """What is known of up to `limit` topics."""
         cdef TableCursor cursor
         cdef Topic* topic
-        cdef uint8_t epoch[16]
         made = []
         table_start(&cursor)
         while len(made) < limit:
             topic = next_topic(&self.store, &cursor)
             if topic == NULL:
                 break
-            topic_epoch(topic, epoch)
-            made.append({
-                "topic": text_of(topic_name(topic)),
-                "epoch": (<const char*> epoch)[:16].decode(),
-                "offset": topic.offset,
-                "subscribers": topic.subscribers,
-                "cached": topic.cached,
-            })
+            made.append(describe_topic(topic))
         return made
 
     # --- the end of connections
@@ -372,4 +419,38 @@ cdef dict describe(Control hub, Session* session):
         "blocked": session.flags & FLAG_BLOCKED != 0,
         "connected_ms": hub.now_ms - session.opened_ms,
         "silent_ms": hub.now_ms - session.received_ms,
+    }
+
+
+cdef dict described_in_full(Control hub, Session* session, int limit):
+    cdef Subscription* subscription = <Subscription*> session.subscriptions
+    topics = []
+    while subscription != NULL and len(topics) < limit:
+        topics.append({
+            "topic": text_of(topic_name(subscription.topic)),
+            "joined_at": subscription.joined_at,
+            "watching": subscription.watching != 0,
+            "lagging": subscription.lagging,
+        })
+        subscription = subscription.next_of_session
+    bits = {
+        "read": PERMISSION_READ, "write": PERMISSION_WRITE, "subscribe": PERMISSION_SUBSCRIBE, "admin": PERMISSION_ADMIN
+    }
+    return describe(hub, session) | {
+        "login": login_text(session.login),
+        "permissions": [name for name, bit in bits.items() if session.permissions & bit],
+        "expires_at": session.expires_at if session.expires_at >= 0 else None,
+        "topics": topics,
+    }
+
+
+cdef dict describe_topic(const Topic* topic):
+    cdef uint8_t epoch[16]
+    topic_epoch(topic, epoch)
+    return {
+        "topic": text_of(topic_name(topic)),
+        "epoch": (<const char*> epoch)[:16].decode(),
+        "offset": topic.offset,
+        "subscribers": topic.subscribers,
+        "cached": topic.cached,
     }

@@ -117,6 +117,41 @@ def test_what_is_shown() -> None:
     assert server.hub.topics(0) == []
 
 
+def test_one_connection() -> None:
+    server = make_hub()
+    server.connect("bob")
+    peer = server.connect("alice", login="l1")
+    peer.subscribe("b")
+    peer.send({"type": "Subscribe", "id": 1, "topic": "a", "presence": True})
+    peer.messages()
+    row = next(row for row in server.hub.connections() if row["user_id"] == "alice")
+    shown = server.hub.connection(row["session_id"])
+    assert shown is not None
+    assert shown.items() >= row.items()
+    assert (shown["login"], shown["permissions"]) == ("l1", ["read", "write", "subscribe"])
+    assert {each["topic"]: (each["watching"], each["lagging"]) for each in shown["topics"]} == {
+        "a": (True, False),
+        "b": (False, False),
+    }
+    few = server.hub.connection(row["session_id"], 1)
+    assert few is not None
+    assert len(few["topics"]) == 1
+
+
+@pytest.mark.parametrize("session_id", ["0" * 32, "", "no digits", "-1", "f" * 33, "é"])
+def test_no_such_connection(session_id: str) -> None:
+    server = make_hub()
+    server.connect("alice")
+    assert server.hub.connection(session_id) is None
+
+
+def test_one_topic() -> None:
+    server = make_hub()
+    server.connect("alice").subscribe("ü")
+    assert server.hub.topic("ü") in server.hub.topics()
+    assert server.hub.topic("u") is None
+
+
 def test_publish_system() -> None:
     server = make_hub()
     peer = server.connect()
