@@ -5,9 +5,10 @@ import contextlib
 
 import pytest
 
+from realtime_communication.observability.publication_window import PublicationWindow
 from realtime_communication.observability.spans import Tracer
 from realtime_communication.server import samples
-from realtime_communication.server.samples import MAX_KEPT, MAX_SPANS, SampleFeed
+from realtime_communication.server.samples import LOOK_SAMPLES, MAX_KEPT, MAX_SPANS, SampleFeed
 
 
 class StandInHub:
@@ -100,3 +101,44 @@ def test_a_tracer_that_wants_a_tenth_may_be_given_ten_times_as_many():
     tracer = NotingTracer(0.1)
     run(SampleFeed(StandInHub(made(4096), made(20_000)), tracer, metrics_rate=1.0))
     assert len(tracer.noted) == 4096 + 10 * MAX_SPANS
+
+
+class TestSomebodyLooks:
+    def test_nothing_is_timed_until_then_and_nothing_afterwards(self):
+        now = [0.0]
+        window = PublicationWindow(lambda: now[0])
+        hub = StandInHub(made(3), [])
+        feed = SampleFeed(hub, NotingTracer(0.0), window=window)
+        assert feed.wanted
+
+        async def test():
+            task = asyncio.create_task(feed.run())
+            await asyncio.sleep(0)
+            assert hub.rates == []
+            window.look()
+            while len(hub.rings) == 2:
+                await asyncio.sleep(0)
+            assert (hub.rates, sum(window.read()["latency"])) == ([1.0], 3)
+            now[0] = 100.0
+            while hub.rates == [1.0]:
+                await asyncio.sleep(0)
+            assert hub.rates == [1.0, 0.0]
+            task.cancel()
+
+        asyncio.run(test())
+
+    def test_of_many_only_some_are_timed(self):
+        hub = StandInHub(made(4 * LOOK_SAMPLES), made(LOOK_SAMPLES), made(1))
+        window = PublicationWindow()
+        window.look()
+        run(SampleFeed(hub, NotingTracer(0.0), window=window))
+        assert hub.rates == [1.0, 0.25, 1.0, 0.0]
+
+    def test_the_others_get_theirs(self):
+        window = PublicationWindow()
+        window.look()
+        tracer = NotingTracer(0.5)
+        feed = SampleFeed(StandInHub(made(5)), tracer, metrics_rate=0.1, window=window)
+        run(feed)
+        assert tracer.noted == feed.take() == made(5)
+        assert sum(window.read()["latency"]) == 5
