@@ -30,6 +30,21 @@ ADMIN_KEY = "the key of the operator"
 ISSUER = TokenIssuer(secret=SECRET, issuer="i", audience="a", lifetime_secs=600)
 
 
+FULL_ROW = {
+    "session_id": "",
+    "user_id": None,
+    "address": "192.0.2.1:5",
+    "transport": "websocket",
+    "encoding": "json",
+    "subscriptions": 1,
+    "queued": 0,
+    "replies_queued": 0,
+    "blocked": False,
+    "connected_ms": 10,
+    "silent_ms": 5,
+}
+
+
 class RecordingHub:
     """Remembers what it was asked, and refuses or breaks when told to."""
 
@@ -94,8 +109,26 @@ class RecordingHub:
     def connections(self, limit=1000):
         return self.rows[:limit]
 
+    def connection(self, session_id, limit=1000):
+        found = [row for row in self.rows if row["session_id"] == session_id]
+        more = {"login": None, "permissions": ["read"], "expires_at": None, "topics": []}
+        return FULL_ROW | found[0] | more if found else None
+
+    def queued(self):
+        return 7
+
+    def mailboxes(self, limit):
+        slow = FULL_ROW | {"session_id": "9", "user_id": "slow", "queued": 7}
+        return [2, 0, 0, 1] + [0] * 12, [slow][:limit]
+
     def topics(self, limit=1000):
         return self.topic_rows[:limit]
+
+    def topic(self, name):
+        return {"topic": name, "epoch": "e", "offset": 9, "subscribers": 0, "cached": 0} if name == "busy" else None
+
+    def topic_counts(self, limit):
+        return [("room:1", 3, 5), ("$sys", 1, 1)][:limit]
 
     def disconnect(self, *, session_id=None, user_id=None, reason=""):
         self.closed.append((session_id, user_id, reason))

@@ -12,6 +12,8 @@ ENDPOINTS = [
     ("PUT", LEVEL, b'{"level": "debug"}'),
     ("GET", "/admin/config", None),
     ("GET", "/admin/stats", None),
+    ("GET", "/admin/overview", None),
+    ("GET", "/admin/connections/1", None),
     ("GET", "/api/connections", None),
     ("POST", "/api/disconnect", b'{"user_id": "bob"}'),
 ]

@@ -6,10 +6,18 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from realtime_communication.config.schema import AuthProvider, Config
 from realtime_communication.http.app import make_application
+from realtime_communication.http.dashboard import ASSETS
 from realtime_communication.http.openapi import described
 from realtime_communication.http.services import Services
 
-NOT_PUBLIC = {"/openapi.json", "/asyncapi.json", "/docs", "/docs/reference.js", "/docs/reference.css", "/ws"}
+NOT_PUBLIC = {"/admin", "/admin/", *(f"/admin/{name}" for name in ASSETS)} | {
+    "/openapi.json",
+    "/asyncapi.json",
+    "/docs",
+    "/docs/reference.js",
+    "/docs/reference.css",
+    "/ws",
+}
 
 
 @pytest.fixture

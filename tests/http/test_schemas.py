@@ -18,6 +18,8 @@ def body_of(answer, kind):
         ("/health/live", schemas.Live),
         ("/health/ready", schemas.Ready),
         ("/admin/stats", schemas.Stats),
+        ("/admin/overview", schemas.Overview),
+        ("/admin/connections/1", schemas.ConnectionInFull),
         ("/admin/config", schemas.EffectiveConfig),
         ("/api/topics/room:1/presence", schemas.Presence),
         ("/api/topics/room:1/history", schemas.History),

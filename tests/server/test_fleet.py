@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from realtime_communication.errors import ConfigurationError, RequestRefused
+from realtime_communication.observability.logs import get_logger
 from realtime_communication.server.fleet import ChannelFleet
 from serving.channels import rig, run
 
@@ -93,5 +94,18 @@ def test_the_supervisor_changes_the_configuration():
             with pytest.raises(ConfigurationError, match="must be a level") as caught:
                 await second.change({"logging.level": "loud"}, "somebody")
             assert caught.value.problems[0].key == "logging.level"
+
+    run(test)
+
+
+def test_what_the_supervisor_has_warned_of():
+    async def test():
+        async with rig(2) as made:
+            first, second = fleets(made)
+            get_logger("a.name").warning("a worker crashed")
+            (found,) = await first.supervisor_troubles(1)
+            assert found["event"] == "a worker crashed"
+            made.members[1].channel.close()
+            assert await second.supervisor_troubles(1) == []
 
     run(test)

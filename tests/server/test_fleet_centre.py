@@ -1,5 +1,6 @@
 """What the supervisor passes on."""
 
+from realtime_communication.observability.logs import get_logger
 from serving.channels import rig, run
 
 
@@ -56,3 +57,13 @@ def test_who_does_not_answer_is_logged(caplog):
     run(test)
     lines = [record.event_fields for record in caplog.records if record.message == "a worker did not answer"]
     assert [(line["worker"], line["method"]) for line in lines] == [(0, "m")]
+
+
+def test_what_the_supervisor_has_warned_of():
+    async def test():
+        async with rig(2) as made:
+            get_logger("a.name").warning("a worker crashed", worker=1)
+            (found,) = await made.workers[0].call("troubles", {"limit": 1})
+            assert (found["event"], found["fields"]["worker"]) == ("a worker crashed", 1)
+
+    run(test)

@@ -35,8 +35,8 @@ def names(made):
 
 def test_what_is_off_has_no_task(parts):
     made = parts("--testing.use_in_memory_storage")
-    expected = {"revocations", "issuer keys", "webhooks", "event webhooks", "garbage collector", "watchdog", "draining"}
-    assert names(made) == expected
+    always = {"revocations", "issuer keys", "webhooks", "event webhooks", "garbage collector", "watchdog", "draining", "samples"}
+    assert names(made) == always
     assert made.services.metrics is None and set(made.services.checks) == {"services", "log"}
 
 

@@ -14,12 +14,14 @@ from realtime_communication.http import (
     asyncapi,
     auth,
     batch,
+    dashboard,
     debug,
     demo,
     directory,
     health,
     mock_issuer,
     openapi,
+    overview,
     profile,
     reference_page,
     sse,
@@ -46,8 +48,8 @@ def make_application(services: Services) -> web.Application:
     application[FLEET] = services.fleet or Alone(answers_of(services), functools.partial(_change, services))
     application.on_response_prepare.append(on_prepare)
     application.on_response_prepare.append(name_trace)
-    parts = (health, api, batch, auth, directory, topics, sse, admin, debug, demo, mock_issuer, profile)
-    for part in (*parts, openapi, asyncapi, reference_page):
+    parts = (health, api, batch, auth, directory, topics, sse, admin, overview, debug, demo, mock_issuer, profile)
+    for part in (*parts, dashboard, openapi, asyncapi, reference_page):
         part.add_routes(application)
     application.router.add_get("/ws", upgrade_required)
     return application

@@ -50,6 +50,10 @@ class Fleet(Protocol):
     ) -> Gathered:
         """Ask every worker, this one too. Never raises for a worker that does not answer."""
 
+    async def supervisor_troubles(self, limit: int) -> list[dict[str, Any]]:
+        """The latest warnings of the process that looks after the workers, as `RecentTroubles.newest`; none where there
+        is no such process, or no answer."""
+
     async def change(self, changes: Mapping[str, object], origin: str) -> None:
         """Put values of keys, by dotted path, into force in all workers, or in none.
 
@@ -71,6 +75,10 @@ class Alone:
         """As `Fleet.gather`; what fails here is nobody else's fault, and raises."""
         answer = self._answers[method](params or {})
         return Gathered({0: await answer if inspect.isawaitable(answer) else answer})
+
+    async def supervisor_troubles(self, limit: int) -> list[dict[str, Any]]:
+        """None: there is no supervisor."""
+        return []
 
     async def change(self, changes: Mapping[str, object], origin: str) -> None:
         """As `Fleet.change`."""

@@ -12,7 +12,7 @@ import msgspec
 
 from realtime_communication.auth.authority import Pair, RefreshRequest, RevokeRequest
 from realtime_communication.auth.grants import TokenRequest
-from realtime_communication.http import admin, api, auth, batch, directory, health, schemas, sse, topics
+from realtime_communication.http import admin, api, auth, batch, directory, health, overview, schemas, sse, topics
 
 Needs = Literal["nothing", "read", "write", "subscribe", "admin", "a credential"]
 
@@ -175,6 +175,30 @@ OPERATIONS: Final[Mapping[Callable[..., Any], Operation]] = {
     ),
     admin.stats: Operation(
         tag=OPERATION, summary="What the server has done and holds", needs="admin", answer=schemas.Stats
+    ),
+    overview.overview: Operation(
+        tag=OPERATION,
+        summary="The server at a glance",
+        text="All workers as one; latencies, slowest consumers and the latest warnings included. Publications are timed"
+        " while this is asked every few seconds, so latencies are there from the second answer on.",
+        needs="admin",
+        answer=schemas.Overview,
+    ),
+    overview.events: Operation(
+        tag=OPERATION,
+        summary="The server at a glance, every second",
+        text="Server-Sent Events: `overview` with the data of `/admin/overview`; `refused` with a code and a message"
+        " when the credentials are good no more, and then the end.",
+        needs="admin",
+        answer=str,
+        media="text/event-stream",
+    ),
+    overview.connection: Operation(
+        tag=CONNECTIONS,
+        summary="One connection and its topics",
+        needs="admin",
+        answer=schemas.ConnectionInFull,
+        statuses={400: schemas.Failure, 404: schemas.Failure},
     ),
     admin.drain: Operation(
         tag=OPERATION,

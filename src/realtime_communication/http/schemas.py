@@ -303,6 +303,114 @@ class Stats(Struct, omit_defaults=True):
     workers_missing: Workers | None = None
 
 
+class Percentiles(Struct):
+    """Of publications of the last seconds, from when their turn began until they were written, in seconds."""
+
+    samples: Count
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    p999: float | None
+
+
+class Depth(Struct, rename={"least": "from"}):
+    """Connections for which at least `from` messages and replies wait, and fewer than the next row's."""
+
+    least: Count
+    connections: Count
+
+
+class BusyTopic(Struct):
+    topic: str
+    subscribers: Count
+    offset: Offset
+
+
+class WorkerOverview(Struct):
+    """Counters are since the worker's start; `queued` are messages and replies that wait in mailboxes."""
+
+    worker: Count
+    draining: bool
+    uptime_secs: float
+    connections: Count
+    rss_bytes: Count
+    cpu_secs: float
+    publications: Count
+    deliveries: Count
+    requests: Count
+    queued: Count
+
+
+class Node(Struct):
+    """A node of the cluster. The rates, per second, are null of the node that answers."""
+
+    node_id: str
+    here: bool
+    version: str
+    workers: Count
+    draining: bool
+    uptime_secs: float
+    connections: Count
+    rss_bytes: Count
+    publications: float | None
+    deliveries: float | None
+
+
+class Trouble(Struct, omit_defaults=True):
+    """A line of the log, of at least a warning. `at` is in milliseconds since 1970."""
+
+    at: Count
+    level: str
+    event: str
+    target: str
+    fields: dict[str, Any]
+    stack: list[str] | None = None
+
+
+class Overview(Struct, omit_defaults=True):
+    """Counters, in `hub` and of the workers, are since the start. Lists have bounds: the slowest, largest, newest."""
+
+    at: Annotated[int, Meta(description="milliseconds since 1970")]
+    node_id: str
+    profile: str
+    version: str
+    status: Literal["ok", "degraded", "draining"]
+    draining: bool
+    uptime_secs: float
+    connections: Count
+    max_connections: Count
+    rss_bytes: Count
+    cpu_secs: float
+    hub: dict[str, int]
+    circuit_breakers: dict[str, Any]
+    dependencies: dict[str, Any]
+    queued: Annotated[int, Meta(ge=0, description="messages and replies that wait in mailboxes")]
+    latency: Percentiles
+    depths: list[Depth]
+    slowest: list[Connection]
+    topics: list[BusyTopic]
+    per_worker: list[WorkerOverview]
+    nodes: list[Node]
+    troubles: list[Trouble]
+    workers_missing: Workers | None = None
+
+
+class ConnectionTopic(Struct):
+    topic: str
+    joined_at: Annotated[int, Meta(description="milliseconds since 1970")]
+    watching: Annotated[bool, Meta(description="it is told who comes and goes")]
+    lagging: Annotated[bool, Meta(description="messages were skipped for it; it is to be caught up")]
+
+
+class ConnectionInFull(Connection, kw_only=True, omit_defaults=True):
+    """`login` is the token's session_id, `expires_at` in seconds since 1970. Topics have a bound of 1,000."""
+
+    login: str | None
+    permissions: list[Literal["read", "write", "subscribe", "admin"]]
+    expires_at: int | None
+    topics: list[ConnectionTopic]
+
+
 class DrainRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Without `worker`, all of them."""
 

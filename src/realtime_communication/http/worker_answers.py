@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -28,12 +29,14 @@ def answers_of(services: Services) -> dict[str, Answer]:
     """The questions this worker answers, by method."""
     answers = WorkerAnswers(services)
     return {
+        "connection": answers.connection,
         "connections": answers.connections,
         "disconnect": answers.disconnect,
         "drain": answers.drain,
         "health": answers.health,
         "memory": answers.memory,
         "metrics": answers.metrics,
+        "overview": answers.overview,
         "revoke": answers.revoke,
         "stats": answers.stats,
         "subscribe": answers.subscribe,
@@ -61,6 +64,10 @@ class WorkerAnswers:
             found = [row for row in looked_at if row["user_id"] == user_id]
             rows, complete = found[:limit], len(found) <= limit and len(looked_at) < MAX_LOOKED_AT
         return {"count": count, "rows": rows, "complete": complete}
+
+    def connection(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """{session_id, limit} → the connection with so many of its topics; None where it is not here."""
+        return self._services.hub.connection(params["session_id"], int(params["limit"]))
 
     def topics(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """{patterns, limit} → {rows, complete}: the topics that match, inboxes and system topics left out."""
@@ -131,6 +138,38 @@ class WorkerAnswers:
             "rss_bytes": resident_bytes(),
             "hub": services.hub.stats(),
             "circuit_breakers": {breaker.name: shown_breaker(breaker) for breaker in breakers},
+        }
+
+    async def overview(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """{rows, timeout_secs} → `stats` and `health`, and what somebody who watches wants; lists of so many rows.
+
+        From now on, and as long as this is asked every few seconds, publications are timed and other nodes are asked.
+        """
+        services, rows = self._services, int(params["rows"])
+        hub, window, nodes = services.hub, services.window, services.nodes
+        seen: dict[str, Any] = {"latency": [], "topics": []}
+        if window is not None:
+            window.look()
+            seen = window.read()
+        if nodes is not None:
+            nodes.look()
+        depths, slowest = hub.mailboxes(rows)
+        topics = {topic: (topic, subscribers, offset) for topic, subscribers, offset in hub.topic_counts(rows)}
+        for name in seen["topics"]:
+            row = hub.topic(name) if name not in topics else None
+            if row is not None:
+                topics[name] = (name, row["subscribers"], row["offset"])
+        return {
+            **self.stats({}),
+            "dependencies": (await self.health(params))["dependencies"],
+            "cpu_secs": round(time.process_time(), 3),
+            "queued": hub.queued(),
+            "depths": depths,
+            "slowest": slowest,
+            "latency": seen["latency"],
+            "topics": [row for row in topics.values() if may_see(None, row[0])],
+            "nodes": nodes.others(services.node_id) if nodes is not None else [],
+            "troubles": services.troubles.newest(rows) if services.troubles is not None else [],
         }
 
     def tasks(self, params: Mapping[str, Any]) -> list[dict[str, str]]:

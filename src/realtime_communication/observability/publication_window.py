@@ -1,8 +1,8 @@
 """What the data plane has sampled of the publications of the last seconds, for somebody who looks at the server.
 
 Nobody looks most of the time, and nothing is sampled then. `look` says that somebody does, and has to be said again
-before LOOK_SECS are over. Whoever feeds the window (`server/samples.py`) waits for that, adds what was sampled, and stops
-when nobody looks any more.
+before LOOK_SECS are over. Whoever feeds the window (`server/samples.py`) waits for that, adds what was sampled, and
+stops when nobody looks any more.
 """
 
 from __future__ import annotations

@@ -43,6 +43,15 @@ class ChannelFleet:
         missing = tuple(slot for slot in self._others if slot not in others)
         return Gathered(dict(sorted(answers.items())), missing)
 
+    async def supervisor_troubles(self, limit: int) -> list[dict[str, Any]]:
+        """As `Fleet.supervisor_troubles`."""
+        try:
+            found: list[dict[str, Any]] = await self._channel.call("troubles", {"limit": limit}, GATHER_SECS)
+        except (ControlError, TimeoutError) as error:
+            _log.debug("the supervisor does not tell its warnings", reason=str(error) or "too late")
+            return []
+        return found
+
     async def change(self, changes: Mapping[str, object], origin: str) -> None:
         """As `Fleet.change`."""
         try:

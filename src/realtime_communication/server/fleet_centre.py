@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from realtime_communication.errors import ControlError
+from realtime_communication.observability import recent_troubles
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.server.control import ControlChannel
 from realtime_communication.server.node_state import METHOD, StateKeeper
@@ -40,10 +41,12 @@ class FleetCentre:
         self._serving = serving
         self._live = live
         self._keeper = StateKeeper()
+        self._troubles = recent_troubles.attach()
         self.answerers: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
             "gather": self._gather,
             "broadcast": self._broadcast,
             "load": self._pass_load,
+            "troubles": self._tell_troubles,
             METHOD: lambda member, params: self._keeper.answer(params),
         }
 
@@ -75,6 +78,10 @@ class FleetCentre:
         for member in self._live():
             if member is not sender:
                 member.channel.notify("event", params)
+
+    def _tell_troubles(self, asker: Member, params: dict[str, Any]) -> list[dict[str, Any]]:
+        """{limit} → the latest warnings of this process."""
+        return self._troubles.newest(int(params["limit"]))
 
     def _pass_load(self, sender: Member, params: dict[str, Any]) -> None:
         """{seat, cpu} → nothing: the others that serve are told how busy this one is."""

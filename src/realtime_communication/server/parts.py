@@ -19,11 +19,13 @@ from realtime_communication._core.io.reactor import Reactor
 from realtime_communication.auth.authority import issuer_of
 from realtime_communication.broker.broker import Broker, broker_of
 from realtime_communication.config import Config, LoadedConfig
+from realtime_communication.http.nodes import Nodes, Told
 from realtime_communication.http.services import Check, Services
 from realtime_communication.http.worker_answers import answers_of
-from realtime_communication.observability import logs
+from realtime_communication.observability import logs, recent_troubles
 from realtime_communication.observability.metrics import Metrics
 from realtime_communication.observability.process import resident_bytes
+from realtime_communication.observability.publication_window import PublicationWindow
 from realtime_communication.observability.sources import RedisReading, ReloadReading, Sample, Sources
 from realtime_communication.observability.tracing import tracer_of
 from realtime_communication.resilience.breaker import Breakers, BreakerStatus, CircuitBreaker
@@ -145,6 +147,8 @@ class Parts:
             breakers=self.breakers,
             control=self.live,
             authorizer=self.authorizer,
+            troubles=recent_troubles.attach(),
+            nodes=Nodes(self.broker.events, self._of_itself, self._reaches_others),
         )
         metrics = self.services.metrics = None
         if metrics_listeners or place.metrics_port is not None:
@@ -154,7 +158,8 @@ class Parts:
         if channel is not None:
             self.services.fleet = ChannelFleet(channel, place.slot, place.workers, answers_of(self.services))
         wanted = LATENCY_SAMPLES if metrics is not None and metrics.wants_samples else 0.0
-        self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted)
+        window = self.services.window = PublicationWindow()
+        self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted, window=window)
         self.admission = Admission(self.services)
         self.hub.set_echo_callback(self.admission.echo)
         self.hub.set_token_callback(self.admission.token)
@@ -173,8 +178,7 @@ class Parts:
         ]
         if self.rebalancing is not None:
             self.tasks.append(Service("rebalancing", self.rebalancing.run))
-        if self.samples.wanted:
-            self.tasks.append(Service("samples", self.samples.run))
+        self.tasks.append(Service("samples", self.samples.run))
         if metrics is not None:
             self.tasks.append(Service("metrics", MetricsServer(metrics, metrics_listeners, self.services).run))
         self._follow_changes()
@@ -308,6 +312,25 @@ class Parts:
                 **({} if self.authorizer is None else {"authorization_failures": self.authorizer.failures}),
             },
         )
+
+    def _of_itself(self) -> tuple[Told, int, int]:
+        """What the other nodes are told of this worker."""
+        stats = self.hub.stats()
+        told = Told(
+            node_id=self.node_id,
+            worker=self.place.slot,
+            version=__version__,
+            draining=self.services.draining,
+            uptime_secs=round(self.services.uptime_secs, 1),
+            connections=self.hub.connection_count(),
+            rss_bytes=resident_bytes(),
+            publications=None,
+            deliveries=None,
+        )
+        return told, stats["publications"], stats["deliveries"]
+
+    def _reaches_others(self) -> bool:
+        return self.broker.link is not None and self.broker.link.health()[0]
 
     def _take_samples(self) -> list[Sample]:
         return self.samples.take()
