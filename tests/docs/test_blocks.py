@@ -73,7 +73,7 @@ LANGUAGES = {
     *("ts", "js"),  # by tests/clients/test_javascript_package.py
     *("text", "http"),  # nothing to run
 }
-WITHOUT_LANGUAGE = 2
+WITHOUT_LANGUAGE = 1
 """One is on the page that benchmarks/report makes."""
 
 
