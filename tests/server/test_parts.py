@@ -35,7 +35,16 @@ def names(made):
 
 def test_what_is_off_has_no_task(parts):
     made = parts("--testing.use_in_memory_storage")
-    always = {"revocations", "issuer keys", "webhooks", "event webhooks", "garbage collector", "watchdog", "draining", "samples"}
+    always = {
+        "revocations",
+        "issuer keys",
+        "webhooks",
+        "event webhooks",
+        "garbage collector",
+        "watchdog",
+        "draining",
+        "samples",
+    }
     assert names(made) == always
     assert made.services.metrics is None and set(made.services.checks) == {"services", "log"}
 
