@@ -53,28 +53,21 @@ Value = Callable[[Report], float]
 
 def charts(measured: Measurements) -> list[Chart]:
     """All that there are measurements for."""
-    made = [throughput(measured), latency(measured), memory(measured), connects(measured), compressed(measured)]
+    made = [throughput(measured), latency(measured), memory(measured), connects(measured)]
     return [chart for chart in made if chart is not None]
 
 
 def throughput(measured: Measurements) -> Chart | None:
-    return over_in_flight(measured, "fanout-", "throughput", "Fan-out to 1,000 subscribers")
-
-
-def compressed(measured: Measurements) -> Chart | None:
-    return over_in_flight(measured, "compressed-", "compressed", "Compressed fan-out")
-
-
-def over_in_flight(measured: Measurements, prefix: str, name: str, title: str) -> Chart | None:
     figures = sorted(
-        (figure for figure in measured.figures if figure.key.startswith(prefix)), key=lambda figure: figure.in_flight
+        (figure for figure in measured.figures if figure.key.startswith("fanout-")), key=lambda figure: figure.in_flight
     )
     lines = lines_of(measured, figures, lambda figure: float(figure.in_flight), lambda report: report.rate / KILO)
     if not lines:
         return None
+    title = "Fan-out to 1,000 subscribers"
     panel = Panel(title, "publications in flight", "thousand deliveries a second", lines, log_x=True, log_y=True)
     alt = f"{title}: thousand deliveries a second over publications in flight. {last_values(lines, 'in flight')}"
-    return Chart(name, [panel], alt)
+    return Chart("throughput", [panel], alt)
 
 
 def lines_of(measured: Measurements, figures: Sequence[Figure], x: Callable[[Figure], float], y: Value) -> list[Line]:

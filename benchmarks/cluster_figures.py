@@ -99,7 +99,7 @@ def main() -> None:
             rows = measure(options, driver, cores)
         except (GeneratorError, Unsound) as problem:
             sys.exit(f"no figures: {problem}")
-    publish(options, rows, watch)
+    publish(options, "Several workers, several nodes, outages", rows, watch)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import msgspec
 
 from . import figures
 from .candidates import CANDIDATES, PRODUCT
-from .driver import Driver, Row, Unsound
+from .driver import Driver, Row, Unsound, publish
 from .generator import Generator, GeneratorError, Report
 from .machine import Watch
 from .measure import say, two_cores
@@ -110,6 +110,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/compression", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each pair is taken (5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long a run is measured (1)")
+    parser.add_argument("--json", type=Path, help="a file for every round's value")
     return parser.parse_args()
 
 
@@ -127,10 +128,8 @@ def main() -> None:
             say(f"round {number + 1} of {options.rounds}")
             for (form, count), pairs in taken.items():
                 pairs.append(measure(driver, server, form, count, payload))
-    print("| figure | median (least – most) |\n|---|---|")
-    for (form, count), pairs in taken.items():
-        print(*rows(form, count, pairs), sep="\n")
-    print(f"\nOther programs took {watch.foreign_share():.0%} of the two cores.")
+    found = [row for (form, count), pairs in taken.items() for row in rows(form, count, pairs)]
+    publish(options, "Compression", found, watch)
 
 
 if __name__ == "__main__":

@@ -60,12 +60,22 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(["| figure | median (least – most) |", "| --- | --- |", *map(str, rows)])
 
 
-def publish(options: argparse.Namespace, rows: Sequence[Row], watch: Watch) -> None:
+class Rows(msgspec.Struct, frozen=True):
+    """The file of a program that prints rows: a section of the performance page."""
+
+    title: str
+    rows: list[Row]
+    foreign_share: float
+    """Of the two cores, that other programs took."""
+
+
+def publish(options: argparse.Namespace, title: str, rows: Sequence[Row], watch: Watch) -> None:
     """Print a table, and write the file that was asked for."""
+    found = Rows(title, list(rows), watch.foreign_share())
     print(table(rows))
-    print(f"\nOther programs took {watch.foreign_share():.0%} of the two cores.")
+    print(f"\nOther programs took {found.foreign_share:.0%} of the two cores.")
     if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1))
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
 
 
 class Unsound(Exception):

@@ -1,11 +1,11 @@
-"""What `benchmarks/run --json` and `benchmarks/cluster --json` wrote, read back and put together."""
+"""What `benchmarks/run --json` and the programs that print rows wrote, read back and put together."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from .driver import Row
+from .driver import Rows
 from .figures import Figure
 from .generator import Report
 from .results import Idle, Results
@@ -48,8 +48,8 @@ class Measurements(msgspec.Struct, frozen=True):
     figures: list[Figure]
     results: Results
     foreign_shares: list[float]
-    rows: list[Row]
-    """Of several workers, several nodes and outages."""
+    tables: list[Rows]
+    """What no server is compared with others in."""
 
     def of_kind(self, kind: str) -> list[Figure]:
         return [figure for figure in self.figures if figure.kind == kind]
@@ -58,13 +58,13 @@ class Measurements(msgspec.Struct, frozen=True):
 def read(paths: Sequence[Path]) -> Measurements:
     """All files together; rounds of the same figure in several files count like rounds of one. Raises UnusableError."""
     documents: list[Document] = []
-    rows: list[Row] = []
+    tables: list[Rows] = []
     for path in paths:
         found = decode(path)
         if isinstance(found, Document):
             documents.append(found)
         else:
-            rows += found
+            tables.append(found)
     if not documents:
         raise UnusableError("there is no result of benchmarks/run among the files")
     machines = {document.setting.machine for document in documents}
@@ -82,13 +82,15 @@ def read(paths: Sequence[Path]) -> Measurements:
         figures=list({figure.key: figure for setting in settings for figure in setting.figures}.values()),
         results=results,
         foreign_shares=[document.foreign_share for document in documents if document.foreign_share is not None],
-        rows=rows,
+        tables=tables,
     )
 
 
-def decode(path: Path) -> Document | list[Row]:
+def decode(path: Path) -> Document | Rows:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Document | list[Row])
+        text = path.read_bytes()
+        is_run = "setting" in msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(text, type=Document if is_run else Rows)
     except (OSError, msgspec.DecodeError) as problem:
         raise UnusableError(f"{path}: {problem}") from problem
 

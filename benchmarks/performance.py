@@ -7,8 +7,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import figures, measurements, prepare
+from . import driver, figures, measurements, prepare
 from .charts import QUANTILES, Chart, charts
+from .driver import Rows
 from .figures import Figure
 from .measurements import Measurements, UnusableError
 from .results import Spread, spread_of
@@ -50,7 +51,6 @@ def page(measured: Measurements, pictures: Sequence[Chart]) -> str:
         section("Fan-out over publications in flight", drawn.get("throughput"), in_flight(measured, "fanout-")),
         section("CPU time for a delivery", None, cpu(measured)),
         section("Fan-out over subscribers", None, subscribers(measured)),
-        section("Compressed fan-out", drawn.get("compressed"), in_flight(measured, "compressed-")),
         section("Latency over load", drawn.get("latency"), latency(measured)),
         section("Memory over connections", drawn.get("memory"), memory(measured)),
         section("Idle connections", None, idle(measured)),
@@ -58,7 +58,7 @@ def page(measured: Measurements, pictures: Sequence[Chart]) -> str:
             "Connections opened", drawn.get("connects"), rates(measured, measured.of_kind("connect"), connects_head)
         ),
         section("Echoes and direct messages", None, rates(measured, pairs(measured), pairs_head)),
-        section("Several workers, several nodes, outages", None, cluster(measured)),
+        *(section(found.title, None, rows(found)) for found in measured.tables),
         "## Soundness\n\n" + soundness(measured),
         "## How to repeat it\n\n" + REPEAT,
     ]
@@ -71,7 +71,10 @@ REPEAT = """On a machine with two cores that does nothing else:
 benchmarks/run --json=run.json
 benchmarks/run --only=inflight,load,memory --json=curves.json
 benchmarks/cluster --json=cluster.json
-benchmarks/report run.json curves.json cluster.json
+benchmarks/compression --json=compression.json
+benchmarks/tls --json=tls.json
+benchmarks/scale --json=scale.json
+benchmarks/report run.json curves.json cluster.json compression.json tls.json scale.json
 ```
 
 Where Node.js or Go is missing, the servers that need them are left out and the page says so."""
@@ -223,11 +226,10 @@ def idle(measured: Measurements) -> str:
     return table(head, rows) if rows else ""
 
 
-def cluster(measured: Measurements) -> str:
-    rows = [row for row in measured.rows if row.values or row.missing]
-    if not rows:
-        return ""
-    return "\n".join(["| figure | median (least – most) |", "| --- | --- |", *map(str, rows)])
+def rows(found: Rows) -> str:
+    return f"This server alone; other programs took {found.foreign_share:.0%} of the two cores.\n\n" + driver.table(
+        [row for row in found.rows if row.values or row.missing]
+    )
 
 
 def soundness(measured: Measurements) -> str:
@@ -259,7 +261,10 @@ def write(measured: Measurements, docs: Path, draw: Callable[[Chart], bytes]) ->
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/report", description=__doc__)
     parser.add_argument(
-        "results", nargs="+", type=Path, help="files of benchmarks/run --json and benchmarks/cluster --json"
+        "results",
+        nargs="+",
+        type=Path,
+        help="files of benchmarks/run --json, and of benchmarks/cluster, compression, tls and scale",
     )
     parser.add_argument("--docs", type=Path, default=prepare.ROOT / "docs", help="where the page goes (docs)")
     options = parser.parse_args()

@@ -50,7 +50,7 @@ class Held(msgspec.Struct, frozen=True):
 
 def hold(driver: Driver, core: int, connections: int, heartbeat_secs: float) -> Held:
     """Raises Unsound when one of them is lost, or does not get the message; StartError, GeneratorError."""
-    websocket = {"max_connections": connections + WARM_UP_CONNECTIONS}
+    websocket: dict[str, object] = {"max_connections": connections + WARM_UP_CONNECTIONS}
     if heartbeat_secs:
         websocket |= {"heartbeat_interval_secs": heartbeat_secs, "client_timeout_secs": 2 * heartbeat_secs}
     seconds = HEARTBEATS * (heartbeat_secs or 30.0)
@@ -128,7 +128,7 @@ def main() -> None:
             found += connection_rows(runs)
         if "topics" in options.only:
             found += topics.flat(cores, options.topics, options.subscribers, options.publications, options.topic_rounds)
-    publish(options, found, watch)
+    publish(options, "Many connections, many topics", found, watch)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def main() -> None:
             found += fan_out(options, driver, secured, cores[0])
         if "memory" in options.only:
             found += memory(options, driver, secured, cores[0])
-    publish(options, found, watch)
+    publish(options, "TLS", found, watch)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ import pytest
 from benchmarks import charts, colours, figures, measurements, performance
 from benchmarks.candidates import CANDIDATES, LIMIT, PRODUCT, UWEBSOCKETS
 from benchmarks.charts import Chart
-from benchmarks.driver import Row, not_available
-from benchmarks.figures import Figure
+from benchmarks.driver import Row, Rows, not_available
 from benchmarks.generator import Report
 from benchmarks.measurements import Measurements, UnusableError
 from benchmarks.results import Idle, Results
@@ -103,7 +102,7 @@ def write(path: Path, results: Results, setting: Setting | None = None) -> Path:
 def measured(tmp_path: Path) -> Measurements:
     cluster = tmp_path / "cluster.json"
     rows = [Row("workers: two beside one", [1.5, 1.75, 1.6]), *not_available(["redis"], "there is no redis-server")]
-    cluster.write_bytes(msgspec.json.encode(rows))
+    cluster.write_bytes(msgspec.json.encode(Rows("Several workers", rows, 0.04)))
     return measurements.read([write(tmp_path / "run.json", full_results()), cluster])
 
 
@@ -128,16 +127,16 @@ class TestReading:
         with pytest.raises(UnusableError, match="2 machines"):
             measurements.read(paths)
 
-    @pytest.mark.parametrize("text", ["", "{}", '{"runs": []}', '[{"figure": 1}]'])
+    @pytest.mark.parametrize("text", ["", "{}", '{"runs": []}', '{"rows": []}', '[{"figure": 1}]'])
     def test_another_file_is_refused_by_name(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "other.json"
         path.write_text(text)
         with pytest.raises(UnusableError, match=r"other\.json"):
             measurements.read([path])
 
-    def test_a_file_of_the_cluster_alone_is_no_page(self, tmp_path: Path) -> None:
+    def test_a_file_of_rows_alone_is_no_page(self, tmp_path: Path) -> None:
         path = tmp_path / "cluster.json"
-        path.write_text("[]")
+        path.write_bytes(msgspec.json.encode(Rows("Several workers", [], 0.0)))
         with pytest.raises(UnusableError, match="benchmarks/run"):
             measurements.read([path])
 
@@ -161,7 +160,8 @@ class TestPage:
     def test_what_is_missing_is_said(self, measured: Measurements) -> None:
         page = performance.page(measured, [])
         assert "not available: nats-server could not be installed" in section(page, "Servers")
-        assert section(page, "Compressed fan-out").strip() == "Not measured."
+        measured = msgspec.structs.replace(measured, results=Results())
+        assert section(performance.page(measured, []), "Fan-out over subscribers").strip() == "Not measured."
         assert "NATS" not in section(page, "Latency over load")
 
     def test_nothing_measured_is_no_figure(self, tmp_path: Path) -> None:
@@ -181,8 +181,9 @@ class TestPage:
     def test_bytes_of_a_delivery_are_what_arrived(self, measured: Measurements) -> None:
         assert "| bare C loop | of this tree | 199 (199 – 199) |" in section(performance.page(measured, []), "Servers")
 
-    def test_rows_of_the_cluster(self, measured: Measurements) -> None:
-        text = section(performance.page(measured, []), "Several workers, several nodes, outages")
+    def test_rows_of_other_programs(self, measured: Measurements) -> None:
+        text = section(performance.page(measured, []), "Several workers")
+        assert "other programs took 4% of the two cores" in text
         assert "| workers: two beside one | 1.60 (1.50 – 1.75) |" in text
         assert "| redis | not available: there is no redis-server |" in text
 
@@ -193,18 +194,6 @@ class TestPage:
         page = performance.page(measured, charts.charts(measured))
         assert "* product, fanout-1: lost 3" in section(page, "Soundness")
         assert "500,000,000" not in page
-
-    def test_a_compressed_fan_out_has_its_plot_and_table(self, tmp_path: Path) -> None:
-        figure = Figure("compressed-16", "fanout", 1000, 16)
-        results = Results()
-        results.add_report(figure.key, PRODUCT, 0, report(4000))
-        setting = a_setting(figures=[figure])
-        measured = measurements.read([write(tmp_path / "run.json", results, setting)])
-        drawn = charts.charts(measured)
-        assert [chart.name for chart in drawn] == ["compressed"]
-        text = section(performance.page(measured, drawn), "Compressed fan-out")
-        assert "](performance/compressed.svg)" in text
-        assert "| **this build** | 2,000 (2,000 – 2,000) |" in text
 
 
 class TestCharts:
