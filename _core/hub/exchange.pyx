@@ -75,15 +75,16 @@ cdef class Exchange(Homes):
             pass
 
     cdef void peer_left(self, int slot) noexcept:
-        cdef Waiting* waiting = self.peers.oldest
+        cdef Waiting* waiting
         cdef Waiting* following
         cdef TableCursor cursor
         cdef Topic* topic
         self.peers.workers[slot].linked = False
         peers_look(&self.peers)
         if self.peers.holding and not self.awaits_somebody():
-            self.stop_holding()
+            self.stop_holding()  # the next members may be without this one, for whom nothing waits after that
         buffer_free(&self.peers.workers[slot].out)
+        waiting = self.peers.oldest
         while waiting != NULL:
             following = waiting.next
             if waiting.kind == WAIT_RELAY and waiting.peer == slot:

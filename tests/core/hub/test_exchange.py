@@ -48,6 +48,22 @@ class TestLostWorkers:
         assert all(each["retry_after_ms"] > 0 for each in answers)
         assert node.subscribe(peer, topic)["offset"] == 0
 
+    def test_what_waits_for_it_is_refused_once_when_the_next_members_are_without_it(self) -> None:
+        node = make_node(2)
+        worker, topic = node.workers[0], node.topic_at(1)
+        peer = worker.connect("alice")
+        worker.hub.set_members(0, [0, 1], node.version + 1)
+        worker.hub.set_members(0, [0], node.version + 2)
+        assert worker.hub.holding  # for the other, and so the next members have to wait
+        for number in (1, 2, 3):
+            peer.send({"type": "Broadcast", "id": number, "topic": topic, "payload": number})
+        worker.hub.link(1, False)
+        worker.flush()
+        answers = peer.messages()
+        assert [(each["id"], each.get("code")) for each in answers] == [(id, "unavailable") for id in (1, 2, 3)]
+        assert not worker.hub.holding
+        assert peer.request({"type": "Broadcast", "id": 4, "topic": topic, "payload": 4})["type"] == "Ack"
+
     def test_a_link_that_was_cut_loses_nothing_that_is_cached(self) -> None:
         node = make_node(2)
         topic = node.topic_at(1)
