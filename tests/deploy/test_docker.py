@@ -16,6 +16,7 @@ from serving.programs import output_of
 from serving.redis import RedisServer, until
 
 DOCKER = ROOT / "deploy" / "docker"
+UNIT = ROOT / "deploy" / "systemd" / "rtc.service"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 NODES = [COMPOSE["services"][name] for name in ("rtc-1", "rtc-2")]
 REDIS = COMPOSE["services"]["redis"]
@@ -128,7 +129,9 @@ class TestCompose:
     def test_nothing_may_be_written_but_temporary_files(self):
         for service in COMPOSE["services"].values():
             assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+            assert service["security_opt"] == ["no-new-privileges:true"]
         for node in NODES:
+            assert node["pids_limit"] == int(re.search(r"^TasksMax=(\d+)$", UNIT.read_text(), re.MULTILINE)[1])
             assert node["tmpfs"][0].startswith("/tmp:")
 
     def test_secrets_are_files(self):
