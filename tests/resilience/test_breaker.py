@@ -413,7 +413,7 @@ class TestBreakers:
         partly = BreakerService(name="redis", failure_threshold=2)
         section = Section(half_open_max_requests=4, services=(own, partly))
         breakers = Breakers(section)
-        assert tuple(breakers) == BREAKER_NAMES and len(breakers) == 4
+        assert tuple(breakers) == BREAKER_NAMES and len(breakers) == 6
         assert breakers["webhooks"]._settings == thresholds(failures=1, successes=3, timeout=7.0, trials=9)
         assert breakers["redis"]._settings == thresholds(failures=2, successes=2, timeout=60.0, trials=4)
         assert breakers["auth_service"]._settings == thresholds(failures=5, successes=2, timeout=60.0, trials=4)

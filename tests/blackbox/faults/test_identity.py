@@ -102,11 +102,15 @@ class TestWaysIn:
                 assert raw.json()["code"] == "unauthorized"
                 assert raw.closed_with() == 4401
 
-    def test_an_upgrade_behind_a_request_is_not_taken(self, victim: ServerProcess) -> None:
+    def test_an_upgrade_has_no_credentials_of_the_request_before_it(self, victim: ServerProcess) -> None:
+        before = f"GET /health HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token()}\r\n\r\n".encode()
         with RawSocket(victim.port) as raw:
-            raw.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + upgrade(user=None))
+            raw.send(before + upgrade(user=None))
             assert raw.answer().status == 200
-            assert raw.answer().status == 426
+            assert raw.answer().status == 101
+            raw.send(envelope(type="Broadcast", id=1, topic="room", payload=1))
+            assert raw.json()["code"] == "unauthorized"
+            assert raw.closed_with() == 4401
 
     def test_two_credentials_are_not_added_up(self, victim: ServerProcess) -> None:
         good = f"Authorization: Bearer {token()}"

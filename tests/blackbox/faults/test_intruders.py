@@ -123,6 +123,9 @@ class TestCredentialsElsewhere:
 ADMINISTRATION = sorted(
     [
         ("GET", "/admin/config"),
+        ("GET", "/admin/connections/0"),
+        ("GET", "/admin/events"),
+        ("GET", "/admin/overview"),
         ("GET", "/admin/stats"),
         ("PUT", "/admin/config/rate-limits"),
         ("PUT", "/admin/config/log-level"),
