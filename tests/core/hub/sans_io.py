@@ -180,13 +180,14 @@ class Peer:
         self.close: tuple[int, str] | None = None  # code and reason of the server's close frame
         self.pings: list[bytes] = []
         self.pongs: list[bytes] = []
+        self.response = b""
         self.connection.feed(head)
         carry()
         self.take_response()
 
     def take_response(self) -> None:
         """The answer to the upgrade, as far as it has come; it may be held back until others have done their part."""
-        answer, found, self.rest = self.connection.drain().partition(b"\r\n\r\n")
+        answer, found, self.rest = (self.response + self.connection.drain()).partition(b"\r\n\r\n")
         self.response = answer + found
         self.status = int(answer.split(b" ")[1]) if found else None
         self.body = b""
@@ -212,6 +213,8 @@ class Peer:
 
     def frames(self) -> list[Frame]:
         """Whole frames that came since the last look; control frames are noted in `pings`, `pongs` and `close` too."""
+        if self.status is None:
+            self.take_response()
         frames, self.rest = split_frames(self.rest + self.connection.drain())
         for opcode, _rsv1, payload in frames:
             assert self.close is None, "nothing follows a close frame"
