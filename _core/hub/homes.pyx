@@ -375,6 +375,6 @@ cdef class Homes(Asked):
             topic = next_topic(&self.store, &cursor)
         self.take_held()
         self.outbox.relieved = True
-        if self.next_members:
+        while self.next_members and not self.peers.holding:
             me, mask, version = self.next_members.pop(0)
             self.change_members(me, mask, version)

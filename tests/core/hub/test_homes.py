@@ -105,6 +105,20 @@ class TestMembersThatChange:
         assert node.publish(writer, topic, "b")[1] == 2
         assert texts(reader.messages()) == [(1, "a"), (2, "b")]
 
+    def test_changes_that_the_others_have_heard_of_already_are_all_taken(self) -> None:
+        node = make_node(2)
+        worker, other = (each.hub for each in node.workers.values())
+        for version in (1, 2, 3):
+            worker.set_members(0, [0, 1], node.version + version)
+        other.set_members(1, [0, 1], node.version + 3)
+        node.pump()
+        for slot, hub in enumerate((worker, other)):
+            hub.set_members(slot, [0], node.version + 4)
+        node.pump()
+        assert not worker.holding
+        writer = node.workers[0].connect("writer")
+        assert node.publish(writer, node.topic_at(1), "a")[1] == 1  # which is at home here now
+
     def test_what_is_held_meanwhile_is_bounded_in_bytes(self) -> None:
         node = make_node(2, max_frame_size=2 << 20, max_message_size=2 << 20)
         peer = node.workers[0].connect("alice")
