@@ -28,6 +28,8 @@ LARGE = 20_000
 LARGE_MESSAGES = 50
 BUSY = 12
 PINGS = 50
+ROUNDS = 100
+"""Of pings between two looks whether connections have moved: the test rests meanwhile, and the server with it."""
 
 
 @pytest.mark.parametrize("caching", [True, False], ids=["cached", "not cached"])
@@ -220,7 +222,8 @@ def test_busy_connections_move_to_a_worker_that_is_less_busy(tmp_path: Path) -> 
         busy = by_worker(server, clients)[0][:BUSY]
 
         def moved() -> bool:
-            keep_busy(busy)
+            for _ in range(ROUNDS):
+                keep_busy(busy)
             return bool(server.events(MOVED))
 
         until(moved, "connections move")
