@@ -58,10 +58,9 @@ def charts(measured: Measurements) -> list[Chart]:
 
 
 def throughput(measured: Measurements) -> Chart | None:
-    figures = sorted(
-        (figure for figure in measured.figures if figure.key.startswith("fanout-")), key=lambda figure: figure.in_flight
+    lines = lines_of(
+        measured, measured.fanouts(), lambda figure: float(figure.in_flight), lambda report: report.rate / KILO
     )
-    lines = lines_of(measured, figures, lambda figure: float(figure.in_flight), lambda report: report.rate / KILO)
     if not lines:
         return None
     title = "Fan-out to 1,000 subscribers"

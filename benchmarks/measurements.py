@@ -54,6 +54,11 @@ class Measurements(msgspec.Struct, frozen=True):
     def of_kind(self, kind: str) -> list[Figure]:
         return [figure for figure in self.figures if figure.kind == kind]
 
+    def fanouts(self) -> list[Figure]:
+        """To the usual number of subscribers, by what is in flight."""
+        found = [figure for figure in self.figures if figure.key.startswith("fanout-")]
+        return sorted(found, key=lambda figure: figure.in_flight)
+
 
 def read(paths: Sequence[Path]) -> Measurements:
     """All files together; rounds of the same figure in several files count like rounds of one. Raises UnusableError."""

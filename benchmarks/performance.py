@@ -48,7 +48,7 @@ def page(measured: Measurements, pictures: Sequence[Chart]) -> str:
         machine(measured),
         METHOD,
         "## Servers\n\n" + servers(measured),
-        section("Fan-out over publications in flight", drawn.get("throughput"), in_flight(measured, "fanout-")),
+        section("Fan-out over publications in flight", drawn.get("throughput"), in_flight(measured)),
         section("CPU time for a delivery", None, cpu(measured)),
         section("Fan-out over subscribers", None, subscribers(measured)),
         section("Latency over load", drawn.get("latency"), latency(measured)),
@@ -157,13 +157,8 @@ def pairs_head(figure: Figure) -> str:
     return {"echo": "echoes a second, 64 connections", "direct": "direct messages a second, 64 pairs"}[figure.kind]
 
 
-def fanouts(measured: Measurements, prefix: str) -> list[Figure]:
-    found = [figure for figure in measured.figures if figure.key.startswith(prefix)]
-    return sorted(found, key=lambda figure: figure.in_flight)
-
-
-def in_flight(measured: Measurements, prefix: str) -> str:
-    text = rates(measured, fanouts(measured, prefix), lambda figure: f"{figure.in_flight:,} in flight")
+def in_flight(measured: Measurements) -> str:
+    text = rates(measured, measured.fanouts(), lambda figure: f"{figure.in_flight:,} in flight")
     return "Deliveries a second.\n\n" + text if text else ""
 
 
@@ -176,7 +171,7 @@ def subscribers(measured: Measurements) -> str:
 
 
 def cpu(measured: Measurements) -> str:
-    columns = fanouts(measured, "fanout-")
+    columns = measured.fanouts()
 
     def cell(figure: Figure, server: Server) -> str:
         cost = measured.results.cpu_cost(figure, server.name)

@@ -66,11 +66,11 @@ cdef class Gate(Sessions):
         cdef Newcomer* newcomer = newcomer_add(&self.newcomers, session, address)
         if newcomer == NULL:
             return               # without memory it is bounded by its time only
-        if newcomer.site != NULL and newcomer.site.count > self.settings.max_newcomers_of_site and (
+        if newcomer.site != NULL and newcomer.site.line.count > self.settings.max_newcomers_of_site and (
                 self.is_bounded(newcomer, address)):
-            self.crowd_out(newcomer.site.oldest, b"websocket.max_unauthenticated_per_address is reached")
-        if self.newcomers.count > self.settings.max_newcomers:
-            self.crowd_out(self.newcomers.oldest, b"websocket.max_unauthenticated is reached")
+            self.crowd_out(newcomer.site.line.oldest, b"websocket.max_unauthenticated_per_address is reached")
+        if self.newcomers.line.count > self.settings.max_newcomers:
+            self.crowd_out(self.newcomers.line.oldest, b"websocket.max_unauthenticated is reached")
 
     cdef bint is_bounded(self, const Newcomer* newcomer, Slice address) noexcept:
         if newcomer.site.bound == BOUND_UNKNOWN:

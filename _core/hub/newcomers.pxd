@@ -25,11 +25,21 @@ cdef enum Bound:                 # whether the newcomers of a site are bounded
     BOUND_NO = 2                 # it is a proxy that brings the newcomers of others
 
 
-cdef struct Site:                # where newcomers are from; there as long as one is
-    TableEntry entry
-    size_t count                 # of them
+cdef enum:                       # the lines that a newcomer stands in
+    LINE_OF_ALL = 0
+    LINE_OF_SITE = 1
+    LINES = 2
+
+
+cdef struct Line:                # newcomers in the order of their arrival
+    size_t count
     Newcomer* oldest
     Newcomer* newest
+
+
+cdef struct Site:                # where newcomers are from; there as long as one is
+    TableEntry entry
+    Line line
     uint8_t bound                # Bound
     uint8_t key[SITE_BYTES]
 
@@ -37,16 +47,12 @@ cdef struct Site:                # where newcomers are from; there as long as on
 cdef struct Newcomer:
     Session* session
     Site* site                   # NULL: none
-    Newcomer* next               # the next younger one
-    Newcomer* previous
-    Newcomer* next_of_site
-    Newcomer* previous_of_site
+    Newcomer* next[LINES]        # the next younger one in each line
+    Newcomer* previous[LINES]
 
 
 cdef struct Newcomers:
-    size_t count
-    Newcomer* oldest
-    Newcomer* newest
+    Line line
     Table sites
 
 

@@ -42,10 +42,30 @@ cdef Site* site_open(Newcomers* newcomers, Slice key) noexcept nogil:
 
 
 cdef void newcomers_init(Newcomers* newcomers) noexcept nogil:
-    newcomers.count = 0
-    newcomers.oldest = NULL
-    newcomers.newest = NULL
+    memset(&newcomers.line, 0, sizeof(Line))
     table_init(&newcomers.sites)
+
+
+cdef void enter_line(Line* line, Newcomer* newcomer, int which) noexcept nogil:
+    newcomer.previous[which] = line.newest
+    if line.newest != NULL:
+        line.newest.next[which] = newcomer
+    else:
+        line.oldest = newcomer
+    line.newest = newcomer
+    line.count += 1
+
+
+cdef void leave_line(Line* line, Newcomer* newcomer, int which) noexcept nogil:
+    if newcomer.previous[which] != NULL:
+        newcomer.previous[which].next[which] = newcomer.next[which]
+    else:
+        line.oldest = newcomer.next[which]
+    if newcomer.next[which] != NULL:
+        newcomer.next[which].previous[which] = newcomer.previous[which]
+    else:
+        line.newest = newcomer.previous[which]
+    line.count -= 1
 
 
 cdef Newcomer* newcomer_add(Newcomers* newcomers, Session* session, Slice address) noexcept nogil:
@@ -62,55 +82,24 @@ cdef Newcomer* newcomer_add(Newcomers* newcomers, Session* session, Slice addres
     memset(newcomer, 0, sizeof(Newcomer))
     newcomer.session = session
     newcomer.site = site
-    newcomer.previous = newcomers.newest
-    if newcomers.newest != NULL:
-        newcomers.newest.next = newcomer
-    else:
-        newcomers.oldest = newcomer
-    newcomers.newest = newcomer
-    newcomers.count += 1
+    enter_line(&newcomers.line, newcomer, LINE_OF_ALL)
     if site != NULL:
-        newcomer.previous_of_site = site.newest
-        if site.newest != NULL:
-            site.newest.next_of_site = newcomer
-        else:
-            site.oldest = newcomer
-        site.newest = newcomer
-        site.count += 1
+        enter_line(&site.line, newcomer, LINE_OF_SITE)
     session.newcomer = newcomer
     return newcomer
 
 
-cdef void leave_site(Newcomers* newcomers, Newcomer* newcomer) noexcept nogil:
-    cdef Site* site = newcomer.site
-    if newcomer.previous_of_site != NULL:
-        newcomer.previous_of_site.next_of_site = newcomer.next_of_site
-    else:
-        site.oldest = newcomer.next_of_site
-    if newcomer.next_of_site != NULL:
-        newcomer.next_of_site.previous_of_site = newcomer.previous_of_site
-    else:
-        site.newest = newcomer.previous_of_site
-    site.count -= 1
-    if site.count == 0:
-        table_remove(&newcomers.sites, &site.entry)
-        free(site)
-
-
 cdef void newcomer_remove(Newcomers* newcomers, Session* session) noexcept nogil:
     cdef Newcomer* newcomer = <Newcomer*> session.newcomer
+    cdef Site* site
     if newcomer == NULL:
         return
-    if newcomer.previous != NULL:
-        newcomer.previous.next = newcomer.next
-    else:
-        newcomers.oldest = newcomer.next
-    if newcomer.next != NULL:
-        newcomer.next.previous = newcomer.previous
-    else:
-        newcomers.newest = newcomer.previous
-    newcomers.count -= 1
-    if newcomer.site != NULL:
-        leave_site(newcomers, newcomer)
+    site = newcomer.site
+    leave_line(&newcomers.line, newcomer, LINE_OF_ALL)
+    if site != NULL:
+        leave_line(&site.line, newcomer, LINE_OF_SITE)
+        if site.line.count == 0:
+            table_remove(&newcomers.sites, &site.entry)
+            free(site)
     session.newcomer = NULL
     free(newcomer)

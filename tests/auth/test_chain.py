@@ -32,6 +32,7 @@ from realtime_communication.auth.revocation import Revocation, Revocations
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import ApiKey, Auth, AuthProvider, CustomClaims
 from realtime_communication.errors import AuthenticationFailed, AuthenticationUnavailable
+from serving.hand_clock import HandClock
 
 SECRET = "a secret of the tests, 32 bytes or longer"
 NOW = 1_700_000_000.0
@@ -40,16 +41,9 @@ TOKEN = ISSUER.access_token("alice", NOW)
 RULES = JwtRules(secret=SECRET, issuer="i", audience="a")
 
 
-class Clock:
-    now = NOW
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return HandClock(NOW)
 
 
 @pytest.fixture

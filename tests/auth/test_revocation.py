@@ -6,6 +6,7 @@ import pytest
 from realtime_communication.auth.identity import MAX_TIMESTAMP, Identity
 from realtime_communication.auth.revocation import Revocation, Revocations
 from realtime_communication.errors import AuthenticationFailed
+from serving.hand_clock import HandClock
 
 NOW = 1_700_000_000
 
@@ -21,13 +22,6 @@ class Hub:
         return 2
 
 
-class Clock:
-    now = NOW + 0.5
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def hub():
     return Hub()
@@ -35,7 +29,7 @@ def hub():
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return HandClock(NOW + 0.5)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serving.peer import JSON, MSGPACK, Connect, Peer, unique, unique_user
-from serving.processes import TARGETS, ServerProcess, StartServer, assert_clean, free_port
+from serving.processes import TARGETS, ServerProcess, StartServer, assert_clean, ended_cleanly, free_port
 from serving.workers import all_ready
 
 THROUGH_THE_EXCHANGE = (
@@ -52,24 +52,16 @@ def running(
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """Each target, with the settings that all share."""
     process = running(request.param)
-    try:
+    with ended_cleanly(process):
         yield process
-        process.stop()
-        assert_clean(process)
-    finally:
-        process.dispose()
 
 
 @pytest.fixture(scope="session")
 def product() -> Iterator[ServerProcess]:
     """The product with the tests' settings."""
     process = running("product")
-    try:
+    with ended_cleanly(process):
         yield process
-        process.stop()
-        assert_clean(process)
-    finally:
-        process.dispose()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from serving.asking import admin, ask
 from serving.peer import Peer, unique, unique_user
-from serving.processes import ServerProcess, StartServer, assert_clean
+from serving.processes import ServerProcess, StartServer, ended_cleanly
 from serving.raw import exchange, upgrade
 from serving.workers import all_ready, on_each, until
 
@@ -19,12 +19,8 @@ from .conftest import running
 def pair() -> Iterator[ServerProcess]:
     """For tests that leave the workers alone."""
     server = running("workers")
-    try:
+    with ended_cleanly(server):
         yield server
-        server.stop()
-        assert_clean(server)
-    finally:
-        server.dispose()
 
 
 @pytest.fixture

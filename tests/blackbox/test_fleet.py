@@ -12,7 +12,7 @@ import pytest
 
 from serving.asking import admin, ask, bearer, until
 from serving.peer import Peer, unique, unique_user
-from serving.processes import ServerProcess, StartServer, assert_clean, free_port, merged
+from serving.processes import ServerProcess, StartServer, ended_cleanly, free_port, merged
 from serving.redis import RedisServer
 from serving.scrapes import scrape, scrape_until
 
@@ -59,12 +59,8 @@ def post(server: ServerProcess, path: str, body: Any) -> Any:
 def fleet() -> Iterator[ServerProcess]:
     """For tests that leave the workers alone."""
     server = running("product", settings(metrics={"enabled": True, "port": free_port()}))
-    try:
+    with ended_cleanly(server):
         yield server
-        server.stop()
-        assert_clean(server)
-    finally:
-        server.dispose()
 
 
 @pytest.fixture

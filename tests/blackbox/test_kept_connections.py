@@ -12,7 +12,7 @@ from realtime_communication.auth.api_key import hashed
 from serving.asking import bearer
 from serving.certificates import trusted
 from serving.peer import unique, unique_user
-from serving.processes import ServerProcess, assert_clean
+from serving.processes import ServerProcess, ended_cleanly
 from serving.raw import TEXT, RawSocket, envelope, frame, upgrade
 from serving.tokens import token
 
@@ -35,12 +35,8 @@ GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 def kept_by(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A server whose connections are kept: plain, over TLS, and with two workers."""
     server = running(request.param, SETTINGS)
-    try:
+    with ended_cleanly(server):
         yield server
-        server.stop()
-        assert_clean(server)
-    finally:
-        server.dispose()
 
 
 @pytest.fixture
@@ -104,10 +100,11 @@ def test_all_in_one_go(kept: Callable[[], RawSocket]) -> None:
     """Requests, the upgrade and messages, sent before anything is answered."""
     topic = unique()
     raw = kept()
-    raw.send(GET * 3 + upgrade() + envelope(type="Subscribe", id=1, topic=topic) + envelope(type="Ping", id=2))
+    pings = envelope(type="Ping", id=1) + envelope(type="Ping", id=2)
+    raw.send(GET * 3 + upgrade() + pings + envelope(type="Subscribe", id=3, topic=topic))
     assert [raw.answer().status for _ in range(3)] == [200, 200, 200]
     connected(raw)
-    assert [raw.json()["id"] for _ in range(2)] == [1, 2]
+    assert [raw.json()["id"] for _ in range(3)] == [1, 2, 3]
 
 
 def test_limits_hold(kept: Callable[[], RawSocket]) -> None:

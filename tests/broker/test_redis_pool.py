@@ -8,19 +8,13 @@ from redis.backoff import NoBackoff
 
 from realtime_communication.broker.redis_pool import BoundedPool, PoolBounds
 from realtime_communication.broker.redis_replies import NotSentError
+from serving.hand_clock import HandClock
 from serving.proxy import scenario
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return HandClock(100.0)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.node_package import built
-from serving.processes import ServerProcess, assert_clean, free_port
+from serving.processes import ServerProcess, ended_cleanly, free_port
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +20,5 @@ def server() -> Iterator[ServerProcess]:
     """A server for the whole run."""
     process = ServerProcess("product", free_port(), None, None)
     process.start()
-    try:
+    with ended_cleanly(process):
         yield process
-        process.stop()
-        assert_clean(process)
-    finally:
-        process.dispose()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.processes import ServerProcess, assert_clean, free_port
+from serving.processes import ServerProcess, ended_cleanly, free_port
 from serving.tokens import ADMIN_KEYS
 
 
@@ -17,9 +17,5 @@ def server() -> Iterator[ServerProcess]:
     settings = {"auth": {"providers": providers}, "development": {"mock_external_services": True}}
     process = ServerProcess("product", free_port(), settings, None)
     process.start()
-    try:
+    with ended_cleanly(process):
         yield process
-        process.stop()
-        assert_clean(process)
-    finally:
-        process.dispose()

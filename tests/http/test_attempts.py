@@ -6,19 +6,12 @@ from hypothesis import strategies as st
 
 from realtime_communication.errors import RateLimited
 from realtime_communication.http.attempts import Attempts
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
+from serving.hand_clock import HandClock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return HandClock(1000.0)
 
 
 def allowed(attempts, address):
@@ -95,7 +88,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"])
 
 @given(STEPS, st.integers(1, 5))
 def test_against_a_model(steps, burst):
-    clock = Clock()
+    clock = HandClock(1000.0)
     attempts = Attempts(rate=0.25, burst=burst, clock=clock)
     left = {}
     for address, pause in steps:

@@ -300,9 +300,13 @@ class ConversationModel:
         if subscription is not None:
             connection.subscriptions.remove(subscription)
             connection.queue = [entry for entry in connection.queue if entry[0] is not subscription]
+            self.unsubscribed(number, name)
             self.release(subscription.topic)
         self.reply(connection, {"type": "Unsubscribed", "id": 1, "topic": name}, in_order=True)
         self.end_turn()
+
+    def unsubscribed(self, number: int, name: str) -> None:
+        """A subscription has ended, and its topic may end next: for a model that knows who is present."""
 
     def broadcast(self, number: int, name: str, payloads: list[Any], exclude_self: bool) -> None:
         """All of them in one turn."""

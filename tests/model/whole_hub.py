@@ -115,16 +115,9 @@ class WholeHub(ConversationModel):
         super().subscribe(number, name, recover, history)
         (self.watching.add if presence else self.watching.discard)((name, number))
 
-    def unsubscribe(self, number: int, name: str) -> None:
-        connection = self.connections[number]
-        subscription = connection.find(name)
-        if subscription is not None:
-            connection.subscriptions.remove(subscription)
-            connection.queue = [entry for entry in connection.queue if entry[0] is not subscription]
-            self.watching.discard((name, number))
-            self.leave(name, connection, at_once=True)
-            self.release(subscription.topic)
-        super().unsubscribe(number, name)
+    def unsubscribed(self, number: int, name: str) -> None:
+        self.watching.discard((name, number))
+        self.leave(name, self.connections[number], at_once=True)
 
     def presence(self, number: int, name: str) -> None:
         topic = self.topics.get(name) if not name.startswith("@") else self.inbox(name.removeprefix("@"))

@@ -13,19 +13,12 @@ from realtime_communication.observability.publication_window import (
     percentiles,
     summed,
 )
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
+from serving.hand_clock import HandClock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return HandClock()
 
 
 @pytest.fixture

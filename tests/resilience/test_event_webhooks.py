@@ -1,83 +1,38 @@
 """Batches of events, sent to a real receiver on the loopback."""
 
 import asyncio
-import contextlib
 
 import pytest
 
 from realtime_communication.config.webhooks import Webhooks
 from realtime_communication.resilience import event_webhooks
-from realtime_communication.resilience.breaker import BreakerSettings, BreakerState, CircuitBreaker
+from realtime_communication.resilience.breaker import BreakerState
 from realtime_communication.resilience.event_webhooks import EventWebhooks
 from realtime_communication.resilience.retry import RetryPolicy
-from serving.receiver import Receiver, documented_check
+from serving.receiver import documented_check
+from serving.sending import SECRET, Sending, until
 
-SECRET = b"the secret of the receiver"
 QUICK = RetryPolicy(attempts=3, delay_secs=0.001, max_delay_secs=0.001)
 LONG_MS = 60_000
 
 
-class Lines(list):
-    """A log: the event of each line."""
-
-    def info(self, event, /, **fields):
-        self.append(event)
-
-    def warning(self, event, /, **fields):
-        self.append(event)
-
-
-class Sender:
+class Sender(Sending):
     """Batches and their task, in the loop of the test."""
 
     def __init__(self, url, *, failures=1000, timeout=0.01, **settings):
-        self.log = Lines()
-        self.breaker = CircuitBreaker(
-            "event_webhooks", BreakerSettings(True, failures, 1, timeout, 1), lambda change: None
-        )
+        super().__init__("event_webhooks", enabled=True, failures=failures, timeout=timeout)
         self.url = url
         self.webhooks = EventWebhooks(self.settings(**settings), SECRET, self.breaker, self.log, "n-1", retries=QUICK)
 
     def settings(self, **changes):
         return Webhooks(**({"url": self.url, "batch_wait_ms": 0} | changes))
 
-    async def __aenter__(self):
-        self._task = asyncio.create_task(self.webhooks.run())
-        return self
-
-    async def __aexit__(self, *exception):
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-
     def post(self, *numbers):
         self.webhooks.post({"number": number} for number in numbers)
-
-    async def settled(self, events):
-        await until(lambda: self.webhooks.delivered + self.webhooks.failed >= events)
-
-
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 def numbers(receiver):
     return [[event["number"] for event in body["events"]] for body in receiver.events]
-
-
-@pytest.fixture
-def make_receiver():
-    receivers = []
-
-    def make(*answers, **options):
-        receivers.append(Receiver(*answers, **options))
-        return receivers[-1]
-
-    yield make
-    for receiver in receivers:
-        receiver.close()
 
 
 def send(receiver, events, **options):
@@ -160,7 +115,7 @@ class TestFaults:
         receiver = make_receiver(500, 500, 500).start()
         sender = send(receiver, 4, max_batch=2)
         assert (sender.webhooks.delivered, sender.webhooks.failed) == (2, 2)
-        assert sender.log == ["a webhook was not delivered"]
+        assert sender.told == ["a webhook was not delivered"]
 
     @pytest.mark.parametrize("status", [301, 307, 400, 404])
     def test_one_that_is_refused_is_given_up_at_once(self, make_receiver, status):
@@ -195,7 +150,7 @@ class TestFaults:
         sender.webhooks.post([], lost=4)
         assert sender.webhooks.dropped == 7
         assert [event["number"] for event in sender.webhooks._waiting] == [3, 4, 5]
-        assert sender.log == ["events for a webhook are dropped: too many wait"]
+        assert sender.told == ["events for a webhook are dropped: too many wait"]
 
     def test_a_batch_under_way_stays_when_the_task_is_cancelled(self, make_receiver):
         receiver = make_receiver()

@@ -1,7 +1,6 @@
 """Webhooks, sent to a real receiver on the loopback."""
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import subprocess
@@ -13,71 +12,26 @@ from realtime_communication.resilience import webhooks
 from realtime_communication.resilience.breaker import BreakerSettings, BreakerState, CircuitBreaker
 from realtime_communication.resilience.retry import RetryPolicy
 from realtime_communication.resilience.webhooks import MAX_WAITING, Webhooks, origin_of, secret_of, signature
-from serving.receiver import Receiver, documented_check
+from serving.receiver import documented_check
+from serving.sending import SECRET, Sending, until
 
-SECRET = b"the secret of the receiver"
 QUICK = RetryPolicy(attempts=5, delay_secs=0.001, max_delay_secs=0.001)
 
 
-class Lines(list):
-    """A log: level, event and fields of each line."""
-
-    def info(self, event, /, **fields):
-        self.append(("info", event, fields))
-
-    def warning(self, event, /, **fields):
-        self.append(("warning", event, fields))
-
-
-class Sender:
+class Sender(Sending):
     """Webhooks and their task, in the loop of the test."""
 
     def __init__(self, url, *, enabled=True, failures=1000, timeout=0.01, **options):
-        self.log = Lines()
-        self.breaker = CircuitBreaker(
-            "webhooks", BreakerSettings(enabled, failures, 1, timeout, 1), lambda change: None
-        )
+        super().__init__("webhooks", enabled=enabled, failures=failures, timeout=timeout)
         self.webhooks = Webhooks(url, SECRET, self.breaker, self.log, **({"retries": QUICK} | options))
-
-    async def __aenter__(self):
-        self._task = asyncio.create_task(self.webhooks.run())
-        return self
-
-    async def __aexit__(self, *exception):
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
 
     def post(self, *numbers):
         for number in numbers:
             self.webhooks.post({"number": number})
 
-    async def settled(self, events):
-        """So many events are delivered or given up."""
-        await until(lambda: self.webhooks.delivered + self.webhooks.failed >= events)
-
-
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.002)
-
 
 def numbers(receiver):
     return [event["number"] for event in receiver.events]
-
-
-@pytest.fixture
-def make_receiver():
-    receivers = []
-
-    def make(*answers, **options):
-        receivers.append(Receiver(*answers, **options))
-        return receivers[-1]
-
-    yield make
-    for receiver in receivers:
-        receiver.close()
 
 
 def send(receiver, events=1, **options):

@@ -15,6 +15,7 @@ from realtime_communication.config.schema import ApiKey, Auth, AuthProvider, Con
 from realtime_communication.errors import AuthenticationUnavailable
 from realtime_communication.resilience.breaker import Breakers
 from realtime_communication.server.credentials import Credentials, SharedFamilies, longest_life_secs
+from serving.hand_clock import HandClock
 from serving.tokens import token
 
 OLD, NEW = ("the first secret, of 32 bytes or more", "the second secret, of 32 bytes or more")
@@ -32,21 +33,13 @@ class Hub:
         return 1
 
 
-class Clock:
-    def __init__(self):
-        self.now = time.time()
-
-    def __call__(self):
-        return self.now
-
-
 def config(secret=OLD, **auth):
     return Config(auth=Auth(jwt_secret=secret, **auth), testing=Testing(use_in_memory_storage=True))
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return HandClock(time.time())
 
 
 @pytest.fixture

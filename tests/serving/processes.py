@@ -4,6 +4,7 @@ Four targets speak the same protocol: ``product`` is the installed server, ``wor
 processes, ``tls`` the same over TLS, ``baseline`` the plain-Python one.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -332,6 +333,17 @@ def assert_clean(server: ServerProcess) -> None:
     log = server.log
     for trace in TRACES:
         assert trace not in log, log[max(0, log.index(trace) - 500) :][:4000]
+
+
+@contextlib.contextmanager
+def ended_cleanly(server: ServerProcess) -> Iterator[ServerProcess]:
+    """A started server of several tests: it ends as told, its log shows no failure of its own, and nothing stays."""
+    try:
+        yield server
+        assert server.stop() == 0
+        assert_clean(server)
+    finally:
+        server.dispose()
 
 
 _CONFIGURING = frozenset(

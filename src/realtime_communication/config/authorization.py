@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from realtime_communication.config.keys import DAY_SECONDS, Section, Spec
+from realtime_communication.config.keys import DAY_SECONDS, Section, Spec, signing_key
 
 AUTHORIZED_ACTIONS = ("subscribe", "publish")
 MAX_TIMEOUT_MS = 9000
@@ -25,14 +25,7 @@ class Authorization(Section, frozen=True, kw_only=True):
     url: Annotated[
         str, Spec("http(s) URL that is asked by a signed POST, in place of a function.", maximum=2048, secret=True)
     ] = ""
-    secret: Annotated[
-        str,
-        Spec(
-            "Key of the signature; empty: made from auth.jwt_secret, as docs/webhooks.md says.",
-            maximum=4096,
-            secret=True,
-        ),
-    ] = ""
+    secret: Annotated[str, signing_key(live=False)] = ""
     actions: Annotated[
         tuple[str, ...], Spec(f"What is asked about: any of {', '.join(f'`{each}`' for each in AUTHORIZED_ACTIONS)}.")
     ] = AUTHORIZED_ACTIONS

@@ -57,6 +57,16 @@ class Spec(msgspec.Struct, frozen=True):
     aliases: tuple[str | tuple[str, float], ...] = ()
 
 
+def signing_key(*, live: bool) -> Spec:
+    """The key that requests to a service of the operator's are signed with."""
+    return Spec(
+        "Key of the signature; empty: made from auth.jwt_secret, as docs/webhooks.md says.",
+        maximum=4096,
+        secret=True,
+        live=live,
+    )
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """One configuration key.
 

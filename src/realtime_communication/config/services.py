@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from realtime_communication.config.keys import DAY_SECONDS, Section, Spec
+from realtime_communication.config.keys import DAY_SECONDS, Section, Spec, signing_key
 
 DEFAULT_REDIS_URL = "redis://localhost:6379"
 BREAKER_NAMES = ("redis", "auth_service", "message_queue", "webhooks", "event_webhooks", "authorization")
@@ -176,15 +176,7 @@ class BreakerEvents(Section, frozen=True, kw_only=True):
     webhook_url: Annotated[
         str, Spec("http(s) URL that gets a signed POST; empty for none.", maximum=2048, secret=True, live=True)
     ] = ""
-    webhook_secret: Annotated[
-        str,
-        Spec(
-            "Key of the signature; empty: made from auth.jwt_secret, as docs/webhooks.md says.",
-            maximum=4096,
-            secret=True,
-            live=True,
-        ),
-    ] = ""
+    webhook_secret: Annotated[str, signing_key(live=True)] = ""
 
 
 class CircuitBreaker(Section, frozen=True, kw_only=True):

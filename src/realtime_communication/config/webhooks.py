@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from realtime_communication.config.keys import Section, Spec
+from realtime_communication.config.keys import Section, Spec, signing_key
 
 WEBHOOK_EVENTS = ("connect", "disconnect", "topic_occupied", "topic_vacated")
 
@@ -16,15 +16,7 @@ class Webhooks(Section, frozen=True, kw_only=True):
     url: Annotated[
         str, Spec("http(s) URL that gets the POSTs; empty for none.", maximum=2048, secret=True, live=True)
     ] = ""
-    secret: Annotated[
-        str,
-        Spec(
-            "Key of the signature; empty: made from auth.jwt_secret, as docs/webhooks.md says.",
-            maximum=4096,
-            secret=True,
-            live=True,
-        ),
-    ] = ""
+    secret: Annotated[str, signing_key(live=True)] = ""
     events: Annotated[
         tuple[str, ...],
         Spec(f"What is told: any of {', '.join(f'`{event}`' for event in WEBHOOK_EVENTS)}.", live=True),

@@ -13,7 +13,7 @@ from serving.asking import admin, ask, bearer
 from serving.deployments import worker_pids
 from serving.notices import lines
 from serving.peer import Peer, unique, unique_user
-from serving.processes import ServerProcess, StartServer, assert_clean, free_port
+from serving.processes import ServerProcess, StartServer, ended_cleanly, free_port
 from serving.raw import RawSocket, envelope, exchange, upgrade
 from serving.scrapes import scrape
 from serving.tokens import ADMIN_KEY, ADMIN_KEYS, SECRET, token
@@ -33,12 +33,8 @@ def guarded() -> Iterator[ServerProcess]:
     }
     server = ServerProcess("product", free_port(), settings, None)
     server.start()
-    try:
+    with ended_cleanly(server):
         yield server
-        assert server.stop() == 0
-        assert_clean(server)
-    finally:
-        server.dispose()
 
 
 def misplaced(text: str) -> dict[str, str]:

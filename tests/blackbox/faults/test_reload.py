@@ -10,7 +10,7 @@ import pytest
 from serving.certificates import Authority
 from serving.notices import lines, noticed, total
 from serving.peer import Peer, unique_user
-from serving.processes import ServerProcess, StartServer, assert_clean, free_port, merged
+from serving.processes import ServerProcess, StartServer, ended_cleanly, free_port, merged
 from serving.raw import exchange, upgrade
 from serving.tokens import SECRET, token
 from serving.witness import Witness
@@ -30,12 +30,8 @@ def lasting() -> Iterator[ServerProcess]:
     """One for all files that change nothing."""
     server = ServerProcess("product", free_port(), {"metrics": {"enabled": True, "port": free_port()}}, None)
     server.start()
-    try:
+    with ended_cleanly(server):
         yield server
-        assert server.stop() == 0
-        assert_clean(server)
-    finally:
-        server.dispose()
 
 
 class TestReload:

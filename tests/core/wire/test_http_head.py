@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import h11
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fuzz.wire import read_by_h11
 from realtime_communication._core.wire.http_head import EndFinder, HeadRefused, RequestHead
 
 thorough = settings(max_examples=200, deadline=None, derandomize=True)
@@ -391,18 +391,6 @@ own = {
 fields = st.lists(st.tuples(tokens.filter(lambda name: name.lower() not in own), values), max_size=20)
 
 
-def reading_of_h11(data: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]] | None:
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
-    try:
-        connection.receive_data(data)
-        event = connection.next_event()
-    except h11.RemoteProtocolError:
-        return None
-    if not isinstance(event, h11.Request):
-        return None
-    return event.method, event.target, [(bytes(name), bytes(value)) for name, value in event.headers]
-
-
 def reading(data: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]] | None:
     try:
         request = RequestHead(data)
@@ -416,7 +404,7 @@ def reading(data: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]] | Non
 def test_reads_valid_heads_as_h11_does(method: bytes, target: bytes, extra: list[tuple[bytes, bytes]]) -> None:
     data = head(*[name + b":" + value for name, value in extra], request_line=method + b" " + target + b" HTTP/1.1\r\n")
     assert reading(data) is not None
-    assert reading(data) == reading_of_h11(data)
+    assert reading(data) == read_by_h11(data)
 
 
 interesting = st.sampled_from(list(b"\r\n\t \x00:;,\x7f\xff0+-AaHT/%"))
@@ -453,7 +441,7 @@ def test_accepts_nothing_that_h11_reads_otherwise(lines: list[bytes], edits: lis
             del data[at]
     ours = reading(bytes(data))
     if ours is not None:
-        assert ours == reading_of_h11(bytes(data))
+        assert ours == read_by_h11(bytes(data))
         assert end(bytes(data)) == end(bytes(data), 1) == RequestHead(bytes(data)).size
 
 
