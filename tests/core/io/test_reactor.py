@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,11 @@ def polled_sockets() -> list[str]:
         with contextlib.suppress(FileNotFoundError), open(f"/proc/self/fdinfo/{name}") as info:
             lines += [line for line in info if line.startswith("tfd:")]
     return lines
+
+
+def polled_inodes() -> Counter[str]:
+    """The sockets that are watched, and by how many epoll instances of this process."""
+    return Counter(line.rpartition("ino:")[2].split()[0] for line in polled_sockets())
 
 
 @pytest.fixture
@@ -719,8 +725,10 @@ class TestMoves:
         )
 
     def test_the_socket_goes_with_the_session(self, pair: list[Running]) -> None:
+        others = polled_inodes()
         clients = [pair[0].connect(f"u{number}") for number in range(5)]
-        watched = len(polled_sockets())
+        watched = polled_inodes().keys() - others.keys()
+        assert len(watched) == 5
         for client in clients:
             client.send({"type": "Subscribe", "id": 1, "topic": "room"})
             assert client.message()["type"] == "Subscribed"
@@ -733,7 +741,8 @@ class TestMoves:
                 seen = [client.message() for _ in range(2 if client is clients[0] else 1)]
                 assert {each["type"] for each in seen} <= {"Message", "Ack"}
                 assert [each["payload"] for each in seen if each["type"] == "Message"] == [giver]
-        assert len(polled_sockets()) == watched
+        polled = polled_inodes()
+        assert [polled[inode] for inode in watched] == [1] * 5
         assert pair[1].call(pair[1].hub.connections)[0]["address"].startswith("127.0.0.1:")
         clients[4].reset()
         pair[1].until(lambda: pair[1].hub.connection_count() == 4)
