@@ -88,6 +88,36 @@ class TestComingBack:
         assert live(inbox, 1)[0].position == Position(OTHER, 1)
 
 
+class TestLagged:
+    """What the data plane says it has skipped."""
+
+    def test_what_the_history_had_is_no_news(self):
+        inbox = Inbox("@me", Position(EPOCH, 7))
+        told, _ = inbox.page(EPOCH, 9, stored(8, 9))
+        assert (gaps(told), offsets(told)) == ([], [8, 9])
+        assert not inbox.lagged(EPOCH, 9)
+        assert inbox.lagged(EPOCH, 10)
+
+    def test_before_the_history_is_read_it_waits_for_that(self):
+        inbox = Inbox("@me", Position(EPOCH, 7))
+        assert not inbox.lagged(EPOCH, 9)
+        live(inbox, 10)
+        told, _ = inbox.page(EPOCH, 9, stored(8, 9))
+        assert (gaps(told), offsets(told)) == ([], [8, 9, 10])
+
+    def test_what_the_history_has_not_either_is_told(self):
+        inbox = Inbox("@me", Position(EPOCH, 7))
+        assert not inbox.lagged(EPOCH, 11)
+        live(inbox, 12)
+        told, _ = inbox.page(EPOCH, 9, stored(8, 9))
+        assert (gaps(told), offsets(told)) == ([2], [8, 9, 12])
+
+    def test_another_epoch_is_news(self):
+        inbox = Inbox("@me", Position(EPOCH, 7))
+        inbox.page(EPOCH, 9, stored(8, 9))
+        assert inbox.lagged(OTHER, 0)
+
+
 def test_a_history_that_cannot_be_read():
     inbox = Inbox("@me", Position(EPOCH, 7))
     live(inbox, 9)

@@ -53,6 +53,7 @@ class Inbox:
         self._live = False
         self._told = False  # that messages are missing
         self._recovered_to = 0  # offsets up to here came from the history: live messages may repeat them
+        self._skipped_to = 0  # before the history was read
         self._held: list[tuple[int, bytes]] = []
 
     def request(self) -> bytes:
@@ -109,11 +110,21 @@ class Inbox:
             self.position = Position(self.position.epoch, offset)
         return [Told("DirectMessage", self.position, text)]
 
-    def lagged(self, epoch: str, offset: int) -> None:
-        """The data plane skipped messages of the inbox, or its history was lost."""
-        if self.position is not None and self.position.epoch != epoch:
+    def lagged(self, epoch: str, offset: int) -> bool:
+        """The data plane skipped messages up to `offset`, or its history was lost. Whether that is news to the reader:
+
+        what was skipped before the history was read, the history has, or tells that it is missing.
+        """
+        if not self._live:
+            self._skipped_to = offset
+            return False
+        if self.position is None:
+            return True
+        if self.position.epoch != epoch:
             self.position = Position(epoch, offset)
             self._recovered_to = 0
+            return True
+        return offset > self.position.offset
 
     def _missing(self, missed: int) -> list[Told]:
         if self._told or self.position is None:
@@ -126,4 +137,6 @@ class Inbox:
     def _release(self) -> list[Told]:
         self._live = True
         held, self._held = self._held, []
-        return [told for offset, text in held for told in self.live(offset, text)]
+        missed = self._skipped_to - self.position.offset if self.position is not None else 0
+        gap = self._missing(missed) if missed > 0 else []
+        return gap + [told for offset, text in held for told in self.live(offset, text)]

@@ -152,7 +152,9 @@ class EventText:
             if head.id == INBOX_ID:
                 return self._inbox_answer(self._inbox, head)
             if head.type == "Lagged" and head.topic == self._inbox.topic:
-                self._inbox.lagged(head.epoch, head.offset)
+                is_news = self._inbox.lagged(head.epoch, head.offset)
+                if not is_news:
+                    return b""
         if head.type == "Error" and isinstance(head.id, int) and head.id < len(self._topics):
             self._answered.add(self._topics[head.id])
             self.failure = self.failure or Failure(str(head.code), head.message, head.retry_after_ms)
