@@ -6,8 +6,10 @@
         assert kernel.refused > 100
 
 A send is refused (ENOBUFS), interrupted (EINTR) or takes a part only, a receive is interrupted or gives a part only,
-and an accept is refused (EMFILE, ENOBUFS, ECONNABORTED). `forget_names` lets no name be resolved, as when the name
-servers are away. Which call meets what is drawn by a generator with a fixed beginning in each process.
+and an accept is refused (EMFILE, ENOBUFS, ECONNABORTED). That holds for the sockets of clients and of the workers among
+themselves, not for pairs without a name: those are a supervisor's to its workers, and asyncio's to itself, and asyncio
+ends a connection on any such error. `forget_names` lets no name be resolved, as when the name servers are away. Which
+call meets what is drawn by a generator with a fixed beginning in each process.
 """
 
 import contextlib
@@ -52,9 +54,17 @@ static uint64_t draw(void) {
     return state;
 }
 
-static int refuses(void) {
+static int is_pair(int fd) {
+    struct sockaddr_storage own, peer;
+    socklen_t own_size = sizeof own, peer_size = sizeof peer;
+    return getsockname(fd, (struct sockaddr *) &own, &own_size) == 0 && own.ss_family == AF_UNIX &&
+           own_size <= sizeof own.ss_family && getpeername(fd, (struct sockaddr *) &peer, &peer_size) == 0 &&
+           peer_size <= sizeof peer.ss_family;
+}
+
+static int refuses(int fd) {
     int64_t share = __atomic_load_n(&words[0], __ATOMIC_RELAXED);
-    if (share == 0 || (int64_t) (draw() % 1000) >= share)
+    if (share == 0 || is_pair(fd) || (int64_t) (draw() % 1000) >= share)
         return 0;
     __atomic_add_fetch(&words[1], 1, __ATOMIC_RELAXED);
     return 1;
@@ -68,7 +78,7 @@ ssize_t send(int fd, const void *data, size_t size, int flags) {
     static ssize_t (*next)(int, const void *, size_t, int);
     if (!next)
         next = real("send");
-    if (refuses())
+    if (refuses(fd))
         switch (draw() % 3) {
         case 0:
             errno = ENOBUFS;
@@ -86,7 +96,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
     static ssize_t (*next)(int, const struct msghdr *, int);
     if (!next)
         next = real("sendmsg");
-    if (refuses()) {
+    if (refuses(fd)) {
         struct msghdr first = *message;
         if (message->msg_controllen == 0 && message->msg_iovlen > 1 && draw() % 2) {
             first.msg_iovlen = 1;
@@ -102,7 +112,7 @@ ssize_t recv(int fd, void *data, size_t size, int flags) {
     static ssize_t (*next)(int, void *, size_t, int);
     if (!next)
         next = real("recv");
-    if (refuses()) {
+    if (refuses(fd)) {
         if (draw() % 2) {
             errno = EINTR;
             return -1;
@@ -117,7 +127,7 @@ int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
     static const int errors[] = {EMFILE, ENOBUFS, ECONNABORTED};
     if (!next)
         next = real("accept4");
-    if (refuses()) {
+    if (refuses(fd)) {
         errno = errors[draw() % 3];
         return -1;
     }

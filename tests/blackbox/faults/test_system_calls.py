@@ -38,6 +38,7 @@ async def test_calls_that_are_refused_or_done_in_part_lose_nothing(workers: int)
             await swarm.subscribe(12, topics)
             await swarm.publish(4, topics, 400, padding_bytes=3000)
             await acknowledged(swarm, 400)
+            await swarm.until(lambda: kernel.refused > 500)
             await swarm.settle()
             assert all(client.closes == [] for client in swarm.clients)
         assert kernel.refused > 500
