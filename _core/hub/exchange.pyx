@@ -27,6 +27,7 @@ from realtime_communication._core.hub.peers cimport (
     FRAME_SUBSCRIBE,
     FRAME_SUBSCRIBED,
     FRAME_UNSUBSCRIBE,
+    FRAME_WANTED,
     WAIT_RELAY,
     Body,
     Frame,
@@ -145,6 +146,8 @@ cdef class Exchange(Homes):
             self.remember(frame)
         elif type == FRAME_SETTLED:
             self.hear_settled(slot, frame)
+        elif type == FRAME_WANTED:
+            self.asked_whether_wanted(slot, frame)
         else:
             waiting = waiting_find(&self.peers, frame.token)
             if waiting != NULL and waiting.authority == AUTHORITY_WORKER + slot:

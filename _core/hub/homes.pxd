@@ -2,6 +2,9 @@
 #
 # Rules: a topic goes to its new home with its history, and its home begins nothing before that has arrived: what is
 # asked meanwhile is held, up to a bound. Whoever hears of new members late holds what those send who heard before.
+#
+# The home before says who mirrors a topic. One of them may have unsubscribed on the way, there, where nobody heard it any
+# more; so once all have settled each of them is asked whether that still holds.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
@@ -32,6 +35,9 @@ cdef class Homes(Asked):
     cdef void hand_over(self, Topic* topic, int slot) noexcept
     cdef void hand_answers_over(self) noexcept
     cdef void arrive(self, int slot, Frame* frame) noexcept
+    cdef void ask_mirrors(self, Topic* topic) noexcept
+    # Another worker takes this one for a mirror of the topic, and is told when it is not.
+    cdef void asked_whether_wanted(self, int slot, Frame* frame) noexcept
     cdef void store_arrived(self, Topic* topic, const Body* body, bint fresh) noexcept
     # The answer to an idempotency key of a topic that is at home here now.
     cdef void remember(self, Frame* frame) noexcept

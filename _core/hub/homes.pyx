@@ -22,6 +22,8 @@ from realtime_communication._core.hub.peers cimport (
     FRAME_REMEMBER,
     FRAME_SETTLED,
     FRAME_SUBSCRIBE,
+    FRAME_UNSUBSCRIBE,
+    FRAME_WANTED,
     MAX_WORKERS,
     Body,
     Frame,
@@ -47,6 +49,7 @@ from realtime_communication._core.hub.topics cimport (
     epoch_text,
     next_topic,
     store_fresh_epoch,
+    topic_find,
     topic_first,
     topic_message,
     topic_name,
@@ -68,6 +71,12 @@ cdef bint is_ahead(const Peers* peers, int slot, Slice topic) noexcept nogil:
     handed over for the same ones, and takes this worker for the home of a topic that is at home with itself."""
     return peers.settled[slot] > peers.version or (
         peers.settled[slot] == peers.version and peers_authority(peers, topic) == AUTHORITY_WORKER + slot)
+
+
+cdef void say(Buffer* out, int type, int kind, Slice topic) noexcept:
+    cdef Py_ssize_t start = frame_start(out, type, kind, topic, 0, 0)
+    if start >= 0:
+        frame_end(out, start)
 
 
 cdef class Homes(Asked):
@@ -298,8 +307,22 @@ cdef class Homes(Asked):
         topic.foreign = False
         topic.synced = False
         topic.interest |= frame.token & self.others()
+        topic.arrived = topic.kind == TOPIC_PLAIN and topic.interest != 0
         throttle_moved(self, topic)
         topic_release(&self.store, topic)
+
+    cdef void ask_mirrors(self, Topic* topic) noexcept:
+        cdef int slot
+        topic.arrived = False
+        for slot in range(MAX_WORKERS):
+            if topic.interest >> slot & 1:
+                say(self.outgoing(slot), FRAME_WANTED, topic.kind, topic_name(topic))
+
+    cdef void asked_whether_wanted(self, int slot, Frame* frame) noexcept:
+        cdef Topic* topic = topic_find(&self.store, frame.topic)
+        if topic == NULL or (
+                topic.authority == AUTHORITY_WORKER + slot and not topic.asking and not is_used(self, topic)):
+            say(self.outgoing(slot), FRAME_UNSUBSCRIBE, frame.kind, frame.topic)
 
     cdef void store_arrived(self, Topic* topic, const Body* body, bint fresh) noexcept:
         cdef Message* message
@@ -372,6 +395,8 @@ cdef class Homes(Asked):
                 if topic.foreign:
                     self.localize(topic)
                 topic_release(&self.store, topic)
+            elif topic.arrived:
+                self.ask_mirrors(topic)
             topic = next_topic(&self.store, &cursor)
         self.take_held()
         self.outbox.relieved = True

@@ -61,6 +61,7 @@ cdef enum PeerFrame:
     FRAME_ASK_PRESENCE = 22      # who is on the topic? Of an inbox: who at that worker?     -> PRESENT or REFUSE
     FRAME_PRESENT = 23           # sessions as ENTER has them
     FRAME_OCCUPIED = 24          # it was told that this topic has subscribers, see notices.pxd
+    FRAME_WANTED = 25            # you are taken for a mirror of this topic: UNSUBSCRIBE if you are none
     # From 32 on: connections that move, see migration.pxd.
     FRAME_MIGRATE = 32           # with a descriptor; in place of a topic the user       -> MIGRATED
     FRAME_KEEP = 34              # cache all that you publish for a while                     -> KEPT

@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from realtime_communication._core.base.memory cimport Buffer, Slice, buffer_append, bytes_of, slice_of
+from realtime_communication._core.hub.backlog cimport backlog_count_full
 from realtime_communication._core.hub.beliefs cimport Beliefs
 from realtime_communication._core.hub.message cimport Message, message_drop, message_new
 from realtime_communication._core.hub.outbox cimport outbox_flush_topic, outbox_reply
@@ -289,7 +290,7 @@ cdef class Places(Beliefs):
             self.close(session, 1013, b"out of memory")
             return NULL
         if session.flags & FLAG_FULL:
-            topic.full += 1
+            backlog_count_full(&self.outbox, topic, 1)
         if topic.kind == TOPIC_PLAIN:
             self.counters.subscriptions = self.store.subscription_count
             # Presence: the user was here a moment ago, at another worker.

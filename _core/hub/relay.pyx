@@ -15,6 +15,7 @@ from realtime_communication._core.base.memory cimport (
     slice_of,
 )
 from realtime_communication._core.hub.core cimport Core, inbox_name
+from realtime_communication._core.hub.outbox cimport outbox_flush_topic
 from realtime_communication._core.hub.outcome cimport OUTCOME_ASKED, OUTCOME_DONE
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_ARRIVING,
@@ -52,10 +53,11 @@ from realtime_communication._core.hub.topics cimport (
     TOPIC_INBOX,
     TOPIC_PLAIN,
     Topic,
+    store_fresh_epoch,
     topic_find,
     topic_name,
-    topic_open,
     topic_release,
+    topic_reset,
 )
 from realtime_communication._core.hub.users cimport User, user_find, user_id
 from realtime_communication._core.wire.envelope cimport Request
@@ -351,8 +353,18 @@ cdef void tell_upstream_of_user(Core core, Topic* inbox, bint here) noexcept:
     if here:
         if not inbox.synced and not inbox.asking:
             ask_sync(core, inbox)
-    elif inbox.synced:
-        end_feed(core, inbox)
+    else:
+        if inbox.synced:
+            end_feed(core, inbox)
+        forget_inbox(core, inbox)
+
+
+cdef void forget_inbox(Core core, Topic* inbox) noexcept:
+    """Nobody is left here who could miss anything: to who comes next it is as one that was never here."""
+    outbox_flush_topic(&core.outbox, inbox)
+    topic_reset(&core.store, inbox, store_fresh_epoch(&core.store), 0)
+    inbox.synced = False
+    inbox.foreign = False
 
 
 cdef int say_of_inbox(Core core, int slot, int type, Slice name, uint64_t token) noexcept:
@@ -403,9 +415,9 @@ cdef void user_here(Core core, Slice user, bint here) noexcept:
     if authority >= AUTHORITY_WORKER:
         say_of_inbox(core, authority - AUTHORITY_WORKER, FRAME_INTEREST if here else FRAME_UNSUBSCRIBE, name, 0)
         if not here:
-            topic = topic_open(&core.store, name, TOPIC_INBOX)
+            topic = topic_find(&core.store, name)
             if topic != NULL:
-                topic.synced = False
+                forget_inbox(core, topic)
                 topic_release(&core.store, topic)
     elif authority == AUTHORITY_UPSTREAM:
         topic = core.inbox(user)

@@ -96,6 +96,7 @@ cdef struct Topic:
     uint64_t watching            # a bit for each other worker that has watchers
     uint64_t roster              # token of the question who is present upstream, 0 for none
     uint8_t watch_state          # WatchState
+    bint arrived                 # its home before said who mirrors it; they have not been asked yet, see homes.pxd
     uint64_t stamp               # mark of the last request that named this topic
     Topic* next_listed
 

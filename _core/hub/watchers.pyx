@@ -10,7 +10,6 @@ from realtime_communication._core.hub.attendees cimport Attendee, attendee_find,
 from realtime_communication._core.hub.peers cimport (
     AUTHORITY_UPSTREAM,
     AUTHORITY_WORKER,
-    FRAME_ENTER,
     FRAME_SHOW,
     FRAME_SHOWN,
     FRAME_WATCH,
@@ -208,12 +207,12 @@ cdef class Watchers(Upstream):
     # --- other workers
 
     cdef void take_frame(self, int slot, Frame* frame) noexcept:
-        if frame.type < FRAME_ENTER:
-            Upstream.take_frame(self, slot, frame)
-        elif frame.type == FRAME_WATCH:
+        if frame.type == FRAME_WATCH:
             self.watched_there(slot, frame)
         elif frame.type == FRAME_SHOW or frame.type == FRAME_SHOWN:
             self.shown_here(slot, frame)
+        else:
+            Upstream.take_frame(self, slot, frame)
 
     cdef void watched_there(self, int slot, Frame* frame) noexcept:
         cdef bint ok = True

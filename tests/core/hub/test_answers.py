@@ -108,6 +108,17 @@ class TestWelcome:
         assert self.types(first) == ["DirectMessage"]
         assert self.types(second) == ["Connected", "DirectMessage"]
 
+    def test_what_came_while_nobody_was_here_is_missed_by_nobody(self) -> None:
+        node = make_node(2)
+        user = node.user_at(1)
+        sender = node.workers[1].connect("sender")
+        for slot in (0, 1, 0):  # he comes back to a worker that knows where his inbox stood
+            peer = node.workers[slot].connect(user)
+            node.ask(sender, {"type": "DirectMessage", "id": 1, "to": [user], "payload": slot})
+            assert self.types(peer) == ["DirectMessage"]
+            peer.end()
+            node.pump()
+
     def test_a_home_that_does_not_answer_is_waited_for_for_a_second(self) -> None:
         node = make_node(2)
         peer = node.workers[0].authenticating(node.user_at(1))

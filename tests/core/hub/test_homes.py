@@ -4,6 +4,7 @@ import pytest
 
 from core.hub.node import Node, make_node, texts, texts_of
 from core.hub.sans_io import Envelope, make_hub
+from realtime_communication._core.hub.peers import split_frames
 
 
 class TestWorkersThatCome:
@@ -68,6 +69,24 @@ class TestMembersThatChange:
         """A topic that is at home there and moves to the third worker."""
         names = (f"topic-{number}" for number in range(5000))
         return next(name for name in names if node.home(name, [0, 1]) == home and node.home(name) == 2)
+
+    @pytest.mark.parametrize("goes", [False, True])
+    def test_who_unsubscribes_at_the_home_before_is_fed_no_longer(self, goes: bool) -> None:
+        node = self.joined()
+        topic = self.topic_that_moves(node, 0)
+        reader = node.workers[1].connect("reader")
+        node.subscribe(reader, topic)
+        for slot in (0, 2):
+            node.workers[slot].hub.set_members(slot, [0, 1, 2], node.version + 1)
+        if goes:
+            reader.send({"type": "Unsubscribe", "id": 2, "topic": topic})
+        node.pump()
+        node.workers[1].hub.set_members(1, [0, 1, 2], node.version + 1)
+        node.pump()
+        writer = node.workers[2].connect("writer")
+        writer.send({"type": "Broadcast", "topic": topic, "payload": 1})
+        frames, _ = split_frames(node.workers[2].hub.take_for_peer(1))
+        assert (topic.encode() in [frame[3] for frame in frames]) == (not goes)
 
     @pytest.mark.parametrize("late", [[2], [0], [1], [2, 0]])
     def test_a_topic_keeps_its_epoch_whoever_hears_late(self, late: list[int]) -> None:

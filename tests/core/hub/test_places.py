@@ -141,6 +141,29 @@ class TestMessages:
         node.pump()
         assert [each["payload"] for each in reader.messages()] == [1, 2]
 
+    def test_a_consumer_that_gets_full_before_it_has_all_its_places_holds_publishers_there_too(self) -> None:
+        node = make_node(3, overflow_strategy="block", mailbox_capacity=4)
+        early, late = node.topic_at(1), node.topic_at(2)
+        reader = node.workers[0].connect("reader")
+        writers = [node.workers[slot].connect(f"writer{slot}") for slot in (1, 2)]
+        for topic in (early, late):
+            node.subscribe(reader, topic)
+        node.move(0, 1)
+        node.pump()
+        reader.stall()
+        assert node.move(0, 1) == 1
+        for number in range(5):
+            writers[0].send({"type": "Broadcast", "topic": early, "payload": number})
+            node.workers[1].flush()
+        assert not writers[0].connection.reading
+        node.pump()  # it is subscribed to the other topic from now on
+        writers[1].send(*({"type": "Broadcast", "topic": late, "payload": number} for number in range(2)))
+        assert not writers[1].connection.reading
+        reader.resume()
+        node.pump()
+        assert writers[1].connection.reading
+        assert len(texts(reader.messages())) == 7
+
     def test_a_gap_that_nobody_can_fill_is_told(self) -> None:
         node = make_node(2, max_cache_entries=1)
         topic = node.topic_at(1)

@@ -157,6 +157,19 @@ class TestUpstream:
         carry(upstream, *nodes)
         assert not upstream.users[b"bob"]
 
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_what_came_while_a_user_was_at_another_node_is_missed_by_nobody(self, workers: int) -> None:
+        upstream, nodes = self.nodes(2, workers)
+        alice = nodes[0].workers[0].connect("alice")
+        for at in (1, 0, 1):
+            bob = nodes[at].workers[workers - 1].connect("bob")
+            carry(upstream, *nodes)
+            alice.send({"type": "DirectMessage", "id": 1, "to": ["bob"], "payload": at})
+            carry(upstream, *nodes)
+            assert [each["type"] for each in bob.messages()] == ["DirectMessage"]
+            bob.end()
+            carry(upstream, *nodes)
+
     @pytest.mark.parametrize("home", [0, 1])
     def test_connected_waits_for_the_feed_of_the_inbox(self, home: int) -> None:
         upstream, nodes = self.nodes(2, 2)
