@@ -135,7 +135,8 @@ def session(data: bytes) -> None:
         for what, who, given in steps_of(data[1:]):
             if not world.common(what, who, given):
                 if what == 8:
-                    with contextlib.suppress(ValueError, RuntimeError):
+                    with contextlib.suppress(ValueError, RuntimeError, RecursionError):
+                        json.loads(given)  # it has to be valid
                         world.server.hub.publish_system(TOPICS[who & 1], exact(given))
                 elif what == 9:
                     world.server.hub.disconnect(user_id=USERS[who & 3])
