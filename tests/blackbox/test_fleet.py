@@ -124,6 +124,15 @@ class TestActing:
         for session in spread.by_worker():
             assert post(fleet, "/api/disconnect", {"session_id": session}) == {"disconnected": 1}
 
+    def test_the_session_id_of_a_login_ends_its_connections_wherever_they_are(self, fleet: ServerProcess) -> None:
+        user, login = unique_user(), unique("phone")
+        with contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(Peer(fleet.url, user, session_id=login)) for _ in range(6)]
+            other = stack.enter_context(Peer(fleet.url, user, session_id=unique("laptop")))
+            assert post(fleet, "/api/disconnect", {"session_id": login}) == {"disconnected": len(peers)}
+            assert {peer.close_code() for peer in peers} == {4403}
+            assert other.ok("Ping")
+
     def test_a_revocation_closes_everywhere_and_is_refused_everywhere(
         self, fleet: ServerProcess, spread: Spread
     ) -> None:

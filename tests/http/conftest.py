@@ -56,6 +56,7 @@ class RecordingHub:
         self.rows = [{"session_id": str(number), "user_id": f"user-{number % 2}"} for number in range(3)]
         self.topic_rows = [{"topic": name, "subscribers": 1} for name in ("room:1", "@alice", "room:2", "$sys", "hall")]
         self.closed = []
+        self.logins = []
 
     def _ask(self, what, body, identity, answer):
         self.asked.append((what, body, identity.user_id))
@@ -130,7 +131,9 @@ class RecordingHub:
     def topic_counts(self, limit):
         return [("room:1", 3, 5), ("$sys", 1, 1)][:limit]
 
-    def disconnect(self, *, session_id=None, user_id=None, reason=""):
+    def disconnect(self, *, session_id=None, user_id=None, login=None, reason=""):
+        if login is not None:
+            return len([1 for known in self.logins if known == login])
         self.closed.append((session_id, user_id, reason))
         return len(
             [row for row in self.rows if session_id in (None, row["session_id"]) and user_id in (None, row["user_id"])]

@@ -75,6 +75,11 @@ class TestDisconnect:
         lines = [record.event_fields for record in caplog.records if "closed by an administrator" in record.message]
         assert [(line["by"], line["user_id"], line["count"]) for line in lines][:1] == [("operator", "user-0", 2)]
 
+    def test_a_login(self, server, post):
+        server.hub.logins = ["phone", "phone", "laptop"]
+        assert post(b'{"session_id": "phone"}').json == {"disconnected": 2}
+        assert post(b'{"session_id": "%s"}' % (b"x" * 128)).json == {"disconnected": 0}
+
     @pytest.mark.parametrize(
         ("body", "field"),
         [
@@ -84,7 +89,7 @@ class TestDisconnect:
             (b'{"user_id": 1}', "user_id"),
             (b'{"user_id": ["a", "b"]}', "user_id"),
             (b'{"user_id": ""}', "user_id"),
-            (b'{"session_id": "' + b"x" * 65 + b'"}', "session_id"),
+            (b'{"session_id": "' + b"x" * 129 + b'"}', "session_id"),
             (b'{"user_id": "a", "reason": "' + b"x" * 124 + b'"}', "reason"),
             (b'{"user_id": "a", "reason": "\\u001b[2J"}', "reason"),
             (b'{"user_id": "a", "code": 1000}', "code"),

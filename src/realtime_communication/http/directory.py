@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from realtime_communication.auth.identity import MAX_USER_ID_BYTES, READ
+from realtime_communication.auth.identity import MAX_LOGIN_BYTES, MAX_USER_ID_BYTES, READ
 from realtime_communication.http.admin import require_admin
 from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import require_permission
@@ -49,12 +49,15 @@ async def connections(request: web.Request) -> web.Response:
 
 
 async def disconnect(request: web.Request) -> web.Response:
-    """{user_id or session_id, reason?} → {disconnected}: how many connections were closed, with 4403."""
+    """{user_id or session_id, reason?} → {disconnected}: how many connections were closed, with 4403.
+
+    `session_id` is that of one connection, or of a login: the claim in the tokens of all its connections.
+    """
     identity = await require_admin(request)
     query_of(request, ())
     fields = await read_object(request, ("user_id", "session_id", "reason"))
     user_id = name_in(fields, "user_id", MAX_USER_ID_BYTES)
-    session_id = name_in(fields, "session_id", MAX_SESSION_ID_BYTES)
+    session_id = name_in(fields, "session_id", MAX_LOGIN_BYTES)
     reason = name_in(fields, "reason", MAX_REASON_BYTES) or DEFAULT_REASON
     if (user_id is None) is (session_id is None):
         raise FieldError("user_id", "exactly one of user_id and session_id must be given")

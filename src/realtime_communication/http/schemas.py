@@ -194,10 +194,10 @@ class Connections(Struct, omit_defaults=True):
 
 
 class DisconnectRequest(Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Exactly one of `user_id` and `session_id`."""
+    """Exactly one of `user_id` and `session_id`, which is that of a connection or of a login."""
 
     user_id: UserId | None = None
-    session_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    session_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     reason: Annotated[str, Meta(min_length=1, max_length=123)] | None = None
 
 

@@ -85,10 +85,10 @@ class WorkerAnswers:
         return _unless_refused(lambda: {"count": self._services.hub.unsubscribe_user(**params)})
 
     def disconnect(self, params: Mapping[str, Any]) -> int:
-        """{user_id, session_id, reason} → how many connections were closed."""
-        return self._services.hub.disconnect(
-            user_id=params.get("user_id"), session_id=params.get("session_id"), reason=params["reason"]
-        )
+        """{user_id, session_id, reason} → how many were closed. `session_id` names a connection or a login."""
+        hub, session_id, reason = self._services.hub, params.get("session_id"), params["reason"]
+        closed = hub.disconnect(user_id=params.get("user_id"), session_id=session_id, reason=reason)
+        return closed if session_id is None else closed + hub.disconnect(login=session_id, reason=reason)
 
     def drain(self, params: Mapping[str, Any]) -> int | None:
         """{worker, workers} → how many connections are told to go; None where another worker is meant."""
