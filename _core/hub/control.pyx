@@ -16,7 +16,7 @@ from realtime_communication._core.hub.core cimport Position
 from realtime_communication._core.hub.depths cimport DEPTHS, MOST_SLOWEST, survey
 from realtime_communication._core.hub.dispatch cimport Dispatch
 from realtime_communication._core.hub.driver cimport Driver
-from realtime_communication._core.hub.http_publications cimport publish_body, send_body
+from realtime_communication._core.hub.http_publications cimport publish_body, send_body, take_request
 from realtime_communication._core.hub.mailbox cimport mailbox_messages
 from realtime_communication._core.hub.outbox cimport outbox_reply
 from realtime_communication._core.hub.peers cimport AUTHORITY_HERE, peers_authority
@@ -155,6 +155,13 @@ cdef class Control(Dispatch):
             return self.order_user(user_id.encode(), topic, False, order)
         finally:
             self.home.wake()
+
+    def count_request(self, str user_id not None):  # no-cython-lint
+        """Take a request that came over HTTP, and that the hub does not count by itself, from the user's limits. Raises
+        RequestError when they are used up."""
+        cdef bytes name = user_id.encode()
+        self.home.refresh()
+        take_request(self, slice_of(<const uint8_t*> name, len(name)))
 
     def user_limit(self, str user_id not None):  # no-cython-lint
         """The limit that a user's requests are under: (most requests at once, requests left, milliseconds until all are

@@ -63,6 +63,23 @@ cdef object not_published_over_http(int outcome):
     return RequestError(error_name(code).decode(), message.decode())
 
 
+cdef int take_request(Core core, Slice name) except -1:
+    cdef Refusal refusal
+    cdef User* user = user_open(&core.users, name)
+    cdef bint admitted
+    if user == NULL:
+        raise RequestError("unavailable", "out of memory; try again later", BACKPRESSURE_RETRY_MS)
+    if user.bucket.refilled_ms == 0:
+        bucket_init(&user.bucket, &core.settings.user_rate, core.now_ms)
+    admitted = admit_user(core, user, &refusal)
+    core.forget_user(user)
+    core.counters.requests += 1
+    if not admitted:
+        core.counters.rate_limited += 1
+        raise RequestError("rate_limited", "more requests than the limit allows", refusal.retry_after_ms)
+    return 0
+
+
 cdef class Body:
     """One parsed body with what its slices point into, and the rights of its sender."""
 
@@ -89,28 +106,11 @@ cdef class Body:
     cdef int parse(self, Core core, int type, bint counted=False) except -1:
         """Read the body and, unless it was `counted` before, take it from the sender's limits. Raises RequestError."""
         if not counted:
-            self.admit(core)
+            take_request(core, self.name())
         if envelope_parse(
                 &self.scratch, JSON_TEXT, <const uint8_t*> self.text, len(self.text), type, &self.request) < 0:
             core.counters.invalid += 1
             raise RequestError(error_name(self.request.error).decode(), self.request.error_message.decode())
-        return 0
-
-    cdef int admit(self, Core core) except -1:
-        cdef User* user
-        cdef Refusal refusal
-        cdef Slice name = self.name()
-        user = user_open(&core.users, name)
-        if user == NULL:
-            raise RequestError("unavailable", "out of memory; try again later", BACKPRESSURE_RETRY_MS)
-        if user.bucket.refilled_ms == 0:
-            bucket_init(&user.bucket, &core.settings.user_rate, core.now_ms)
-        cdef bint admitted = admit_user(core, user, &refusal)
-        core.forget_user(user)
-        core.counters.requests += 1
-        if not admitted:
-            core.counters.rate_limited += 1
-            raise RequestError("rate_limited", "more requests than the limit allows", refusal.retry_after_ms)
         return 0
 
     cdef Slice name(self):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from core.hub.sans_io import PONG
+from serving.asking import admin, ask, bearer
 from serving.tokens import token
 
 SLOW = 0.001  # requests per second: nothing comes back while a test runs
@@ -184,6 +185,15 @@ def test_headers_and_their_names(serve):
         assert [(headers[limit], headers[left]) for _, headers in answers] == [("2", "1"), ("2", "0"), ("2", "0")]
         assert all(int(headers[reset]) > 0 for _, headers in answers)
         assert int(answers[2][1][wait]) >= 1
+
+
+def test_reading_over_http_counts_and_looking_after_the_server_does_not(serve):
+    running = serve(limits(user={"requests_per_second": SLOW, "burst_size": 3}))
+    paths = ("/api/topics", "/api/topics/room/presence", "/api/topics/room/history")
+    answers = [ask(running.port, "GET", path, bearer()) for path in (*paths, paths[0])]
+    assert [answer.status for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
+    assert [ask(running.port, "GET", "/admin/stats", admin()).status for _ in range(5)] == [200] * 5
 
 
 def test_headers_can_be_off(serve):

@@ -54,9 +54,10 @@ class RecordingHub:
         self.refusal = None
         self.limit = None
         self.rows = [{"session_id": str(number), "user_id": f"user-{number % 2}"} for number in range(3)]
-        self.topic_rows = [{"topic": name, "subscribers": 1} for name in ("room:1", "@alice", "room:2", "$sys", "hall")]
+        self.topic_rows = [{"topic": name, "subscribers": 1} for name in ("room:1", "@alice", "room:2", "$sys", "*", "hall")]
         self.closed = []
         self.logins = []
+        self.counted = []  # whose requests were taken from limits here
 
     def _ask(self, what, body, identity, answer):
         self.asked.append((what, body, identity.user_id))
@@ -100,6 +101,11 @@ class RecordingHub:
 
     def user_limit(self, user_id):
         return self.limit
+
+    def count_request(self, user_id):
+        self.counted.append(user_id)
+        if self.refusal is not None:
+            raise self.refusal
 
     def connection_count(self):
         return len(self.rows)

@@ -136,6 +136,19 @@ def test_limits_are_told_in_the_configured_headers(make_server, bearer):
     assert int(answer.headers["X-RateLimit-Reset"]) > 0
 
 
+@pytest.mark.parametrize("path", ["/api/topics", "/api/topics/room:1/presence", "/api/topics/room:1/history"])
+def test_what_reads_counts_against_the_limits(make_server, bearer, path):
+    server = make_server()
+    server.hub.limit = (7, 0, 2500)
+    assert server.request("GET", path, headers=bearer("bob")).status == 200
+    assert server.request("GET", path, headers=bearer("bob", permissions=["write"])).status == 403
+    server.hub.refuse("rate_limited", "slow down", 2100)
+    answer = server.request("GET", path, headers=bearer("bob"))
+    assert (answer.status, answer.json["error"]["code"]) == (429, "rate_limited")
+    assert (answer.headers["X-RateLimit-Remaining"], answer.headers["Retry-After"]) == ("0", "3")
+    assert server.hub.counted == ["bob", "bob"]
+
+
 def test_an_answer_under_a_limit_says_what_is_left(make_server, bearer):
     server = make_server()
     server.hub.limit = (9, 8, 100)

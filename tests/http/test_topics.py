@@ -35,6 +35,10 @@ class TestHistory:
         server.request("GET", "/api/topics/room:1/history?epoch=e&offset=5&limit=10&reverse=true", headers=bearer())
         assert server.hub.asked == [("history", "room:1", "e", 5, 10, True)]
 
+    def test_a_page_of_nothing_tells_the_position(self, server, bearer):
+        server.request("GET", "/api/topics/room:1/history?limit=0", headers=bearer())
+        assert server.hub.asked == [("history", "room:1", None, 0, 0, False)]
+
     def test_a_topic_that_is_not_there(self, server, bearer):
         answer = server.request("GET", "/api/topics/hall/history", headers=bearer())
         assert answer.json == {"topic": "hall", "epoch": "f", "offset": 0, "messages": []}
@@ -47,7 +51,7 @@ class TestHistory:
     @pytest.mark.parametrize(
         ("query", "field"),
         [
-            ("limit=0", "limit"),
+            ("limit=-1", "limit"),
             ("limit=1001", "limit"),
             ("epoch=e", "offset"),
             ("offset=5", "epoch"),

@@ -125,6 +125,19 @@ async def require_permission(request: web.Request, permission: int, *, in_url: b
     return identity
 
 
+async def require_reader(request: web.Request) -> Identity:
+    """As `require_permission` of `read`, for what counts as a request against the sender's limits.
+
+    Raises RequestRefused (`rate_limited`) when one of these is used up.
+    """
+    identity = await require_permission(request, READ)
+    try:
+        request.app[SERVICES].hub.count_request(identity.user_id)
+    except RequestError as error:
+        raise RequestRefused(error.code, error.message, retry_after_ms=error.retry_after_ms) from None
+    return identity
+
+
 async def read_json_body(request: web.Request) -> bytes:
     """The body, which claims to be JSON in UTF-8 and is not encoded.
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from realtime_communication.auth.identity import MAX_LOGIN_BYTES, MAX_USER_ID_BYTES, READ
+from realtime_communication.auth.identity import MAX_LOGIN_BYTES, MAX_USER_ID_BYTES
 from realtime_communication.http.admin import require_admin
 from realtime_communication.http.answers import FieldError, json_response
-from realtime_communication.http.api import require_permission
+from realtime_communication.http.api import require_reader
 from realtime_communication.http.fields import limit_in, name_in, public_query_of, query_of, read_object
 from realtime_communication.http.fleet import Gathered
 from realtime_communication.http.services import FLEET
@@ -81,7 +81,7 @@ async def topics(request: web.Request) -> web.Response:
 
     `complete` is false when there may be more than the rows given.
     """
-    identity = await require_permission(request, READ)
+    identity = await require_reader(request)
     limit = limit_in(public_query_of(request, ("limit",)), MAX_ROWS)
     found = await request.app[FLEET].gather("topics", {"patterns": identity.subscribe_patterns, "limit": limit})
     return json_response(found.told(merged_topics(found, limit)))

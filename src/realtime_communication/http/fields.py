@@ -73,11 +73,11 @@ def public_query_of(request: web.Request, allowed: Collection[str]) -> dict[str,
     return query_of(request, (*allowed, *sorted(credential_names(config.auth)), *bypass))
 
 
-def limit_in(parameters: Mapping[str, str], most: int) -> int:
-    """`limit` of a query: 1 to `most`, which is also what holds without it. Raises FieldError."""
+def limit_in(parameters: Mapping[str, str], most: int, least: int = 1) -> int:
+    """`limit` of a query: `least` to `most`, which is also what holds without it. Raises FieldError."""
     text = parameters.get("limit", str(most))
-    if not _INTEGER.fullmatch(text) or not 1 <= int(text) <= most:
-        raise FieldError("limit", f"must be an integer from 1 to {most}", status=400)
+    if not _INTEGER.fullmatch(text) or not least <= int(text) <= most:
+        raise FieldError("limit", f"must be an integer from {least} to {most}", status=400)
     return int(text)
 
 

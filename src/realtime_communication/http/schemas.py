@@ -464,7 +464,7 @@ class NoQuery(Struct, omit_defaults=True):
 class HistoryQuery(Struct, omit_defaults=True):
     epoch: Annotated[str, Meta(min_length=1, max_length=64, description="comes with offset: where to begin")] = ""
     offset: Offset = 0
-    limit: Limit = 100
+    limit: Annotated[int, Meta(ge=0, le=1000)] = 100
     reverse: Flag = "false"
 
 

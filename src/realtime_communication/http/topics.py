@@ -15,11 +15,11 @@ from aiohttp import web
 
 from realtime_communication._core.hub.hub import RequestError
 from realtime_communication._core.hub.relay import Later
-from realtime_communication.auth.identity import ADMIN, MAX_USER_ID_BYTES, READ, Identity
+from realtime_communication.auth.identity import ADMIN, MAX_USER_ID_BYTES, Identity
 from realtime_communication.errors import RequestRefused
 from realtime_communication.http.admin import require_admin
 from realtime_communication.http.answers import FieldError, json_response
-from realtime_communication.http.api import require_permission
+from realtime_communication.http.api import require_reader
 from realtime_communication.http.fields import limit_in, name_in, public_query_of, query_of, read_object
 from realtime_communication.http.fleet import Gathered
 from realtime_communication.http.later import settled
@@ -106,7 +106,7 @@ async def _change_subscriptions(request: web.Request, method: str, name: str) ->
 
 async def _readable_topic(request: web.Request, *, history: bool) -> str:
     """The topic in the path. Raises RequestRefused (`forbidden`) when its sender may not read it."""
-    identity = await require_permission(request, READ)
+    identity = await require_reader(request)
     topic = request.match_info["topic"]
     refused = _why_unreadable(identity, topic)
     if refused is None:
@@ -143,7 +143,7 @@ def _position_in(parameters: Mapping[str, str]) -> dict[str, Any]:
     except FieldError as error:
         error.status = 400
         raise
-    limit = limit_in(parameters, MAX_MESSAGES) if "limit" in parameters else DEFAULT_MESSAGES
+    limit = limit_in(parameters, MAX_MESSAGES, least=0) if "limit" in parameters else DEFAULT_MESSAGES
     offset, reverse = parameters.get("offset", "0"), parameters.get("reverse", "false")
     if not (offset.isascii() and offset.isdigit() and len(offset) <= 16 and int(offset) <= MAX_OFFSET):
         raise FieldError("offset", f"must be an integer from 0 to {MAX_OFFSET}", status=400)

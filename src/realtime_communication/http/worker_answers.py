@@ -22,7 +22,7 @@ from realtime_communication.observability.process import resident_bytes
 
 MAX_LOOKED_AT: Final = 10_000  # rows; nothing else is served while they are gathered, some 5 µs each
 
-_INBOX_OR_SYSTEM: Final = ("@", "$")  # first characters of the topics that are nobody's to list
+_UNLISTED: Final = ("@", "$", "*")  # begin inboxes, system topics, and what goes to every connection
 
 
 def answers_of(services: Services) -> dict[str, Answer]:
@@ -200,7 +200,7 @@ def _unless_refused(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def may_see(patterns: Sequence[str] | None, topic: str) -> bool:
     """Whether whoever may subscribe to `patterns` (None: to all) may be told that `topic` exists."""
-    return not topic.startswith(_INBOX_OR_SYSTEM) and matches(patterns, topic)
+    return not topic.startswith(_UNLISTED) and matches(patterns, topic)
 
 
 def matches(patterns: Sequence[str] | None, topic: str) -> bool:

@@ -7,6 +7,7 @@ import pytest
 
 from core.hub.sans_io import Envelope, Server, make_hub, settings
 from realtime_communication._core.base.shared import Shared
+from realtime_communication._core.hub.hub import RequestError
 
 PING: Envelope = {"type": "Ping", "id": 1}
 
@@ -151,6 +152,15 @@ class TestLimits:
         assert limit[:2] == (4, 3)
         assert 0 < limit[2] <= 1000
         assert make_hub().hub.user_limit("alice") is None
+
+    def test_a_request_over_http_is_counted_with_those_of_the_users_connections(self) -> None:
+        server = self.limited(user_rps=0.001, user_burst=2)
+        server.hub.count_request("alice")
+        assert server.connect("alice").request(PING)["type"] == "Pong"
+        with pytest.raises(RequestError, match="more requests than the limit") as refused:
+            server.hub.count_request("alice")
+        assert (refused.value.code, refused.value.retry_after_ms > 0) == ("rate_limited", True)
+        server.hub.count_request("bob")
 
     def test_a_user_is_forgotten_once_its_limit_is_as_new(self) -> None:
         server = self.limited(user_rps=1, user_burst=10, cleanup_interval_secs=1)
