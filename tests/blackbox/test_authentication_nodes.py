@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serving.asking import ask, health, until
-from serving.peer import Peer, unique_user
+from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess, StartServer, assert_clean, merged
 from serving.raw import Answer, exchange, upgrade
 from serving.redis import RedisServer
@@ -82,6 +82,12 @@ def revoke(server: ServerProcess, **what: str) -> int:
     assert reply.status == 200, reply
     closed: int = reply.json["revoked"]
     return closed
+
+
+def order(server: ServerProcess, path: str, **what: str) -> Any:
+    reply = ask(server.port, "POST", path, {"X-API-Key": CHIEF}, what)
+    assert reply.status == 200, reply
+    return reply.json
 
 
 def status(server: ServerProcess, access_token: str) -> int:
@@ -193,3 +199,22 @@ class TestWithoutRedis:
             redis_is("up", server)
             until(lambda: ask(server.port, "GET", "/health/ready").status == 200)
             until(lambda: (reply := refresh(server, login["refresh_token"])).status != 503 and reply.status == 200)
+
+
+class TestAnAdministrator:
+    def test_disconnects_on_all_nodes(self, nodes: Nodes) -> None:
+        user, login = unique_user(), unique_user("login")
+        with Peer(nodes.one.url, user) as here, Peer(nodes.other.url, user, session_id=login) as there:
+            assert order(nodes.one, "/api/disconnect", session_id=login) == {"disconnected": 0}
+            assert there.close_code() == 4403
+            with Peer(nodes.other.url, user) as again:
+                assert order(nodes.one, "/api/disconnect", user_id=user, reason="spam") == {"disconnected": 1}
+                assert [here.close_code(), again.close_code()] == [4403, 4403]
+
+    def test_subscribes_on_all_nodes(self, nodes: Nodes) -> None:
+        user, topic = unique_user(), unique()
+        with Peer(nodes.one.url, user) as here, Peer(nodes.other.url, user) as there:
+            assert order(nodes.one, "/api/subscribe", user_id=user, topic=topic) == {"subscribed": 1}
+            assert [peer.event()["topic"] for peer in (here, there)] == [topic, topic]
+            assert order(nodes.other, "/api/unsubscribe", user_id=user, topic=topic) == {"unsubscribed": 1}
+            assert [peer.event()["topic"] for peer in (here, there)] == [topic, topic]

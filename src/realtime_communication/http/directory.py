@@ -13,7 +13,8 @@ from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import require_reader
 from realtime_communication.http.fields import limit_in, name_in, public_query_of, query_of, read_object
 from realtime_communication.http.fleet import Gathered
-from realtime_communication.http.services import FLEET
+from realtime_communication.http.orders import Kind
+from realtime_communication.http.services import FLEET, SERVICES
 from realtime_communication.observability.logs import get_logger
 
 MAX_ROWS: Final = 1000
@@ -63,6 +64,7 @@ async def disconnect(request: web.Request) -> web.Response:
         raise FieldError("user_id", "exactly one of user_id and session_id must be given")
     asked = {"user_id": user_id, "session_id": session_id, "reason": reason}
     found = await request.app[FLEET].gather("disconnect", asked)
+    tell_nodes(request, "disconnect", asked)
     count = sum(found.answers.values())
     _log.warning(
         "connections closed by an administrator",
@@ -74,6 +76,13 @@ async def disconnect(request: web.Request) -> web.Response:
         workers_missing=list(found.missing),
     )
     return json_response(found.told({"disconnected": count}))
+
+
+def tell_nodes(request: web.Request, kind: Kind, asked: Mapping[str, Any]) -> None:
+    """Have the other nodes do, too, what the workers of this one were asked to do to sessions."""
+    orders = request.app[SERVICES].orders
+    if orders is not None:
+        orders.tell(kind, asked)
 
 
 async def topics(request: web.Request) -> web.Response:

@@ -22,6 +22,7 @@ from realtime_communication.config.schema import Config
 from realtime_communication.http.attempts import Attempts
 from realtime_communication.http.fleet import Fleet
 from realtime_communication.http.nodes import Nodes
+from realtime_communication.http.orders import Orders
 from realtime_communication.observability.fault_log import FaultLog
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.observability.metrics import Metrics
@@ -140,6 +141,7 @@ class Services:
     control: ConfigControl | None = None  # None: the configuration cannot be changed while the server runs
     window: PublicationWindow | None = None  # what is sampled of publications while somebody looks
     nodes: Nodes | None = None  # the others, where there are any
+    orders: Orders | None = None  # what the others are told to do to sessions
     troubles: RecentTroubles | None = None  # the latest warnings in the log
     attempts: Attempts = dataclasses.field(default_factory=Attempts)
     refusals: FaultLog = dataclasses.field(default_factory=_refusal_log)  # requests over HTTP that were refused

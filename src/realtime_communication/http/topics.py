@@ -20,9 +20,11 @@ from realtime_communication.errors import RequestRefused
 from realtime_communication.http.admin import require_admin
 from realtime_communication.http.answers import FieldError, json_response
 from realtime_communication.http.api import require_reader
+from realtime_communication.http.directory import tell_nodes
 from realtime_communication.http.fields import limit_in, name_in, public_query_of, query_of, read_object
 from realtime_communication.http.fleet import Gathered
 from realtime_communication.http.later import settled
+from realtime_communication.http.orders import Kind
 from realtime_communication.http.services import FLEET, SERVICES
 from realtime_communication.http.worker_answers import matches
 from realtime_communication.observability.logs import get_logger
@@ -80,7 +82,7 @@ async def unsubscribe(request: web.Request) -> web.Response:
     return await _change_subscriptions(request, "unsubscribe", "unsubscribed")
 
 
-async def _change_subscriptions(request: web.Request, method: str, name: str) -> web.Response:
+async def _change_subscriptions(request: web.Request, method: Kind, name: str) -> web.Response:
     identity = await require_admin(request)
     query_of(request, ())
     fields = await read_object(request, ("user_id", "topic"))
@@ -91,6 +93,7 @@ async def _change_subscriptions(request: web.Request, method: str, name: str) ->
             raise FieldError(field, "is missing")
     asked = {"user_id": user_id, "topic": topic, "order": secrets.randbits(63) | 1}
     found = _checked(await request.app[FLEET].gather(method, asked))
+    tell_nodes(request, method, asked)
     count = sum(answer["count"] for answer in found.answers.values())
     _log.warning(
         "subscriptions changed by an administrator",

@@ -20,6 +20,7 @@ from realtime_communication.auth.authority import issuer_of
 from realtime_communication.broker.broker import Broker, broker_of
 from realtime_communication.config import Config, LoadedConfig
 from realtime_communication.http.nodes import Nodes, Told
+from realtime_communication.http.orders import Orders
 from realtime_communication.http.services import Check, Services
 from realtime_communication.http.worker_answers import answers_of
 from realtime_communication.observability import logs, recent_troubles
@@ -155,8 +156,10 @@ class Parts:
             metrics = self.services.metrics = Metrics(config.monitoring, self._sources())
         self.draining = Draining(self.hub, self.services, lambda: self.live.config.production.drain_timeout_secs)
         self.services.drain = self.draining.begin
+        answers = answers_of(self.services)
+        self.services.orders = Orders(self.broker.events, self.node_id, answers, self._reaches_others)
         if channel is not None:
-            self.services.fleet = ChannelFleet(channel, place.slot, place.workers, answers_of(self.services))
+            self.services.fleet = ChannelFleet(channel, place.slot, place.workers, answers)
         wanted = LATENCY_SAMPLES if metrics is not None and metrics.wants_samples else 0.0
         window = self.services.window = PublicationWindow()
         self.samples = SampleFeed(self.hub, self.tracer, metrics_rate=wanted, window=window)
