@@ -54,7 +54,9 @@ class RecordingHub:
         self.refusal = None
         self.limit = None
         self.rows = [{"session_id": str(number), "user_id": f"user-{number % 2}"} for number in range(3)]
-        self.topic_rows = [{"topic": name, "subscribers": 1} for name in ("room:1", "@alice", "room:2", "$sys", "*", "hall")]
+        self.topic_rows = [
+            {"topic": name, "subscribers": 1} for name in ("room:1", "@alice", "room:2", "$sys", "*", "hall")
+        ]
         self.closed = []
         self.logins = []
         self.counted = []  # whose requests were taken from limits here
