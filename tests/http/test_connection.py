@@ -184,10 +184,22 @@ def test_resets_leave_nothing_behind(server, caplog):
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_connections_are_capped(server, monkeypatch):
+def test_connections_are_capped(server, bearer, monkeypatch):
+    monkeypatch.setattr(connection_module, "MAX_CONNECTIONS", 1)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as first:
+        first.sendall(post(bearer(), b"{}", b"Content-Length: 2\r\n"))
+        assert b"200 OK" in first.recv(65536)
+        refused = server.request("GET", "/health/live")
+        assert (refused.status, refused.json["error"]["code"]) == (503, "unavailable")
+        first.sendall(LAST)
+        assert b"200 OK" in first.recv(65536)
+
+
+def test_one_that_has_not_authenticated_makes_room(server, monkeypatch):
     monkeypatch.setattr(connection_module, "MAX_CONNECTIONS", 1)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as first:
         first.sendall(GET)
         assert b"200 OK" in first.recv(65536)
-        refused = server.request("GET", "/health/live")
-        assert (refused.status, refused.json["error"]["code"]) == (503, "unavailable")
+        assert server.request("GET", "/health/live").status == 200
+        assert first.recv(1) == b""
+    assert server.services.crowded_out == 1

@@ -17,6 +17,7 @@ from realtime_communication.auth.identity import ADMIN, READ, SUBSCRIBE, WRITE, 
 from realtime_communication.config.schema import Auth
 from realtime_communication.errors import AuthenticationFailed, RequestRefused
 from realtime_communication.http.answers import json_response, refused_response
+from realtime_communication.http.connection import HttpConnection
 from realtime_communication.http.forwarding import client_of_request
 from realtime_communication.http.later import settled
 from realtime_communication.http.services import LIMIT, SERVICES, Services
@@ -105,6 +106,8 @@ async def find_identity(request: web.Request, *, in_url: bool = True) -> Identit
         raise
     if identity is not None:
         request[LIMIT] = lambda: services.hub.user_limit(identity.user_id)
+        if isinstance(request.protocol, HttpConnection):
+            request.protocol.settle()
     return identity
 
 

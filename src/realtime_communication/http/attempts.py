@@ -55,14 +55,14 @@ class Attempts:
         """Raises RateLimited while `address` has no failure left."""
         if self.all_free:
             return  # the address need not be read
-        over = self._used_by(_site_of(address)) + 1 - self._burst
+        over = self._used_by(site_of(address)) + 1 - self._burst
         if over > 0:
             wait_ms = max(1, round(over / self._rate * 1000))
             raise RateLimited(_TOO_MANY, retry_after_ms=wait_ms, scope="address")
 
     def state(self, address: str) -> tuple[int, int, int] | None:
         """Failures allowed at once, failures left, milliseconds until all are back; None where there is no limit."""
-        site = _site_of(address)
+        site = site_of(address)
         if site is None:
             return None
         used = self._used_by(site)
@@ -70,7 +70,7 @@ class Attempts:
 
     def fail(self, address: str) -> None:
         """Count a failure."""
-        site = _site_of(address)
+        site = site_of(address)
         if site is None:
             return
         self._used[site] = (min(self._used_by(site) + 1, float(self._burst)), self._clock())
@@ -85,7 +85,7 @@ class Attempts:
         return max(0.0, used - (self._clock() - at) * self._rate)
 
 
-def _site_of(address: str) -> str | None:
+def site_of(address: str) -> str | None:
     """What counts as one client; None for what is not limited."""
     try:
         parsed = ipaddress.ip_address(address)

@@ -20,7 +20,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from realtime_communication._core.io.tls_connection import TlsStream
 from realtime_communication.http.answers import error_response, response_of, set_headers
+from realtime_communication.http.forwarding import site_of_peer, trusted_proxies
 from realtime_communication.http.framing import RequestGuard, State, Violation
+from realtime_communication.http.newcomers import Newcomers
 from realtime_communication.http.services import SERVICES, Services
 from realtime_communication.http.tls_transport import Stream, TlsTransport, last_words
 from realtime_communication.observability.logs import get_logger
@@ -62,7 +64,17 @@ class HttpConnection(RequestHandler):
     Without `give_back` a later request for a WebSocket ends it.
     """
 
-    __slots__ = ("_answered", "_ended", "_first", "_give_back", "_guard", "_payload", "_services", "on_lost")
+    __slots__ = (
+        "_answered",
+        "_ended",
+        "_first",
+        "_give_back",
+        "_guard",
+        "_newcomers",
+        "_payload",
+        "_services",
+        "on_lost",
+    )
 
     def __init__(
         self,
@@ -71,11 +83,13 @@ class HttpConnection(RequestHandler):
         first: bytes,
         max_body: int,
         give_back: GiveBack | None = None,
+        newcomers: Newcomers[HttpConnection] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(manager, **options)
         self._services = services
         self._give_back = give_back
+        self._newcomers = newcomers  # which it is one of until it has authenticated
         self._first = first
         self._guard = RequestGuard(max_body, MAX_WAITING_REQUESTS)
         self._answered = 0
@@ -85,10 +99,30 @@ class HttpConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if self._newcomers is not None:
+            config = self._services.config
+            bounds = config.websocket
+            site = site_of_peer(self._address(), trusted_proxies(config.security.trusted_proxies))
+            self._newcomers.add(self, site, bounds.max_unauthenticated, bounds.max_unauthenticated_per_address)
         first, self._first = self._first, b""
         self.data_received(first)
 
+    def settle(self) -> None:
+        """A request has brought good credentials: the connection is bounded as one of those that did."""
+        if self._newcomers is not None:
+            self._newcomers.remove(self)
+
+    def crowd_out(self, reason: str) -> None:
+        """End at once, to make room for others."""
+        self._services.crowded_out += 1
+        self._services.refusals.tell(peer=self._peer(), status=503, reason=reason)
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            transport.abort()
+
     def connection_lost(self, exc: BaseException | None) -> None:
+        self.settle()
         self._ended.set()
         super().connection_lost(exc)
         if self.on_lost is not None:
@@ -194,11 +228,17 @@ class HttpConnection(RequestHandler):
         self._give_back(fd, guard.rest, stream)
 
     def _peer(self) -> str:
-        """The other end's address, as lines about other peers name it; "" on a Unix socket."""
-        address = None if self.transport is None else self.transport.get_extra_info("peername")
-        if not isinstance(address, tuple):
+        """The other end's address and port, as lines about other peers name it; "" on a Unix socket."""
+        address = self._address()
+        if not address or self.transport is None:
             return ""
-        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+        port = self.transport.get_extra_info("peername")[1]
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+    def _address(self) -> str:
+        """The other end's address; "" on a Unix socket."""
+        name = None if self.transport is None else self.transport.get_extra_info("peername")
+        return name[0] if isinstance(name, tuple) else ""
 
     async def _linger(self) -> None:
         transport = self.transport
@@ -232,6 +272,7 @@ class HttpServer:
         self._services = application[SERVICES]
         self._max_body = max_body
         self._adopting: set[asyncio.Task[None]] = set()
+        self._newcomers: Newcomers[HttpConnection] = Newcomers(HttpConnection.crowd_out)
 
     async def start(self) -> None:
         """To be awaited in the running loop before `adopt` is called."""
@@ -248,6 +289,7 @@ class HttpServer:
         # Streams are under websocket.max_connections instead.
         if manager is None or (
             len(manager.connections) + len(self._adopting) - self._services.open_streams >= MAX_CONNECTIONS
+            and not self._newcomers.make_room("too many open HTTP connections")
         ):
             with contextlib.suppress(OSError):
                 sock.send(_FULL if stream is None else last_words(stream, _FULL))
@@ -262,7 +304,14 @@ class HttpServer:
 
         def connection() -> HttpConnection:
             return HttpConnection(
-                manager, self._services, data, self._max_body(), self.give_back, loop=loop, **manager._kwargs
+                manager,
+                self._services,
+                data,
+                self._max_body(),
+                self.give_back,
+                self._newcomers,
+                loop=loop,
+                **manager._kwargs,
             )
 
         if stream is not None:

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from realtime_communication.http.attempts import site_of
 from realtime_communication.http.services import SERVICES
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
@@ -107,6 +108,13 @@ def client_of_request(request: web.Request) -> Client:
     texts = request.app[SERVICES].config.security.trusted_proxies
     headers = [(name.lower(), value) for name, value in request.raw_headers] if texts else []
     return client_of(request.remote or "", headers, request.secure, trusted_proxies(texts))
+
+
+def site_of_peer(peer: str, trusted: TrustedProxies) -> str | None:
+    """Whom the connections of the direct `peer`, as for `client_of`, count for; None where it brings those of others:
+    it is trusted, or on this machine."""
+    direct = _address_of(peer.partition("%")[0].encode())
+    return None if direct is None or trusted.trusts(direct) else site_of(str(direct))
 
 
 def _walk(hops: Iterable[_Hop], nearest: str, trusted: TrustedProxies) -> Client:

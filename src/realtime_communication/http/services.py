@@ -126,6 +126,7 @@ class Services:
     port: int | None = None  # the real one; None on a Unix socket
     streams: OpenStream | None = None  # None: there is no /sse
     open_streams: int = 0  # of /sse, now
+    crowded_out: int = 0  # HTTP connections that were ended to make room: they had not authenticated
     metrics: Metrics | None = None  # None while they are off
     metrics_port: int | None = None
     workers: int = 1

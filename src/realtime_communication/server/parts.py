@@ -293,7 +293,7 @@ class Parts:
     def _sources(self) -> Sources:
         services, hub = self.services, self.hub
         return Sources(
-            stats=hub.stats,
+            stats=self._stats,
             build={"version": __version__, "node_id": self.node_id, "profile": services.profile},
             max_connections=lambda: services.config.websocket.max_connections,
             draining=lambda: services.draining,
@@ -315,6 +315,12 @@ class Parts:
                 **({} if self.authorizer is None else {"authorization_failures": self.authorizer.failures}),
             },
         )
+
+    def _stats(self) -> dict[str, int]:
+        """What the hub counted, and of its kind what HTTP did."""
+        stats = self.hub.stats()
+        stats["crowded_out"] += self.services.crowded_out
+        return stats
 
     def _of_itself(self) -> tuple[Told, int, int]:
         """What the other nodes are told of this worker."""

@@ -20,6 +20,7 @@ from serving.witness import Witness
 
 METRICS = {"enabled": True, "port": 0}
 CUT = {"reason": "crowded_out"}
+BOUND_OF_ADDRESS = "websocket.max_unauthenticated_per_address"
 
 
 def crowd(port: int, count: int, **options: str) -> Iterator[RawSocket]:
@@ -102,6 +103,79 @@ class TestUnauthenticated:
             assert all(still_open(sockets))
             for raw in sockets:
                 raw.socket.close()
+
+
+HEALTH = b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n"
+AS_USER = b"GET /api/topics HTTP/1.1\r\nHost: h\r\nAuthorization: %b\r\n\r\n"
+UPLOAD = b"POST /api/publish HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n"
+
+
+def kept(port: int, host: str, request: bytes = HEALTH) -> RawSocket:
+    """A connection that has been answered one request, and stays."""
+    raw = RawSocket(port, host=host)
+    raw.send(request)
+    assert raw.answer().status == 200
+    return raw
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[tuple[str, str]]:
+    """Two addresses that are neither this machine nor a proxy."""
+    with Network() as network:
+        yield network.link().here, network.link().here
+
+
+class TestUnauthenticatedRequests:
+    """What is kept open over HTTP by peers who have not authenticated."""
+
+    @pytest.fixture
+    def bounded(self, start_server: StartServer) -> ServerProcess:
+        return start_server(
+            {
+                "metrics": METRICS | {"port": free_port()},
+                "server": {"host": "0.0.0.0"},
+                "websocket": {"max_unauthenticated_per_address": 5},
+            }
+        )
+
+    def test_the_oldest_of_an_address_make_room(self, bounded: ServerProcess, site: tuple[str, str]) -> None:
+        one, other = site
+        port = bounded.port
+        patient = [kept(port, other), *(kept(port, "127.0.0.1") for _ in range(10))]
+        settled = [kept(port, one, AS_USER % bearer()["Authorization"].encode()) for _ in range(8)]
+        with noticed(
+            bounded, "HTTP request refused", "connections_cut_total", CUT, reason=f"{BOUND_OF_ADDRESS} is reached"
+        ):
+            sockets = [kept(port, one) for _ in range(30)]
+        try:
+            assert still_open(sockets) == [False] * 25 + [True] * 5
+            assert all(still_open(patient)), "neither another address nor this machine"
+            assert all(still_open(settled)), "who has authenticated is no newcomer"
+        finally:
+            for raw in (*sockets, *patient, *settled):
+                raw.socket.close()
+
+    def test_bodies_that_do_not_come(self, bounded: ServerProcess, site: tuple[str, str]) -> None:
+        sockets = [RawSocket(bounded.port, host=site[0]) for _ in range(5)]
+        for raw in sockets:
+            raw.send(UPLOAD)
+            assert raw.answer().status == 401
+        last = kept(bounded.port, site[0])
+        assert sockets[0].at_end()
+        for raw in (last, *sockets):
+            raw.socket.close()
+
+    def test_event_streams_of_users_stay(self, bounded: ServerProcess, site: tuple[str, str]) -> None:
+        stream = AS_USER.replace(b"/api/topics", b"/sse?topics=floods") % bearer()["Authorization"].encode()
+        streams = []
+        for _ in range(8):
+            raw = RawSocket(bounded.port, host=site[0])
+            raw.send(stream)
+            assert raw.read_more()
+            streams.append(raw)
+        assert all(still_open(streams))
+        for raw in streams:
+            raw.socket.close()
 
 
 BOMB = b'{"type":"Broadcast","topic":"bomb","payload":"' + b" " * 30_000_000 + b'"}'
