@@ -19,7 +19,7 @@ The tree answers first *whose* mistake it was, because that decides what the cal
         └── RestartLimitReached         code "restart_limit"    services crashed too often; exit status 70
 
 `ERROR_CODES` and `CLOSE_CODES` are the two numbered tables of the wire (rtc.v1). A number or a name is never
-given a second meaning; new rows go to the end.
+given a second meaning; new rows go to the end. `HTTP_ERROR_CODES` are those that only HTTP has beside them.
 """
 
 from __future__ import annotations
@@ -85,9 +85,18 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
     ErrorCode(8, "backpressure", 503, Retry.LATER, "the receiver's mailbox is full"),
     ErrorCode(9, "too_many_targets", 400, Retry.NEVER, "more receivers than max_targets_per_message"),
     ErrorCode(10, "too_large", 413, Retry.NEVER, "the message or the body is over its bound"),
-    ErrorCode(11, "unsupported", 400, Retry.NEVER, "the server does not know this type or feature"),
+    ErrorCode(11, "unsupported", 400, Retry.NEVER, "the server does not have what the client asks for"),
     ErrorCode(12, "unavailable", 503, Retry.LATER, "full, draining, or a service behind it is down"),
     ErrorCode(13, "internal", 500, Retry.LATER, "a fault of the server"),
+)
+
+HTTP_ERROR_CODES: tuple[ErrorCode, ...] = (
+    ErrorCode(101, "not_found", 404, Retry.NEVER, "there is nothing at this path"),
+    ErrorCode(102, "method_not_allowed", 405, Retry.NEVER, "this path does not support the method"),
+    ErrorCode(103, "timed_out", 408, Retry.LATER, "the body of the request did not come in time"),
+    ErrorCode(104, "unsupported_media_type", 415, Retry.NEVER, "the body is not of the type that is asked for"),
+    ErrorCode(105, "expectation_failed", 417, Retry.NEVER, "an `Expect` other than 100-continue"),
+    ErrorCode(106, "conflict", 409, Retry.LATER, "something of which there can be one is under way already"),
 )
 
 CLOSE_CODES: tuple[CloseCode, ...] = (
@@ -110,7 +119,13 @@ CLOSE_CODES: tuple[CloseCode, ...] = (
     CloseCode(4490, "slow_consumer", Retry.RECONNECT, "the connection did not read what was sent to it"),
 )
 
-ERROR_CODE_BY_NAME: dict[str, ErrorCode] = {row.name: row for row in ERROR_CODES}
+UNSENT_ERROR_CODES = frozenset({"not_subscribed"})
+"""Those of the tables that clients have to understand and this server never sends."""
+
+UNSENT_CLOSE_CODES = frozenset({1008})
+"""The same of the close codes."""
+
+ERROR_CODE_BY_NAME: dict[str, ErrorCode] = {row.name: row for row in (*ERROR_CODES, *HTTP_ERROR_CODES)}
 CLOSE_CODE_BY_NUMBER: dict[int, CloseCode] = {row.number: row for row in CLOSE_CODES}
 
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from realtime_communication.config.protection import Security
 from realtime_communication.config.traffic import RateLimitHeaders
-from realtime_communication.errors import ERROR_CODE_BY_NAME
+from realtime_communication.errors import ERROR_CODE_BY_NAME, HTTP_ERROR_CODES
 from realtime_communication.observability.redaction import escape
 
 SERVER_NAME: Final = "realtime_communication"
@@ -26,13 +26,12 @@ _CODE_OF_STATUS: Final = {
     400: "bad_request",
     401: "unauthorized",
     403: "forbidden",
-    408: "timed_out",
     413: "too_large",
     429: "rate_limited",
     431: "too_large",
     500: "internal",
     503: "unavailable",
-}
+} | {row.status: row.name for row in HTTP_ERROR_CODES}
 _KEPT_HEADERS: Final = ("Allow", "Location", "WWW-Authenticate")
 # The hosts of a load balancer ask again after this long when the server is full or draining.
 RETRY_AFTER_SECS: Final = 1
@@ -138,7 +137,7 @@ def response_of(exception: web.HTTPException) -> web.Response:
     headers: dict[str, str] = {name: exception.headers[name] for name in _KEPT_HEADERS if name in exception.headers}
     if status < 400:
         return web.Response(status=status, headers=headers)
-    code = _CODE_OF_STATUS.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    code = _CODE_OF_STATUS.get(status, "bad_request" if status < 500 else "internal")
     return error_response(status, code, _message_of(status), headers)
 
 
