@@ -1,5 +1,6 @@
 """What holds for all tests: which come first, and what a test may say at the end of the run."""
 
+import gc
 from collections.abc import Generator
 from typing import Any
 
@@ -18,6 +19,13 @@ CLOSING = "closing"
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # stable: the others stay as they are
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: no collection of garbage, of which tests ask for many, walks it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

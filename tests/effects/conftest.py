@@ -4,13 +4,16 @@
 """
 
 import asyncio
+import gc
 import threading
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from core.hub.sans_io import make_hub
 from realtime_communication.config import load
+from realtime_communication.server import collector
 from realtime_communication.server.core_settings import core_settings
 from realtime_communication.server.listening import open_listeners
 from realtime_communication.server.metrics_server import open_metrics_listeners
@@ -93,6 +96,17 @@ class Running:
             self._thread.join(30)
         for listener in (*self._listeners, *self._metrics_listeners):
             listener.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen():
+    """What this process froze after the collection of its tests stays so: a worker collects no more than came since."""
+    kept = SimpleNamespace(
+        collect=gc.collect, enable=gc.enable, disable=gc.disable, freeze=lambda: None, unfreeze=lambda: None
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collector, "gc", kept)
+        yield
 
 
 @pytest.fixture
