@@ -46,18 +46,17 @@ class Text(str):
 class File:
     """In place of an open file; what was read of each is kept."""
 
-    _read = {}
-
     def __init__(self, path, mode):
         self._opened = (path, mode)
 
     def read(self):
-        if self._opened not in self._read:
+        if self._opened not in _read:
             with open(*self._opened) as opened:
-                self._read[self._opened] = Text(opened.read())
-        return self._read[self._opened]
+                _read[self._opened] = Text(opened.read())
+        return _read[self._opened]
 
 
+_read = {}
 _compressobj = zlib.compressobj
 
 

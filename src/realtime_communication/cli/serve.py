@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import sys
+from collections.abc import Iterator
 
 import click
 from click.shell_completion import CompletionItem
@@ -64,16 +67,28 @@ def serve(words: tuple[str, ...]) -> None:
     workers = wanted_workers(loaded)
     try:
         if workers == 1:
-            from realtime_communication.server.worker import run
+            with _no_collections():
+                from realtime_communication.server.worker import run
 
             status = run(loaded)
         else:
-            from realtime_communication.server.supervisor import run as run_all
+            with _no_collections():
+                from realtime_communication.server.supervisor import run as run_all
 
             status = run_all(loaded, workers)
     finally:
         logs.shutdown()
     sys.exit(status)
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keep the cyclic collector off modules while they load: it would walk all of them, to free next to nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _announce(loaded: LoadedConfig) -> None:
