@@ -7,14 +7,12 @@ cores disturb it little; in which order the two of a pair run changes from pair 
 """
 
 import argparse
-import http.client
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from . import figures
 from .candidates import CANDIDATES, PRODUCT, PRODUCT_CONFIGURATION, SECRET, WITHOUT_REDIS, Candidate
 from .generator import Generator, Report, write_tokens
 from .measure import say, two_cores
+from .probes import probing
 from .servers import Running, free_port, running
 
 GUIDE = Path(__file__).resolve().parent.parent / "tests" / "config" / "guide" / "config.toml"
@@ -73,47 +72,6 @@ def configuration(rounds: int) -> list[str]:
         f"| reading and checking the guide's configuration, ms | {span(inside, 1)} |",
         f"| `rtc config check`, whole process, ms | {span(whole, 1)} |",
     ]
-
-
-class Prober(threading.Thread):
-    """Asks for `path` on a port every `interval` seconds until `stop`; `times` are the answers' in milliseconds."""
-
-    def __init__(self, port: int, path: str, interval: float) -> None:
-        super().__init__(daemon=True)
-        self.times: list[float] = []
-        self.failures = 0
-        self._port, self._path, self._interval = port, path, interval
-        self._over = threading.Event()
-
-    def run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
-        while not self._over.wait(self._interval):
-            started = time.perf_counter()
-            try:
-                connection.request("GET", self._path)
-                answer = connection.getresponse()
-                answer.read()
-                self.failures += answer.status != 200
-            except OSError:
-                self.failures += 1
-                connection.close()
-                continue
-            self.times.append((time.perf_counter() - started) * 1000)
-        connection.close()
-
-    def stop(self) -> None:
-        self._over.set()
-        self.join()
-
-
-@contextmanager
-def probing(port: int, path: str, interval: float) -> Iterator[Prober]:
-    prober = Prober(port, path, interval)
-    prober.start()
-    try:
-        yield prober
-    finally:
-        prober.stop()
 
 
 class Load:

@@ -48,6 +48,14 @@ def product(configuration: str = "", **sections: Mapping[str, object]) -> Candid
     return msgspec.structs.replace(found, configuration="\n".join(lines) + "\n")
 
 
+def sized(candidate: Candidate, *, connections: int, mailbox: int | None = None) -> Candidate:
+    """With room for so many connections, and for so many messages that wait for one of them."""
+    text = candidate.configuration.replace("max_connections = 15000", f"max_connections = {connections}")
+    if mailbox is not None:
+        text = text.replace("mailbox_capacity = 10000", f"mailbox_capacity = {mailbox}")
+    return msgspec.structs.replace(candidate, configuration=text)
+
+
 @contextmanager
 def workers(count: int, cores: str) -> Iterator[Running]:
     """One server with so many workers. Raises Unavailable when it runs with fewer."""

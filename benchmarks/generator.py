@@ -2,9 +2,10 @@
 
 import secrets
 import select
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,8 @@ TOKEN_LIFETIME_SECS = 24 * 3600
 ISSUER = "ai-system-rust"
 AUDIENCE = "realtime-communication"
 
+PROGRESS = b'{"progress":'
+RUNNING = PROGRESS + b'"running"'
 
 KEPT_UP = 0.95
 """The share of the publications that were due that a server must deliver to count as having kept up."""
@@ -55,6 +58,39 @@ class Comeback(msgspec.Struct, frozen=True):
     acknowledged: int
 
 
+class Shedding(msgspec.Struct, frozen=True):
+    """What became of more than a server takes (see `struct shedding` in load/report.h)."""
+
+    why: str
+    sent: int
+    held: int
+    away: int
+    acknowledged: int
+    rate_limited: int
+    unavailable: int
+    backpressure: int
+    unanswered: int
+    lagged: int
+    told: int
+    missing: int
+    made_up: int
+    closed_publishers: int
+    closed_subscribers: int
+    turned_away: int
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """What was delivered since the one before, of a run that tells how it goes (see load/progress.h)."""
+
+    at: float
+    """Seconds since the run began."""
+    measuring: bool
+    rate: float
+    """Deliveries a second."""
+    p50_us: float | None = None
+    p99_us: float | None = None
+
+
 class Report(msgspec.Struct):
     """The load generator's line of JSON. Times in seconds, latencies in microseconds."""
 
@@ -91,6 +127,8 @@ class Report(msgspec.Struct):
     """Of fan-out and latency runs: `server_cpu` of each process, in the order they were named."""
     comeback: Comeback | None = None
     """Of mode reconnect."""
+    shedding: Shedding | None = None
+    """Of mode overload."""
 
     @property
     def is_sound(self) -> bool:
@@ -124,26 +162,31 @@ class GeneratorError(Exception):
     """The load generator ended without a report."""
 
 
+def token(user: str, secret: str, *, session: str = "login", number: str = "", roles: Sequence[str] = ("user",)) -> str:
+    """That the measured server takes; no `number` is one that nobody else has."""
+    now = int(time.time())
+    claims = {
+        "sub": user,
+        "user_id": user,
+        "session_id": session,
+        "jti": number or secrets.token_hex(8),
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "iat": now,
+        "nbf": now,
+        "exp": now + TOKEN_LIFETIME_SECS,
+        "roles": list(roles),
+        "permissions": ["read", "write", "subscribe"],
+    }
+    return jwt.encode(claims, secret, "HS256")
+
+
 def write_tokens(path: Path, count: int, secret: str) -> None:
     """One token a line; the user of line i is `u<i>`. No token is ever the same as one of an earlier call."""
     series = secrets.token_hex(8)
-    now = int(time.time())
     with path.open("w") as file:
         for index in range(count):
-            claims = {
-                "sub": f"u{index}",
-                "user_id": f"u{index}",
-                "session_id": f"login-{index}",
-                "jti": f"{series}-{index}",
-                "iss": ISSUER,
-                "aud": AUDIENCE,
-                "iat": now,
-                "nbf": now,
-                "exp": now + TOKEN_LIFETIME_SECS,
-                "roles": ["user"],
-                "permissions": ["read", "write", "subscribe"],
-            }
-            file.write(jwt.encode(claims, secret, "HS256") + "\n")
+            file.write(token(f"u{index}", secret, session=f"login-{index}", number=f"{series}-{index}") + "\n")
 
 
 class Held:
@@ -162,6 +205,17 @@ class Held:
         if line.startswith(b"{"):
             self._report = line
         return line == word.encode() + b"\n"
+
+    def cut(self) -> None:
+        """Reset all connections of a run of mode reconnect at once."""
+        self._process.send_signal(signal.SIGUSR1)
+
+    def moments(self) -> Iterator[Moment]:
+        """Of a run that tells how it goes and ends by itself; `end` gives its report then. Raises GeneratorError."""
+        while (line := self._next_line(None)).startswith(PROGRESS):
+            if line.startswith(RUNNING):
+                yield msgspec.json.decode(line, type=Moment)
+        self._report = line
 
     def end(self) -> Report:
         """Let the run come to its end. Raises GeneratorError."""

@@ -25,6 +25,7 @@ from serving.swarm import Swarm
 from .candidates import Candidate
 from .deployments import product
 from .outages import sign
+from .probes import quantile
 from .servers import Running, run_time_ns
 
 TICK_SECS = 1.0
@@ -172,11 +173,6 @@ class Steady:
 
     def _cpu(self) -> float:
         return sum(map(run_time_ns, self._server.pids())) / 1e9
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """0 of nothing."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 def files_and_connections(server: Running) -> tuple[int, int]:

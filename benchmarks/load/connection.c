@@ -114,6 +114,20 @@ static void lose(struct load *load, struct connection *connection, const char *w
         note_error(&load->problems, why, detail, length);
 }
 
+static void reset_on_close(const struct connection *connection)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+void load_cut(struct load *load, struct connection *connection)
+{
+    if (connection->state == STATE_CLOSED)
+        return;
+    reset_on_close(connection);
+    lose(load, connection, "cut", NULL, 0);
+}
+
 /* For a fault of TLS. */
 static void lose_secured(struct load *load, struct connection *connection)
 {
@@ -580,8 +594,7 @@ void load_close(struct load *load)
         struct connection *connection = &load->connections[index];
         release(load, connection);
         if (connection->fd >= 0) {
-            struct linger reset = {.l_onoff = 1, .l_linger = 0};
-            setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+            reset_on_close(connection);
             close(connection->fd);
         }
         free(connection->rest.data);

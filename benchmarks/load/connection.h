@@ -99,6 +99,9 @@ bool load_open(struct load *load);
 /* Connects a closed connection. Returns false, with errno, when the system refuses; the connection stays closed. */
 bool load_connect(struct load *load, struct connection *connection);
 
+/* Resets an open connection, which is lost then. */
+void load_cut(struct load *load, struct connection *connection);
+
 /* One turn: whatever can be read is read and handed to `on_message`. `timeout_ms` 0 polls. */
 void load_turn(struct load *load, int timeout_ms);
 

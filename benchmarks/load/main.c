@@ -4,6 +4,7 @@
 
 #include "fanout.h"
 #include "opening.h"
+#include "overload.h"
 #include "pingpong.h"
 #include "reconnect.h"
 
@@ -20,6 +21,7 @@ int main(int argc, char **argv)
     struct result result = {.mode = mode_name(options.mode), .connections = options.connections};
     struct problems problems = {0};
     struct comeback comeback = {0};
+    struct shedding shedding = {0};
     bool opened = false;
     switch (options.mode) {
     case MODE_FANOUT:
@@ -30,7 +32,9 @@ int main(int argc, char **argv)
     case MODE_CONNECT:
     case MODE_IDLE: opened = run_opening(&options, &result, &problems); break;
     case MODE_RECONNECT: opened = run_reconnect(&options, &result, &problems, &comeback); break;
+    case MODE_OVERLOAD: opened = run_overload(&options, &result, &problems, &shedding); break;
     }
-    print_result(&result, &problems, options.mode == MODE_RECONNECT ? &comeback : NULL);
+    print_result(&result, &problems, options.mode == MODE_RECONNECT ? &comeback : NULL,
+                 options.mode == MODE_OVERLOAD ? &shedding : NULL);
     return opened ? 0 : 1;
 }

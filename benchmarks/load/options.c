@@ -9,15 +9,16 @@
 
 enum { LONGEST_IN_FLIGHT = 32768, LONGEST_MESSAGE = 1 << 20 };
 
-static const char *const mode_names[] = {"fanout", "latency", "echo", "own", "direct", "connect", "idle", "reconnect"};
+static const char *const mode_names[] = {"fanout", "latency", "echo", "own", "direct", "connect", "idle", "reconnect",
+                                         "overload"};
 
 static const char usage[] =
-    "usage: load --mode=fanout|latency|echo|own|direct|connect|idle|reconnect --port=N\n"
+    "usage: load --mode=fanout|latency|echo|own|direct|connect|idle|reconnect|overload --port=N\n"
     "            [--protocol=rtc|text|nats|centrifugo|socketio] [--tokens=FILE]\n"
     "            [--address=127.0.0.1] [--host=NAME] [--token-header=NAME] [--user-prefix=u] [--progress-ms=N]\n"
     "            [--connections=N] [--in-flight=N] [--message-bytes=N] [--seconds=S] [--warmup=S] [--rate=N]\n"
     "            [--path=/ws] [--topic=bench] [--topics=N] [--opening=N] [--publish-port=N] [--server-pid=N ...]\n"
-    "            [--publishers=N] [--jitter-ms=N] [--retry-ms=N]\n"
+    "            [--publishers=N] [--jitter-ms=N] [--retry-ms=N] [--surge=N] [--after=S] [--slow=N]\n"
     "            [--tls] [--ca-file=FILE] [--insecure] [--farewell]\n"
     "            [--compression=none|zstd|lz4|gzip|deflate] [--payload=FILE]\n"
     "prints one line of JSON; idle and reconnect print `ready` first and go on until their standard input ends\n";
@@ -138,10 +139,12 @@ void read_options(int argc, char **argv, struct options *options)
         {"user-prefix", required_argument, NULL, 'u'}, {"progress-ms", required_argument, NULL, 'g'},
         {"tls", no_argument, NULL, 'e'},              {"ca-file", required_argument, NULL, 'F'},
         {"insecure", no_argument, NULL, 'i'},         {"farewell", no_argument, NULL, 'W'},
+        {"surge", required_argument, NULL, 'G'},      {"after", required_argument, NULL, 'R'},
+        {"slow", required_argument, NULL, 'L'},
         {NULL, 0, NULL, 0},
     };
     *options = (struct options){.protocol = &protocol_rtc, .topic = "bench", .topics = 1, .connections = 64,
-                                .in_flight = 1, .message_bytes = 100, .seconds = 1, .warmup = 0.2, .rate = 100,
+                                .in_flight = 1, .message_bytes = 100, .seconds = 1, .warmup = 0.2, .rate = 100, .surge = 300,
                                 .opening = 64, .token_header = "Authorization: Bearer ",
                                 .user_prefix = "u", .host = "127.0.0.1", .publishers = 2, .jitter_ms = 250, .retry_ms = 100};
     bool has_mode = false;
@@ -181,6 +184,9 @@ void read_options(int argc, char **argv, struct options *options)
         case 'e': options->tls = true; break;
         case 'F': options->ca_file = optarg; break;
         case 'i': options->insecure = true; break;
+        case 'G': options->surge = number(optarg, 0.1, 1e7); break;
+        case 'R': options->after = number(optarg, 0, 3600); break;
+        case 'L': options->slow = (size_t)number(optarg, 0, 1e6); break;
         case 'W': options->farewell = true; break;
         case 'S':
             if (options->server_pid_count == MAX_SERVER_PIDS)
@@ -211,4 +217,7 @@ void read_options(int argc, char **argv, struct options *options)
     if (options->mode == MODE_RECONNECT
         && (options->protocol != &protocol_rtc || options->topics == 0 || options->publishers > options->connections))
         fail("reconnect needs rtc, a topic and no more publishers than connections", NULL);
+    if (options->mode == MODE_OVERLOAD
+        && (options->protocol != &protocol_rtc || options->topics != 1 || options->slow >= options->connections))
+        fail("overload needs rtc, one topic and subscribers that are not slow", NULL);
 }

@@ -11,7 +11,8 @@
 #include "protocol.h"
 #include "unpack.h"
 
-enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_OWN, MODE_DIRECT, MODE_CONNECT, MODE_IDLE, MODE_RECONNECT };
+enum mode { MODE_FANOUT, MODE_LATENCY, MODE_ECHO, MODE_OWN, MODE_DIRECT, MODE_CONNECT, MODE_IDLE, MODE_RECONNECT,
+            MODE_OVERLOAD };
 
 enum { MAX_SERVER_PIDS = 64, MAX_PUBLISHERS = 1000 };
 
@@ -39,8 +40,11 @@ struct options {
     char *payload;          /* fanout, latency, with rtc: the JSON value that is published; NULL: letters */
     double seconds;         /* measured, after `warmup`; reconnect: the longest wait for what is missing at the end */
     double warmup;
-    double rate;            /* latency, reconnect: publications a second */
-    unsigned publishers;    /* reconnect: so many of the connections publish in turn */
+    double rate;            /* latency, reconnect, overload: publications a second */
+    double surge;           /* overload: publications a second in the measured time; `rate` before and after it */
+    double after;           /* overload: seconds at `rate` behind the measured time */
+    size_t slow;            /* overload: so many of the subscribers read nothing in the measured time */
+    unsigned publishers;    /* reconnect: so many of the connections publish in turn; overload: beside them */
     unsigned jitter_ms;     /* reconnect: a lost connection is made again after up to so long */
     unsigned retry_ms;      /* reconnect: and tried again after about so long, a half more or less */
     unsigned progress_ms;   /* how often a line tells of the run; 0: never */

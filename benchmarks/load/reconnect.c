@@ -1,5 +1,6 @@
 #include "reconnect.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -324,12 +325,30 @@ static void publish(struct load *load, bool stopping)
             connection_flush(load, &load->connections[publisher]);
 }
 
+static volatile sig_atomic_t cut;
+
+static void ask_to_cut(int number)
+{
+    (void)number;
+    cut = 1;
+}
+
+/* All connections at once, by a reset. */
+static void cut_all(struct load *load)
+{
+    cut = 0;
+    for (size_t index = 0; index < load->count; index++)
+        load_cut(load, &load->connections[index]);
+}
+
 static void turn(struct load *load, bool stopping)
 {
     struct reconnect *reconnect = load->state;
     struct comeback *comeback = &reconnect->comeback;
     load_turn(load, TURN_MS);
     reconnect->turn_ns = now_ns();
+    if (cut)
+        cut_all(load);
     connect_again(load);
     publish(load, stopping);
     if (comeback->lost != 0 && reconnect->away == 0 && !reconnect->said_back) {
@@ -429,6 +448,7 @@ bool run_reconnect(const struct options *options, struct result *result, struct 
     reconnect.start_ns = reconnect.turn_ns = now_ns();
     result->connect_seconds = (double)(reconnect.start_ns - start) / SECOND_NS;
     load.on_lost = take_loss;
+    signal(SIGUSR1, ask_to_cut);
     if (opened) {
         puts("ready");
         fflush(stdout);

@@ -9,7 +9,8 @@
 #include "connection.h"
 
 /* Runs mode reconnect. It says `ready` on stdout when all are subscribed, and `back` when connections were lost and
- * none is away any more; when its standard input ends it publishes no more, waits for what is missing and reports.
+ * none is away any more; at SIGUSR1 it resets all connections at once; when its standard input ends it publishes no
+ * more, waits for what is missing and reports.
  * Returns false when the connections could not be opened. */
 bool run_reconnect(const struct options *options, struct result *result, struct problems *problems,
                    struct comeback *comeback);

@@ -171,7 +171,25 @@ static void print_comeback(const struct comeback *comeback)
     printf("}");
 }
 
-void print_result(const struct result *result, const struct problems *problems, const struct comeback *comeback)
+static void print_shedding(const struct shedding *shedding)
+{
+    const struct { const char *name; uint64_t value; } numbers[] = {
+        {"sent", shedding->sent}, {"held", shedding->held}, {"away", shedding->away},
+        {"acknowledged", shedding->acknowledged}, {"rate_limited", shedding->rate_limited},
+        {"unavailable", shedding->unavailable}, {"backpressure", shedding->backpressure},
+        {"unanswered", shedding->unanswered}, {"lagged", shedding->lagged}, {"told", shedding->told},
+        {"missing", shedding->missing}, {"made_up", shedding->made_up},
+        {"closed_publishers", shedding->closed_publishers}, {"closed_subscribers", shedding->closed_subscribers},
+        {"turned_away", shedding->turned_away},
+    };
+    printf(",\"shedding\":{\"why\":\"%s\"", shedding->why);
+    for (size_t index = 0; index < sizeof numbers / sizeof *numbers; index++)
+        printf(",\"%s\":%llu", numbers[index].name, (unsigned long long)numbers[index].value);
+    printf("}");
+}
+
+void print_result(const struct result *result, const struct problems *problems, const struct comeback *comeback,
+                  const struct shedding *shedding)
 {
     printf("{\"mode\":\"%s\",\"connections\":%zu,\"connect_seconds\":%.6f,\"seconds\":%.6f,\"deliveries\":%llu,"
            "\"publications\":%llu,\"bytes\":%llu,\"received\":%llu,\"offered\":%.3f,\"server_user\":%.2f,\"server_system\":%.2f,"
@@ -195,6 +213,8 @@ void print_result(const struct result *result, const struct problems *problems, 
         print_buckets(result->latency);
     if (comeback != NULL)
         print_comeback(comeback);
+    if (shedding != NULL)
+        print_shedding(shedding);
     printf(",\"gaps\":%llu,\"duplicates\":%llu,\"disorder\":%llu,\"lost\":%llu,\"errors\":%llu,\"stalled\":%s,"
            "\"first_error\":\"%s\"}\n",
            (unsigned long long)problems->gaps, (unsigned long long)problems->duplicates,

@@ -100,8 +100,29 @@ struct comeback {
     char why[128];               /* of the first that was turned away */
 };
 
-/* `comeback` is NULL in modes where connections do not come back. */
-void print_result(const struct result *result, const struct problems *problems, const struct comeback *comeback);
+/* What became of more than a server takes. Publications, unless it says otherwise; of the whole run. */
+struct shedding {
+    uint64_t sent;
+    uint64_t held;         /* were due while the socket took nothing: never sent */
+    uint64_t away;         /* were due while the publisher was not connected: never sent */
+    uint64_t acknowledged;
+    uint64_t rate_limited; /* refused with that code, as the next two */
+    uint64_t unavailable;
+    uint64_t backpressure;
+    uint64_t unanswered;   /* on connections that were closed */
+    uint64_t lagged;       /* envelopes */
+    uint64_t told;         /* deliveries that `Lagged` says are missing */
+    uint64_t missing;      /* deliveries that are missing there */
+    uint64_t made_up;      /* deliveries that `Lagged` says follow */
+    uint64_t closed_publishers;  /* connections, each time */
+    uint64_t closed_subscribers;
+    uint64_t turned_away;  /* attempts to come back that failed */
+    char why[128];         /* of the first that was closed */
+};
+
+/* `comeback` is NULL in modes where connections do not come back, `shedding` where nothing is shed. */
+void print_result(const struct result *result, const struct problems *problems, const struct comeback *comeback,
+                  const struct shedding *shedding);
 
 /* Writes `what` and `detail` as printable ASCII without quotes. */
 void describe(char *to, size_t room, const char *what, const void *detail, size_t length);

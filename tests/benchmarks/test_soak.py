@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import soak_figures, steady
-from benchmarks.steady import MIB, Bounds, Load, Sample, quantile, slope, verdicts
+from benchmarks.probes import quantile
+from benchmarks.steady import MIB, Bounds, Load, Sample, slope, verdicts
 from serving.checker import Checker
 
 GROWTH = 8 * 1024 * 1024
