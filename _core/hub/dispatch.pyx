@@ -105,6 +105,10 @@ cdef class Dispatch(Migration):
         cdef uint32_t budget = self.settings.batch_size
         cdef uint64_t until = self.now_ms + self.settings.batch_ms
         cdef int event
+        if self.over_ms:
+            until = min(until, self.over_ms)
+            if self.now_ms >= self.over_ms:
+                budget = 1
         while at < size and budget and not session.flags & FLAG_PAUSED and session.state < SESSION_LINGER:
             try:
                 event = session_receive(

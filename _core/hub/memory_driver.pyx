@@ -98,6 +98,10 @@ cdef class MemoryDriver(Driver):
         """Set the clocks: monotonic, and since the epoch."""
         self.hub.set_time(now_ms, wall_ms)
 
+    def turn_over_at(self, uint64_t now_ms):
+        """From that time on, each connection has one request handled at a time; 0: never."""
+        self.hub.over_ms = now_ms
+
     def flush(self):
         """End the turn, after calls that came over HTTP."""
         self.end_turn()

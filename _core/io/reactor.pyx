@@ -89,6 +89,7 @@ cdef enum:
     TLS_ACCEPTS = 64             # of those that speak TLS, whose state takes time to make
     ACCEPT_AFTER = 64            # events, while connections come in a round: a full backlog costs clients a second
     SHARE_NS = 4000000           # after so long the event loop gets its share
+    HANDLING_MS = 10             # of a turn, for all connections; then each gets one request handled
     HANDSHAKES_NS = 4000000      # spent on TLS handshakes in a round, before those who are through have their turn
     TOGETHER = 64                # sockets received from before what they sent is handled
     RECEIVE_LEAST = 65536        # bytes of the shared buffer for each, else what came is handled first
@@ -236,6 +237,7 @@ cdef class Reactor(SocketDriver):
         while self.running:
             self.refresh()
             until = self.hub.now_ms + self.hub.settings.window_ms
+            self.hub.over_ms = self.hub.now_ms + HANDLING_MS
             while True:
                 self.round(&ready)
                 more = self.hub.resume_some()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from core.hub.sans_io import CLOSE, client_frame, make_hub
+from core.hub.sans_io import CLOSE, NOW_MS, client_frame, make_hub
 
 
 def ping(number: int) -> bytes:
@@ -16,6 +16,19 @@ def test_requests_beyond_a_batch_are_resumed_in_order(size: int) -> None:
     peer = make_hub(batch_size=size).connect()
     peer.send_raw(b"".join(ping(number) for number in range(100)))
     assert [message["id"] for message in peer.messages()] == list(range(100))
+
+
+@pytest.mark.parametrize("over_ms", [1, NOW_MS, NOW_MS + 1000])
+def test_a_turn_that_is_over_takes_one_request_of_each_connection(over_ms: int) -> None:
+    """And all of them in the end, in their order: each pass over those with input left ends in a write."""
+    server = make_hub()
+    peers = [server.connect(f"user-{number}") for number in range(3)]
+    server.driver.turn_over_at(over_ms)
+    for peer in peers:
+        peer.send_raw(b"".join(ping(number) for number in range(40)))
+    for peer in peers:
+        assert [message["id"] for message in peer.messages()] == list(range(40))
+    assert server.stats()["requests"] == 120
 
 
 def test_wherever_the_bytes_are_cut() -> None:
