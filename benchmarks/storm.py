@@ -85,9 +85,7 @@ def storm(driver: Driver, candidate: Candidate, core: int, clients: int, how: si
     return storm_of(report, clients, cut_ns, used / 1e9, (usual_rss, peak_rss), answers)
 
 
-def storm_of(
-    report: Report, clients: int, cut_ns: int, cpu: float, rss: tuple[int, int], health: Answers
-) -> Storm:  # fmt: skip
+def storm_of(report: Report, clients: int, cut_ns: int, cpu: float, rss: tuple[int, int], health: Answers) -> Storm:
     """Raises GeneratorError when no connection was lost."""
     comeback = report.comeback
     tell_problems(report)
@@ -135,8 +133,8 @@ def broken(title: str, found: Sequence[Storm]) -> list[str]:
             words.append(f"{title}: {each.violations} violations, {comeback.unseen} messages unseen")
         if comeback.never_back or comeback.recovered != comeback.lost or comeback.reset:
             words.append(
-                f"{title}: of {comeback.lost:,} that were lost {comeback.recovered:,} recovered, {comeback.reset:,} were "
-                f"told of a gap, {comeback.never_back:,} never came back"
+                f"{title}: of {comeback.lost:,} that were lost {comeback.recovered:,} recovered, "
+                f"{comeback.reset:,} were told of a gap, {comeback.never_back:,} never came back"
             )
     return words
 
