@@ -48,6 +48,7 @@ cdef class Core(BusUser):
     cdef TokenBucket global_bucket
     cdef Session* sessions       # all there are, newest first
     cdef Newcomers newcomers     # of them, those whose peers have not authenticated
+    cdef uint64_t due            # deliveries of what was published since the turn began, however many are made yet
     cdef uint64_t stamp          # of the newest request that names several topics
     cdef dict answered           # idempotency key -> (monotonic ms when it is forgotten, epoch, offset)
     cdef readonly bytes node_id

@@ -129,6 +129,7 @@ cdef class Core(BusUser):
         out.offset = topic.offset
         topic_epoch(topic, out.epoch)
         result = outbox_publish(&self.outbox, topic, message)
+        self.due += topic.subscribers
         if topic.interest:
             self.feed(topic, message, self.origin_instance if self.origin_serial else self.peers.instance,
                       self.origin_serial or message.excluded)

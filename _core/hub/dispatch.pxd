@@ -2,8 +2,9 @@
 # it comes to decides whether the connection is read on.
 #
 # Rules: a turn handles no more of a connection than `batch_size` requests or `batch_ms`, and one request of each once it
-# has lasted to `over_ms`: however many publish, the event loop is not kept from its own. The rest waits with the session
-# (`stash`), and no byte is lost. A request that cannot be handled yet is parked, and nothing behind it is read.
+# has lasted to `over_ms` or has TURN_DELIVERIES to make: however many publish, and to however many, the event loop is not
+# kept from its own. The rest waits with the session (`stash`), and no byte is lost. A request that cannot be handled yet
+# is parked, and nothing behind it is read.
 # A peer that reads no replies is read no further.
 
 from libc.stddef cimport size_t
@@ -12,6 +13,10 @@ from libc.stdint cimport uint8_t, uint64_t
 from realtime_communication._core.hub.admission cimport Refusal
 from realtime_communication._core.hub.migration cimport Migration
 from realtime_communication._core.hub.session cimport Session
+
+
+cdef enum:
+    TURN_DELIVERIES = 100000     # some 10 ms of writing
 
 
 cdef class Dispatch(Migration):

@@ -109,6 +109,8 @@ cdef class Dispatch(Migration):
             until = min(until, self.over_ms)
             if self.now_ms >= self.over_ms:
                 budget = 1
+        if self.due >= TURN_DELIVERIES:
+            budget = 1
         while at < size and budget and not session.flags & FLAG_PAUSED and session.state < SESSION_LINGER:
             try:
                 event = session_receive(
@@ -143,6 +145,8 @@ cdef class Dispatch(Migration):
                 self.limit_replies(session)
             if event == EVENT_NEED_MORE:
                 return size
+            if self.due >= TURN_DELIVERIES:
+                break
             if budget & 15 == 0:
                 (<Driver> session.driver).refresh()
                 if self.now_ms > until:

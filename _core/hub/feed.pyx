@@ -192,6 +192,7 @@ cdef class Feed(Gate):
         topic.members += 1
         self.store_message(topic, message)
         outbox_publish(&self.outbox, topic, message)
+        self.due += topic.subscribers
         if topic.interest:
             self.feed(topic, message, body.instance, body.excluded)
         topic.members -= 1

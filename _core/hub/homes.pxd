@@ -3,8 +3,8 @@
 # Rules: a topic goes to its new home with its history, and its home begins nothing before that has arrived: what is
 # asked meanwhile is held, up to a bound. Whoever hears of new members late holds what those send who heard before.
 #
-# The home before says who mirrors a topic. One of them may have unsubscribed on the way, there, where nobody heard it any
-# more; so once all have settled each of them is asked whether that still holds.
+# The home before says who mirrors a topic. One of them may have unsubscribed on the way, there, where nobody heard it
+# any more; so once all have settled each of them is asked whether that still holds.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t

@@ -36,7 +36,7 @@ from realtime_communication._core.hub.peers cimport (
     peers_set,
     take_number,
 )
-from realtime_communication._core.hub.relay cimport ask_sync, end_feed, epoch_number, is_used, user_here
+from realtime_communication._core.hub.relay cimport ask_sync, end_feed, epoch_number, forget_inbox, is_used, user_here
 from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.settings cimport CACHE_BYTES
 from realtime_communication._core.hub.stored_messages cimport next_body
@@ -44,6 +44,7 @@ from realtime_communication._core.hub.throttle cimport throttle_moved
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_ALL,
+    TOPIC_INBOX,
     TOPIC_PLAIN,
     Topic,
     epoch_text,
@@ -220,6 +221,8 @@ cdef class Homes(Asked):
             return
         if authority >= AUTHORITY_WORKER:
             topic.interest = 0
+            if topic.kind == TOPIC_INBOX and not is_used(self, topic):
+                forget_inbox(self, topic)
         self.ask_again(topic)
 
     cdef void hand_over(self, Topic* topic, int slot) noexcept:

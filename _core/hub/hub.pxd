@@ -10,6 +10,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from realtime_communication._core.hub.control cimport Control
+from realtime_communication._core.hub.session cimport Session
 from realtime_communication._core.hub.settings cimport Settings
 from realtime_communication._core.hub.topic_rules cimport TopicRules
 
@@ -19,8 +20,14 @@ cdef class Hub(Control):
     cdef bint configured
 
     cdef void set_time(self, uint64_t now_ms, uint64_t wall_ms) noexcept nogil
-    # Hands out and writes everything, then frees what has died.
+    # Hands out and writes everything, then frees what has died. When the driver has said when the turn is over (`over_ms`,
+    # dispatch.pxd), it may end before all is written: consumers that read what they missed from the cache have something
+    # to be told for as long as they take it. The rest is the next turn's.
     cdef void end_turn(self) noexcept
+    # Writes these and who follows them in the list. False: the time is over; the rest is first the next time.
+    cdef bint write_some(self, Session* session) noexcept
+    # Whether a turn has left something for the next one.
+    cdef bint has_more_to_say(self) noexcept
     # Does what is due by the clock.
     cdef void tick(self) noexcept
     # Milliseconds until `tick` has something to do, -1 for never.

@@ -65,6 +65,8 @@ cdef enum:
     FORGET_EACH_MS = 1000        # how often the cache is looked through for what is too old
     FORGET_MOST = 20000          # messages forgotten at a time
     ASK_AGAIN_MS = 100           # between questions about topics whose home did not know about them
+    WRITING_MS = 10              # of a turn, behind what is handled in it
+    WRITTEN_AT_LEAST = 64        # sessions, in any turn
     KEPT_WHEN_IDLE = 64          # arenas kept by a hub with little to do
 
 
@@ -270,25 +272,47 @@ cdef class Hub(Control):
 
     # --- the end of a turn
 
+    cdef bint has_more_to_say(self) noexcept:
+        return self.outbox.dirty != NULL or self.outbox.relieved
+
+    cdef bint write_some(self, Session* session) noexcept:
+        cdef Session* following
+        cdef uint32_t written = 0
+        while session != NULL:
+            following = session.next_dirty
+            session.flags &= ~<uint32_t> FLAG_DIRTY
+            if session.flags & (FLAG_OVERRUN | FLAG_STARVED):
+                self.overrun(session)
+            if not session.flags & FLAG_WRITE_ARMED:
+                self.flush(session)
+            session = following
+            written += 1
+            if written % WRITTEN_AT_LEAST == 0 and self.over_ms:
+                self.home.refresh()
+                if self.now_ms >= self.over_ms + WRITING_MS:
+                    break
+        if session == NULL:
+            return True
+        following = session
+        while following.next_dirty != NULL:
+            following = following.next_dirty
+        following.next_dirty = self.outbox.dirty
+        self.outbox.dirty = session
+        return False
+
     cdef void end_turn(self) noexcept:
         cdef Session* session
-        cdef Session* following
         while True:
             outbox_flush_topics(&self.outbox)
             session = self.outbox.dirty
             self.outbox.dirty = NULL
             if session == NULL and not self.outbox.relieved:
                 break
-            while session != NULL:
-                following = session.next_dirty
-                session.flags &= ~<uint32_t> FLAG_DIRTY
-                if session.flags & (FLAG_OVERRUN | FLAG_STARVED):
-                    self.overrun(session)
-                if not session.flags & FLAG_WRITE_ARMED:
-                    self.flush(session)
-                session = following
+            if not self.write_some(session):
+                break
             if self.outbox.relieved:
                 self.relieve()
+        self.due = 0
         if self.outbox.full_first != NULL:
             throttle_flush(self)
         if self.samples.unfinished != self.samples.next:

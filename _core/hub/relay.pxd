@@ -48,6 +48,8 @@ cdef int ask_history(Core core, Session* session, const Request* request, Topic*
 cdef int ask_sync(Core core, Topic* topic) noexcept
 # Nobody needs the topic's feed any more.
 cdef void end_feed(Core core, Topic* topic) noexcept
+# Nobody is left here who has this inbox: to who comes next it is as one that was never here.
+cdef void forget_inbox(Core core, Topic* inbox) noexcept
 # Whether anybody does.
 cdef bint is_used(Core core, const Topic* topic) noexcept nogil
 # Whoever feeds the inbox of a session that was attached hears of it, and is asked to say when it is fed. False: it is

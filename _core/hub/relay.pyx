@@ -360,7 +360,6 @@ cdef void tell_upstream_of_user(Core core, Topic* inbox, bint here) noexcept:
 
 
 cdef void forget_inbox(Core core, Topic* inbox) noexcept:
-    """Nobody is left here who could miss anything: to who comes next it is as one that was never here."""
     outbox_flush_topic(&core.outbox, inbox)
     topic_reset(&core.store, inbox, store_fresh_epoch(&core.store), 0)
     inbox.synced = False

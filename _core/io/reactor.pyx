@@ -9,6 +9,7 @@ from libc.string cimport memset
 
 from realtime_communication._core.base.memory cimport Slice
 from realtime_communication._core.hub.driver cimport Driver
+from realtime_communication._core.hub.dispatch cimport TURN_DELIVERIES
 from realtime_communication._core.hub.hub cimport Hub
 from realtime_communication._core.hub.mailbox cimport MAILBOX_VECTORS, iovec, mailbox_advance, mailbox_gather
 from realtime_communication._core.hub.outbox cimport outbox_refill
@@ -244,13 +245,13 @@ cdef class Reactor(SocketDriver):
                 if not more and ready < EVENTS:
                     break
                 self.refresh()
-                if self.hub.now_ms >= until:
+                if self.hub.now_ms >= until or self.hub.due >= TURN_DELIVERIES:
                     break
             self.end_turn()
             now = clock_ns(CLOCK_MONOTONIC)
             if now >= share:
                 break
-            if not self.polling.go_on(now, ready != 0 or more):
+            if not self.polling.go_on(now, ready != 0 or more or self.hub.has_more_to_say()):
                 break
         self.refresh()
         self.hub.tick()
@@ -260,9 +261,10 @@ cdef class Reactor(SocketDriver):
             self.retry_ms = 0
             self.watch_listeners(True)
         self.end_turn()
+        self.hub.over_ms = 0
         self.in_turn = False
         self.arm()
-        if more or self.hub.resume != NULL:
+        if more or self.hub.resume != NULL or self.hub.has_more_to_say():
             self.wake()
         self.polling.end(now)
 

@@ -119,6 +119,22 @@ class TestWelcome:
             peer.end()
             node.pump()
 
+    def test_nor_where_the_inbox_was_at_home(self) -> None:
+        node = make_node(2)
+        user = node.user_at(0)
+        sender = node.workers[1].connect("sender")
+        message = {"type": "DirectMessage", "id": 1, "to": [user], "payload": 1}
+        first = node.workers[0].connect(user)
+        node.ask(sender, message)
+        first.end()
+        node.pump()
+        node.tell_members([1])
+        node.pump()
+        node.ask(sender, message)
+        again = node.workers[0].connect(user)
+        node.ask(sender, message)
+        assert self.types(again) == ["DirectMessage"]
+
     def test_a_home_that_does_not_answer_is_waited_for_for_a_second(self) -> None:
         node = make_node(2)
         peer = node.workers[0].authenticating(node.user_at(1))

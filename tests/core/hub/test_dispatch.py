@@ -31,6 +31,20 @@ def test_a_turn_that_is_over_takes_one_request_of_each_connection(over_ms: int) 
     assert server.stats()["requests"] == 120
 
 
+def test_a_turn_with_enough_deliveries_takes_one_request_of_each_connection() -> None:
+    """So one that publishes to very many does not keep the others waiting for all that it has sent."""
+    server = make_hub(rate_limiting=False)
+    for number in range(1500):
+        server.connect(f"reader-{number}").subscribe("t")
+    loud, quiet = server.connect("loud"), server.connect("quiet")
+    text = json.dumps({"type": "Broadcast", "id": 1, "topic": "t", "payload": 1}).encode()
+    loud.connection.hold = True
+    server.driver.receive_together(
+        [(loud.connection, client_frame(text) * 100), (quiet.connection, b"".join(ping(number) for number in range(3)))]
+    )
+    assert len(quiet.messages()) == 3
+
+
 def test_wherever_the_bytes_are_cut() -> None:
     peer = make_hub(batch_size=2).connect()
     data = b"".join(ping(number) for number in range(10))
