@@ -223,6 +223,12 @@ cdef class Reactor(SocketDriver):
         if self.bus is not None:
             self.bus.close()
 
+    def asked_turn(self):
+        """The turn that `wake` has asked for. One at a time: with each that there is no need of, whatever else the event
+        loop has to do would wait for one turn more."""
+        self.woken = False
+        self.turn()
+
     def turn(self):
         """Handle all that is ready. Called by the event loop."""
         cdef int ready = 0
@@ -231,7 +237,6 @@ cdef class Reactor(SocketDriver):
         cdef uint64_t now = clock_ns(CLOCK_MONOTONIC)
         cdef uint64_t share = now + SHARE_NS
         cdef rusage usage
-        self.woken = False
         self.in_turn = True
         if self.polling.begin(now) and getrusage(RUSAGE_THREAD, &usage) == 0:
             self.polling.switched(now, usage.ru_nivcsw)
@@ -537,7 +542,7 @@ cdef class Reactor(SocketDriver):
     cdef void wake(self) noexcept:
         if self.running and not self.woken and not self.in_turn:
             self.woken = True
-            self.loop.call_soon(self.turn)
+            self.loop.call_soon(self.asked_turn)
 
     cdef void arm(self) noexcept:
         """Set the timer to the hub's next deadline; left alone when it goes off early enough already."""
