@@ -1,10 +1,10 @@
 # From bytes to requests: input is cut into frames and messages, each request is let in by the limits, handled, and what
 # it comes to decides whether the connection is read on.
 #
-# Rules: a turn handles no more of a connection than `batch_size` requests or `batch_ms`, and one request of each once it
-# has lasted to `over_ms` or has TURN_DELIVERIES to make: however many publish, and to however many, the event loop is not
-# kept from its own. The rest waits with the session (`stash`), and no byte is lost. A request that cannot be handled yet
-# is parked, and nothing behind it is read.
+# Rules: a turn handles no more of a connection than `batch_size` requests or `batch_ms`, and one request of each once
+# it has lasted to `over_ms` or has TURN_DELIVERIES to make: however many publish, and to however many, the event loop
+# is not kept from its own. The rest waits with the session (`stash`), and no byte is lost. A request that cannot be
+# handled yet is parked, and nothing behind it is read.
 # A peer that reads no replies is read no further.
 
 from libc.stddef cimport size_t

@@ -20,9 +20,9 @@ cdef class Hub(Control):
     cdef bint configured
 
     cdef void set_time(self, uint64_t now_ms, uint64_t wall_ms) noexcept nogil
-    # Hands out and writes everything, then frees what has died. When the driver has said when the turn is over (`over_ms`,
-    # dispatch.pxd), it may end before all is written: consumers that read what they missed from the cache have something
-    # to be told for as long as they take it. The rest is the next turn's.
+    # Hands out and writes everything, then frees what has died. When the driver has said when the turn is over
+    # (`over_ms`, dispatch.pxd), it may end before all is written: consumers that read what they missed from the cache
+    # have something to be told for as long as they take it. The rest is the next turn's.
     cdef void end_turn(self) noexcept
     # Writes these and who follows them in the list. False: the time is over; the rest is first the next time.
     cdef bint write_some(self, Session* session) noexcept

@@ -224,8 +224,8 @@ cdef class Reactor(SocketDriver):
             self.bus.close()
 
     def asked_turn(self):
-        """The turn that `wake` has asked for. One at a time: with each that there is no need of, whatever else the event
-        loop has to do would wait for one turn more."""
+        """The turn that `wake` has asked for. One at a time: with each that there is no need of, whatever else the loop
+        has to do would wait for one turn more."""
         self.woken = False
         self.turn()
 

@@ -818,3 +818,37 @@ def test_many_connect_and_go() -> None:
         assert (stats["connections"], stats["subscriptions"], stats["accepted"]) == (0, 0, 300)
     finally:
         running.stop()
+
+
+class Queue:
+    """An event loop that runs nothing by itself: what it is asked to call soon."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        pass
+
+    def remove_reader(self, fd: int) -> None:
+        pass
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+
+def test_one_turn_is_asked_for_at_a_time() -> None:
+    """With each more, what else the loop has to do would wait for a turn longer; under load they would pile up."""
+    loop, hub = Queue(), Hub("node")
+    hub.configure(settings())
+    reactor = Reactor(hub, loop, None, None, lambda *_: None)  # type: ignore[arg-type]
+    reactor.start()
+    try:
+        for _ in range(3):
+            for _ in range(3):
+                hub.publish_system("t", b"1")
+                reactor.turn()  # a socket was ready, too
+                assert len(loop.soon) == 1
+            loop.soon.pop()()
+            assert loop.soon == []
+    finally:
+        reactor.stop()
