@@ -139,7 +139,7 @@ class TestAgainstTheServer:
 
     def test_refusals_name_the_field(self, publisher: Publisher) -> None:
         with pytest.raises(RequestError) as caught:
-            publisher.request("GET", "/api/topics/x/history", query={"limit": 0})
+            publisher.request("GET", "/api/topics/x/history", query={"limit": -1})
         assert (caught.value.code, caught.value.field, caught.value.status) == ("bad_request", "limit", 400)
         with pytest.raises(TypeError):
             publisher.publish("x", object())
