@@ -127,7 +127,7 @@ cdef class Asked(Answers):
         if not ok:
             return
         # An inbox and the topic of all connections have subscribers from their first moment on.
-        if frame.kind == TOPIC_INBOX and frame.topic.size > 1:
+        if frame.kind == TOPIC_INBOX:
             self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1))
         elif frame.kind == TOPIC_ALL:
             self.everyone()
@@ -156,7 +156,7 @@ cdef class Asked(Answers):
     cdef void asked_for_inbox(self, int slot, Frame* frame) noexcept:
         cdef Topic* topic = NULL
         cdef Waiting* waiting
-        if frame.topic.size > 1:
+        if frame.kind == TOPIC_INBOX:
             topic = self.inbox(slice_of(frame.topic.data + 1, frame.topic.size - 1))
         if topic == NULL or topic.authority >= AUTHORITY_WORKER:
             refuse_moved(self, slot, frame, topic)

@@ -299,7 +299,7 @@ cdef class Migration(Orders):
         elif frame.type == FRAME_KEPT:
             if frame.token == self.asked:
                 self.keepers |= <uint64_t> 1 << slot
-        elif frame.type == FRAME_UNSUBSCRIBE and frame.kind == TOPIC_INBOX and frame.topic.size > 1 and (
+        elif frame.type == FRAME_UNSUBSCRIBE and frame.kind == TOPIC_INBOX and (
                 self.is_moving(slot, slice_of(frame.topic.data + 1, frame.topic.size - 1))):
             pass                 # it said so before the user was there again, or says it again with its answer
         else:

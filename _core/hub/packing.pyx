@@ -23,7 +23,11 @@ from realtime_communication._core.hub.session cimport (
 from realtime_communication._core.hub.settings cimport MAX_CUSTOM_LIMITS
 from realtime_communication._core.hub.token_bucket cimport TokenBucket
 from realtime_communication._core.hub.topic_rules cimport TopicRules
+from realtime_communication._core.hub.variants cimport DEFLATE_HIGHEST, DEFLATE_LOWEST, variant_of
+from realtime_communication._core.wire.compression cimport COMPRESSION_GZIP
 from realtime_communication._core.wire.frames cimport frame_parser_init
+from realtime_communication._core.wire.tokens cimport token_latest
+from realtime_communication._core.wire.transcode cimport MSGPACK
 
 cdef enum:
     ABSENT = 0xFFFFFFFF          # in place of a size: there is none
@@ -149,10 +153,29 @@ cdef int unpack_session(Session* session, Frame* frame, TopicRules rules, uint64
     if permissions & HAS_ROLES:
         roles = take_patterns(frame, &ok)
         session.roles = rules.bits_of(roles) if rules is not None else 0
-    if not ok:
+    if not ok or not is_possible(session):
         raise ValueError("not a session")
     frame_parser_init(&session.parser, session.flags & FLAG_DEFLATE != 0)
     return 0
+
+
+cdef bint is_possible(const Session* session) noexcept:
+    """Whether these are numbers that a session can have: others count with them, and find tables by them."""
+    cdef int i
+    if session.encoding > MSGPACK or session.compression > COMPRESSION_GZIP:
+        return False
+    if session.window_bits and not DEFLATE_LOWEST <= session.window_bits <= DEFLATE_HIGHEST:
+        return False
+    if session.variant != variant_of(session.encoding, session.compression, session.window_bits):
+        return False
+    if not -1 <= session.expires_at <= token_latest() or not -1 <= session.refresh_at <= token_latest():
+        return False
+    if session.bucket.balance < 0:
+        return False
+    for i in range(MAX_CUSTOM_LIMITS if session.custom != NULL else 0):
+        if session.custom[i].balance < 0:
+            return False
+    return True
 
 
 cdef int unpack_buckets(Session* session, Frame* frame, bint* ok) except -1:

@@ -182,10 +182,13 @@ cdef inline int peers_authority(const Peers* peers, Slice topic) noexcept nogil:
         return AUTHORITY_ARRIVING
     return AUTHORITY_UPSTREAM if peers.upstream else AUTHORITY_HERE
 
+# Whether a topic of that kind can have the name; the empty one stands for none.
+cdef bint is_name_of(Slice name, int kind) noexcept nogil
 # Frames. `frame_start` writes the head and returns where it begins, -1 without memory; `frame_end` fills the size in.
 cdef Py_ssize_t frame_start(Buffer* out, int type, int kind, Slice topic, uint64_t token, size_t more) noexcept nogil
 cdef void frame_end(Buffer* out, Py_ssize_t start) noexcept nogil
-# The first frame of the input: its bytes, 0 when it is not whole, -1 when it is none.
+# The first frame of the input: its bytes, 0 when it is not whole, -1 when it is none: among these, one whose topic is
+# not of its kind, so that nobody after this has to look.
 cdef Py_ssize_t frame_read(const uint8_t* data, size_t size, Frame* out) noexcept nogil
 
 cdef inline void put_u16(uint8_t* at, uint16_t value) noexcept nogil:

@@ -16,6 +16,8 @@ from realtime_communication._core.base.memory cimport (
 )
 from realtime_communication._core.base.table cimport table_add, table_find, table_free, table_init, table_remove
 from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.hub.topics cimport TOPIC_ALL, TOPIC_INBOX, TOPIC_PLAIN
+from realtime_communication._core.wire.envelope cimport MAX_TOPIC_SIZE
 
 
 cdef uint64_t mixed(uint64_t value) noexcept nogil:
@@ -131,6 +133,23 @@ cdef uint64_t number_at(const uint8_t* at, int bytes) noexcept nogil:
     return value
 
 
+cdef bint is_name_of(Slice name, int kind) noexcept nogil:
+    if name.size > MAX_TOPIC_SIZE:
+        return False
+    if kind == TOPIC_INBOX:
+        return name.size >= 1 and name.data[0] == c"@"
+    if kind == TOPIC_ALL:
+        return name.size == 1 and name.data[0] == c"*"
+    return kind == TOPIC_PLAIN and (name.size == 0 or name.data[0] != c"@" and name.data[0] != c"*")
+
+
+cdef bint name_fits(int type, int kind, Slice name) noexcept nogil:
+    """Whether a frame can have that name: these have a user's in place of a topic's, or none and yet a kind."""
+    if type in (FRAME_MIGRATE, FRAME_MIGRATED, FRAME_SUBSCRIBED, FRAME_PAGE):
+        return name.size <= MAX_TOPIC_SIZE
+    return is_name_of(name, kind)
+
+
 cdef Py_ssize_t frame_read(const uint8_t* data, size_t size, Frame* out) noexcept nogil:
     cdef uint64_t whole
     if size < 4:
@@ -145,6 +164,8 @@ cdef Py_ssize_t frame_read(const uint8_t* data, size_t size, Frame* out) noexcep
     out.topic = slice_of(data + FRAME_HEAD, <size_t> number_at(data + 6, 2))
     out.token = number_at(data + 8, 8)
     if FRAME_HEAD + out.topic.size > whole:
+        return -1
+    if not name_fits(out.type, out.kind, out.topic):
         return -1
     out.rest = data + FRAME_HEAD + out.topic.size
     out.rest_size = <size_t> whole - FRAME_HEAD - out.topic.size

@@ -20,6 +20,7 @@ from realtime_communication._core.hub.peers cimport (
     Waiting,
     add_u8,
     add_u64,
+    is_name_of,
     put_u16,
     take_number,
     take_slice,
@@ -32,7 +33,6 @@ from realtime_communication._core.hub.stored_messages cimport next_body
 from realtime_communication._core.hub.session cimport FLAG_ARRIVING, FLAG_ASKED, FLAG_FULL, SESSION_OPEN, Session
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
-    TOPIC_ALL,
     TOPIC_INBOX,
     TOPIC_PLAIN,
     Subscription,
@@ -104,7 +104,7 @@ cdef class Places(Beliefs):
             place.offset = take_number(frame, 8, &ok)
             place.joined_at = take_number(frame, 8, &ok)
             place.watching = <uint8_t> take_number(frame, 1, &ok)
-            if not ok or kind > TOPIC_ALL:
+            if not ok or name.size == 0 or not is_name_of(name, kind):
                 raise ValueError("not a session")
             if place.watching:
                 (<list> self.arriving[session.serial])[3][bytes_of(name)] = self.unpack_roster(frame)

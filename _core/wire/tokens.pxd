@@ -10,7 +10,7 @@
 # when they are dropped.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 
 
 cdef enum:
@@ -20,6 +20,11 @@ cdef enum:
     TOKEN_NAME_MOST = 128        # bytes of UTF-8 of `user_id`, `sub` and `session_id`
     TOKEN_PATTERN_MOST = 255     # bytes of UTF-8 of a topic pattern
     TOKEN_KEY_ID_MOST = 64       # characters of `kid`
+
+
+# No time in a token is later; seconds since the epoch. Milliseconds would be, and the year 9999.
+cdef inline int64_t token_latest() noexcept nogil:
+    return 4294967295
 
 
 # Decodes base64url without padding (RFC 7515, section 2) into `out`, which has room for 3 bytes each 4 characters.

@@ -23,8 +23,6 @@ cdef enum:
     MAY_SUBSCRIBE = 4
     MAY_ALL = 15                 # an admin
 
-cdef int64_t LATEST = 4294967295  # seconds since the epoch: no time in a token is later
-
 cdef int8_t sextets[256]         # the value of a character of base64url, -1 for any other
 
 
@@ -260,7 +258,7 @@ cdef bint is_key_id(object value) except -1:
 cdef bint is_time(object value, double latest) except -1:
     """Whether it is a number of seconds since the epoch, a fraction allowed (RFC 7519, NumericDate), up to `latest`."""
     if type(value) is float:
-        return 0 <= <double> value <= LATEST and <double> value <= latest  # not true of what is no number
+        return 0 <= <double> value <= token_latest() and <double> value <= latest  # not true of what is no number
     return is_whole_time(value) and value <= latest
 
 
@@ -270,7 +268,7 @@ cdef bint is_whole_time(object value) except -1:
     if type(value) is not int:
         return False
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
-    return not overflow and 0 <= number <= LATEST
+    return not overflow and 0 <= number <= token_latest()
 
 
 cdef bint is_name(object value, Py_ssize_t most) except -1:

@@ -19,6 +19,7 @@ from realtime_communication._core.hub.peers import RingProbe
 from realtime_communication._core.hub.peers import split_frames as split_peer_frames
 
 SEPARATOR = b"\xff\n"
+KIND_OF = {b"@": 1, b"*": 2}  # of topics, by how their names begin
 STEPS_MOST = 60
 HERE, THERE = 0, 1
 KINDS = ["rtc.v1.json", "rtc.v1.msgpack", "rtc.v1.json", "rtc.v1.msgpack+zstd"]
@@ -183,9 +184,12 @@ def worker(data: bytes) -> None:
 
 
 def peer_frame(type: int, who: int, given: bytes) -> bytes:
-    """A frame of this type: `who` has kind, topic and whether the token is one of the first few or as it is given."""
+    """A frame of this type: `who` has topic, whether the kind is another's, and whether the token is one of the first few
+    or as it is given."""
     name = NAMES[who & 7]
-    kind = (who >> 3) & 3
+    kind = KIND_OF.get(name[:1], 0)
+    if who & 24 == 24:
+        kind = (kind + 1) & 3
     token = given[0] if given and who < 128 else int.from_bytes(given[:8], "little")
     rest = given[1:] if who < 128 else given[8:]
     inside = struct.pack("<BBHQ", type, kind, len(name), token) + name + rest

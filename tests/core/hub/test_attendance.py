@@ -41,11 +41,12 @@ class TestGrace:
 
 def test_frames_that_make_no_sense_are_passed_over() -> None:
     hub = make_node(2).workers[0].hub
-    for kind in range(16, 30):
+    for type in range(16, 30):
         for rest in (b"", b"\x01", b"\xff" * 40):
-            for topic in (b"", b"t", b"@x"):
+            for kind, topic in ((0, b""), (0, b"t"), (1, b"@x")):
                 size = 12 + len(topic) + len(rest)
-                frame = size.to_bytes(4, "little") + bytes([kind, 0, len(topic), 0]) + b"\x01" + bytes(7) + topic + rest
+                head = size.to_bytes(4, "little") + bytes([type, kind, len(topic), 0]) + b"\x01" + bytes(7)
+                frame = head + topic + rest
                 assert hub.receive_from_peer(1, frame) == len(frame)
 
 

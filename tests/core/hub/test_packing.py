@@ -1,10 +1,12 @@
 """What belongs to a session goes with it."""
 
+import struct
+
 import pytest
 
 from core.hub.moving import moved
-from core.hub.node import make_node, texts
-from core.hub.sans_io import READ, SUBSCRIBE, WALL_MS, identity
+from core.hub.node import Node, make_node, texts
+from core.hub.sans_io import READ, SUBSCRIBE, WALL_MS, Peer, identity
 
 
 class TestTheSession:
@@ -89,3 +91,46 @@ class TestTheSession:
             node.workers[1].driver.arrive(0, cut, connection)
         assert node.workers[1].hub.connection_count() == 0
         assert not peer.connection.open
+
+    @pytest.mark.parametrize(
+        ("at", "value"),
+        [
+            pytest.param(48, struct.pack("<q", 2**32), id="expires_at later than a token's"),
+            pytest.param(48, struct.pack("<q", 4189021006114860066), id="expires_at of no milliseconds"),
+            pytest.param(48, struct.pack("<q", -2), id="expires_at before time"),
+            pytest.param(56, struct.pack("<q", 2**63 - 1), id="refresh_at of no milliseconds"),
+            pytest.param(72, b"\x16", id="variant there is not"),
+            pytest.param(72, b"\x01", id="variant of another compression"),
+            pytest.param(73, b"\x02", id="encoding there is not"),
+            pytest.param(74, b"\x04", id="compression there is not"),
+            pytest.param(75, b"\x10", id="window too large"),
+            pytest.param(75, b"\x08", id="window too small"),
+            pytest.param(78, struct.pack("<q", -(2**63)), id="balance below none"),
+        ],
+    )
+    def test_numbers_that_no_session_has(self, at: int, value: bytes) -> None:
+        """Times are counted with, and tables found by the form of what is sent: neither may be anything."""
+        node = make_node(2, rate_limiting_enabled=True)
+        peer = arrived_with(node, at, value)
+        assert node.workers[1].hub.connection_count() == 0
+        assert not peer.connection.open
+
+    def test_the_latest_time_of_a_token(self) -> None:
+        node = make_node(2)
+        peer = arrived_with(node, 48, struct.pack("<q", 2**32 - 1))
+        hub = node.workers[1].hub
+        described = hub.connection(hub.connections()[0]["session_id"])
+        assert described["expires_at"] == 2**32 - 1
+        assert peer.connection.open
+
+
+def arrived_with(node: Node, at: int, value: bytes) -> Peer:
+    """A client whose session arrives at the second worker with something else in the place of what it had."""
+    peer = node.workers[0].connect("u")
+    node.move(0, 1)
+    node.pump()
+    assert node.workers[0].hub.give_sessions(1, 10) == 1
+    ((_, _, frame, connection),) = node.workers[0].driver.take_passed()
+    at += 4 + 12 + len("u")  # behind its size, the head of a frame, and whose session it is
+    node.workers[1].driver.arrive(0, frame[:at] + value + frame[at + len(value) :], connection)
+    return peer

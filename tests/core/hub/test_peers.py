@@ -31,8 +31,12 @@ class TestRing:
         assert {after.home(topic) for topic in TOPICS if before.home(topic) == 2} == {0, 1, 3}
 
 
-def frame(kind: int, token: int, topic: bytes, rest: bytes) -> bytes:
-    body = bytes([kind, 0]) + len(topic).to_bytes(2, "little") + token.to_bytes(8, "little") + topic + rest
+PUBLISH, MIGRATE, MIGRATED = 1, 32, 33
+PLAIN, INBOX, ALL = 0, 1, 2
+
+
+def frame(type: int, token: int, topic: bytes, rest: bytes, kind: int = 0) -> bytes:
+    body = bytes([type, kind]) + len(topic).to_bytes(2, "little") + token.to_bytes(8, "little") + topic + rest
     return len(body).to_bytes(4, "little") + body
 
 
@@ -60,3 +64,40 @@ class TestFrames:
     def test_nonsense(self, data: bytes) -> None:
         with pytest.raises(ValueError, match="no frame"):
             split_frames(data)
+
+    @pytest.mark.parametrize(
+        ("type", "kind", "name"),
+        [
+            (PUBLISH, PLAIN, b"t"),
+            (PUBLISH, PLAIN, b"$events"),
+            (PUBLISH, PLAIN, b"t" * 255),
+            (PUBLISH, PLAIN, b""),
+            (PUBLISH, INBOX, b"@u"),
+            (PUBLISH, ALL, b"*"),
+            (MIGRATE, PLAIN, b"@u"),
+            (MIGRATED, PLAIN, b"*"),
+        ],
+    )
+    def test_names_that_fit(self, type: int, kind: int, name: bytes) -> None:
+        data = frame(type, 1, name, b"rest", kind)
+        assert split_frames(data) == ([(type, kind, 1, name, b"rest")], len(data))
+
+    @pytest.mark.parametrize(
+        ("type", "kind", "name"),
+        [
+            (PUBLISH, PLAIN, b"t" * 256),
+            (PUBLISH, PLAIN, b"@u"),
+            (PUBLISH, PLAIN, b"*"),
+            (PUBLISH, INBOX, b""),
+            (PUBLISH, INBOX, b"u"),
+            (PUBLISH, INBOX, b"@" + b"u" * 255),
+            (PUBLISH, ALL, b""),
+            (PUBLISH, ALL, b"t"),
+            (PUBLISH, ALL, b"**"),
+            (PUBLISH, 3, b"t"),
+            (MIGRATE, PLAIN, b"u" * 256),
+        ],
+    )
+    def test_names_that_do_not_fit_the_kind(self, type: int, kind: int, name: bytes) -> None:
+        with pytest.raises(ValueError, match="no frame"):
+            split_frames(frame(type, 1, name, b"rest", kind))
