@@ -67,6 +67,29 @@ from realtime_communication._core.wire.outbound cimport write_ack
 from realtime_communication._core.hub.outcome import RequestError
 
 
+cdef void show_by_rule(const TopicRule* rule, int64_t history, uint64_t wall_ms, uint64_t newest, Frame* bodies,
+                       uint64_t* first, bint* recovered) noexcept nogil:
+    """Leave out what the rule does not show any more; the upstream keeps it for those who were subscribed all along.
+    With something left out nothing was recovered, and the newest `history` messages are what is answered."""
+    cdef Frame rest = bodies[0]
+    cdef Body body
+    cdef uint64_t at = first[0]
+    cdef uint64_t least = at
+    if rule.history_size and newest >= rule.history_size:
+        least = newest + 1 - rule.history_size
+    while next_body(&rest, &body):
+        if at >= least and not (rule.history_ms and body.ts + rule.history_ms < wall_ms):
+            break
+        bodies[0] = rest
+        at += 1
+    if at == first[0]:
+        return
+    recovered[0] = False
+    while newest + 1 - at > <uint64_t> max(history, 0) and next_body(bodies, &body):
+        at += 1
+    first[0] = at
+
+
 cdef class Answers(Feed):
 
     def __cinit__(self, str node_id not None):
@@ -286,6 +309,8 @@ cdef class Answers(Feed):
                 return False
             no_memory(self, waiting.session, request)
         else:
+            if rule != NULL and rule.history:
+                show_by_rule(rule, request.history, self.wall_ms, topic.offset, bodies, &first, &recovered)
             subscribe_answered(self, waiting.session, request, topic, recovered, bodies, first)
         return True
 

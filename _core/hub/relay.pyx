@@ -47,6 +47,7 @@ from realtime_communication._core.hub.peers cimport (
     waiting_topic,
 )
 from realtime_communication._core.hub.session cimport Session
+from realtime_communication._core.hub.topic_rules cimport TopicRule, rule_of
 from realtime_communication._core.hub.topics cimport (
     EPOCH_SIZE,
     TOPIC_ALL,
@@ -242,10 +243,12 @@ cdef int relay_history(Core core, Waiting* waiting, bint has_position, uint64_t 
                        bint reverse) noexcept:
     cdef Buffer* out
     cdef Py_ssize_t start
+    cdef const TopicRule* rule = rule_of(core.rules, waiting_topic(waiting))
     if waiting.authority == AUTHORITY_UPSTREAM:
         try:
             core.upward.append(("history", bytes_of(waiting_topic(waiting)), waiting.token,
-                                position_of(has_position, epoch, offset), limit, bool(reverse)))
+                                position_of(has_position, epoch, offset), limit, bool(reverse),
+                                rule.history_size if rule != NULL else 0, rule.history_ms if rule != NULL else 0))
         except MemoryError:
             return -1
         return 0

@@ -7,7 +7,7 @@ import msgspec
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
-from libc.stdint cimport int8_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, uint8_t
 from libc.string cimport memchr, memcmp
 
 cdef extern from "Python.h":

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from serving.asking import ask, bearer, health, until
+from serving.asking import admin, ask, bearer, health, until
 from serving.peer import Peer, unique, unique_user
 from serving.processes import ServerProcess, assert_clean, merged
 from serving.redis import RedisServer
@@ -19,6 +19,7 @@ from .conftest import running
 RULES = [
     {"pattern": "staff:*", "subscribe_roles": ["staff", "reader"], "publish_roles": ["staff"]},
     {"pattern": "typing:*", "history": False, "presence": False},
+    {"pattern": "ticker:*", "history_size": 2},
 ]
 
 
@@ -107,6 +108,36 @@ def test_roles_hold_on_both_nodes(nodes: Nodes) -> None:
             publication = {"topic": topic, "payload": 1}
             answer = ask(there.port, "POST", "/api/publish", bearer(unique_user()), publication)
             assert (answer.status, answer.error_code) == (403, "forbidden")
+
+
+def test_as_much_is_shown_by_both_nodes(nodes: Nodes) -> None:
+    """Redis keeps more than the rule shows, and each node as much as its subscribers have seen."""
+    for here, there in both_ways(nodes):
+        topic = unique("ticker:room")
+        with (
+            Peer(here.url, unique_user()) as writer,
+            Peer(there.url, unique_user()) as reader,
+            Peer(there.url, unique_user()) as late,
+        ):
+            epoch = reader.ok("Subscribe", topic=topic)["epoch"]
+            for number in range(1, 6):
+                writer.ok("Broadcast", topic=topic, payload=number)
+            assert [reader.event()["payload"] for _ in range(5)] == [1, 2, 3, 4, 5]
+            for peer in (writer, reader, late):
+                assert payloads(peer.ok("History", topic=topic)) == [4, 5]
+            for server in (here, there):
+                page = ask(server.port, "GET", f"/api/topics/{topic}/history", admin())
+                assert payloads(page.json) == [4, 5]
+            # Workers that have just joined each other keep all for those who recover.
+            alone = writer if here is nodes[0] else late
+            for known, recovered, shown in ((3, True, [4, 5]), (2, False, [5])):
+                answer = alone.ok("Subscribe", topic=topic, recover={"epoch": epoch, "offset": known}, history=1)
+                assert (answer["recovered"], payloads(answer)) == (recovered, shown)
+                alone.ok("Unsubscribe", topic=topic)
+
+
+def payloads(answer: dict[str, Any]) -> list[Any]:
+    return [message["payload"] for message in answer["messages"]]
 
 
 def test_what_is_not_kept_and_not_told(nodes: Nodes) -> None:

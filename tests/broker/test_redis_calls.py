@@ -64,8 +64,13 @@ def test_opening_many_topics():
 
 def test_what_is_too_old_is_for_redis_to_say():
     """By its own clock: a node only says how old."""
-    assert calls().history(b"t", (5, 6), 7, True).arguments[4:] == [300_000, "", "", 0, 7, 1, 5, 6]
-    assert calls(secs=5000.0).history(b"t", None, 7, False).arguments[4:] == [5_000_000, "", "", 0, 7, 0, "", 0]
+    assert calls().history(b"t", (5, 6), 7, True).arguments[4:12] == [300_000, "", "", 0, 7, 1, 5, 6]
+    assert calls(secs=5000.0).history(b"t", None, 7, False).arguments[4:12] == [5_000_000, "", "", 0, 7, 0, "", 0]
+
+
+def test_how_much_of_a_history_is_shown():
+    assert calls().history(b"t", None, 7, False).arguments[12:] == [0, 0]
+    assert calls().history(b"t", None, 7, False, 2, 3000).arguments[12:] == [2, 3000]
 
 
 def test_bounds_may_change():

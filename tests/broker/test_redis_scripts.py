@@ -70,6 +70,44 @@ def test_the_position_outlives_the_messages(redis_server, calls, run, topic):
     assert again[1:] == [b"0", b"1"]
 
 
+def test_a_page_of_what_is_shown(redis_server, calls, run, topic):
+    """Of a stream that keeps more, for those who were subscribed all along."""
+    run(calls.publish(batch(topic, *((b"%d" % number, b"") for number in range(1, 6)))))
+    epoch = int(run(calls.history(topic, None, 1, False))[0])
+
+    def page(position, limit, reverse, shown):
+        _, offset, first, *bodies = run(calls.history(topic, position, limit, reverse, shown))
+        assert offset == b"5"
+        assert [int(body[-1:]) for body in bodies] == list(range(int(first), int(first) + len(bodies)))
+        return [int(body[-1:]) for body in bodies]
+
+    assert page(None, 10, False, 2) == [4, 5]
+    assert page(None, 1, False, 2) == [4]
+    assert page(None, 1, True, 2) == [5]
+    assert page((epoch, 2), 10, False, 2) == [4, 5]
+    assert page((epoch, 4), 10, False, 2) == [5]
+    assert page((epoch, 5), 10, True, 2) == [4]
+    assert page((epoch, 4), 10, True, 2) == []
+    assert page(None, 10, False, 9) == page(None, 10, False, 0) == [1, 2, 3, 4, 5]
+    assert redis_server.client.xlen(calls.keys.stream(topic)) == 5
+
+
+def test_a_page_of_what_is_not_too_old(redis_server, calls, run, topic):
+    run(calls.publish(batch(topic, *((b"x", b""),) * 4)))
+    stream = calls.keys.stream(topic)
+    entries = redis_server.client.xrange(stream)
+    redis_server.client.xtrim(stream, maxlen=0)
+    for (name, fields), age in zip(entries, (90_000, 70_000, 50_000, 0), strict=True):
+        again = name.decode().split("-")[1]
+        stored = b"%d" % (int(fields[b"t"]) - age)
+        redis_server.client.xadd(stream + b"2", {"b": fields[b"b"], "t": stored}, id=b"7-" + again.encode())
+    redis_server.client.rename(stream + b"2", stream)
+    for shown_ms, shown in ((0, 4), (100_000, 4), (80_000, 3), (60_000, 2), (40_000, 1)):
+        _, offset, first, *bodies = run(calls.history(topic, None, 10, False, 0, shown_ms))
+        assert (offset, int(first), len(bodies)) == (b"4", 5 - shown, shown)
+    assert redis_server.client.xlen(stream) == 4
+
+
 def test_everything_expires(redis_server, calls, run, topic):
     run(calls.publish(batch(topic, (b"x", b"key"))))
     run(calls.presence(topic, b"run", b"", [(b"+", b"s", b"u", b"".join(map(framed, (b"run", b"u", bytes(8), b""))))]))

@@ -184,8 +184,8 @@ def worker(data: bytes) -> None:
 
 
 def peer_frame(type: int, who: int, given: bytes) -> bytes:
-    """A frame of this type: `who` has topic, whether the kind is another's, and whether the token is one of the first few
-    or as it is given."""
+    """A frame of this type: `who` has the topic, whether its kind is wrong, and whether the token is one of the first
+    few or as it is given."""
     name = NAMES[who & 7]
     kind = KIND_OF.get(name[:1], 0)
     if who & 24 == 24:

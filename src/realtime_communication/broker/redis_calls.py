@@ -96,9 +96,14 @@ class Calls:
         """Where topics are of which nothing was known; none of their messages. Not for a cluster."""
         return ScriptCall(OPEN, [self.keys.stream(topic) for topic in topics], [fresh_epoch(), self._stream_ms()])
 
-    def history(self, topic: bytes, position: Position | None, limit: int, reverse: bool) -> ScriptCall:
-        """A page of at most `limit` messages after (or with `reverse` before) a position."""
-        arguments = [*self._opening(topic, None, None), limit, int(reverse), *(position or ("", 0))]
+    def history(
+        self, topic: bytes, position: Position | None, limit: int, reverse: bool, shown: int = 0, shown_ms: int = 0
+    ) -> ScriptCall:
+        """A page of at most `limit` messages after (or with `reverse` before) a position.
+
+        Of the `shown` newest ones, no older than `shown_ms` milliseconds; 0: of all.
+        """
+        arguments = [*self._opening(topic, None, None), limit, int(reverse), *(position or ("", 0)), shown, shown_ms]
         return ScriptCall(HISTORY, [self.keys.stream(topic)], arguments)
 
     def keep(self, topic: bytes) -> ScriptCall:

@@ -70,6 +70,8 @@ class _HistoryWanted(msgspec.Struct, frozen=True):
     position: Position | None
     limit: int
     reverse: bool
+    shown: int
+    shown_ms: int
 
 
 class _Reading:
@@ -211,12 +213,21 @@ class RedisReading:
         if subscription is not None:
             self._end(subscription)
 
-    def history(self, topic: bytes, token: int, position: Position | None, limit: int, reverse: bool) -> None:
-        """Read a page for somebody."""
+    def history(
+        self,
+        topic: bytes,
+        token: int,
+        position: Position | None,
+        limit: int,
+        reverse: bool,
+        shown: int = 0,
+        shown_ms: int = 0,
+    ) -> None:
+        """Read a page for somebody, who is shown only so many of the newest messages, and for so long (0: all)."""
         if not self._here:
             self._refuse(token)
             return
-        self._history.append(_HistoryWanted(topic, token, position, limit, reverse))
+        self._history.append(_HistoryWanted(topic, token, position, limit, reverse, shown, shown_ms))
         self._something.set()
 
     # What the feed says
@@ -310,7 +321,12 @@ class RedisReading:
             replies = await self._link.run_scripts(
                 [
                     *(reading.call(self._calls) for reading in readings),
-                    *(self._calls.history(each.topic, each.position, each.limit, each.reverse) for each in history),
+                    *(
+                        self._calls.history(
+                            each.topic, each.position, each.limit, each.reverse, each.shown, each.shown_ms
+                        )
+                        for each in history
+                    ),
                 ]
             )
             for wanted, reply in zip(history, replies[len(readings) :], strict=True):

@@ -113,25 +113,28 @@ call('PEXPIRE', stream, ARGV[4])
 local function entries(first, last, count)
     return call('XRANGE', stream, epoch .. '-' .. text(first), epoch .. '-' .. text(last), 'COUNT', count)
 end
-local function is_old(entry)
-    local stored = tonumber(entry[2][4])
-    return stored and stored < now - ARGV[5]
+local function is_old(at, ms)
+    local entry = entries(at, at, 1)[1]
+    local stored = entry and tonumber(entry[2][4])
+    return stored and stored < now - ms
+end
+-- The first offset that is at least `low` and not older than `ms`.
+local function first_within(low, ms)
+    if low > offset or not is_old(low, ms) then return low end
+    local high = offset + 1
+    while high - low > 1 do
+        local middle = math.floor((low + high) / 2)
+        if is_old(middle, ms) then low = middle else high = middle end
+    end
+    return high
 end
 
 local oldest = offset + 1
 local head = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 if head then
-    oldest = tonumber(string.match(head[1], '-(%d+)$'))
-    if is_old(head) then
-        local low, high = oldest, offset + 1
-        while high - low > 1 do
-            local middle = math.floor((low + high) / 2)
-            local entry = entries(middle, middle, 1)[1]
-            if entry and is_old(entry) then low = middle else high = middle end
-        end
-        oldest = high
-        call('XTRIM', stream, 'MINID', epoch .. '-' .. text(oldest))
-    end
+    local first = tonumber(string.match(head[1], '-(%d+)$'))
+    oldest = first_within(first, ARGV[5])
+    if oldest > first then call('XTRIM', stream, 'MINID', epoch .. '-' .. text(oldest)) end
 end
 
 local function answer(first, last, count)
@@ -182,9 +185,13 @@ return found
 HISTORY: Final = Script(
     _OPEN
     + """
--- ARGV: ..., most messages, '1' for the messages before the position, then the position: epoch, offset
+-- ARGV: ..., most messages, '1' for the messages before the position, the position: epoch, offset, then how many of
+--       the newest messages are shown, and for how many ms; 0 for all that are there
 -- A page of messages, the earliest first: epoch, offset, offset of the first, bodies
 local first, last, most = oldest, offset, tonumber(ARGV[9])
+local shown, shown_ms = tonumber(ARGV[13]), tonumber(ARGV[14])
+if shown > 0 then first = math.max(first, offset + 1 - shown) end
+if shown_ms > 0 then first = first_within(first, shown_ms) end
 local wanted = tonumber(ARGV[12])
 if ARGV[11] == epoch then
     if ARGV[10] == '1' then

@@ -135,7 +135,7 @@ class Node:
     def ask(self, peer: Peer, envelope: Envelope) -> Envelope:
         """The one and only answer to a request."""
         peer.send(envelope)
-        self.pump()
+        self.carry()
         (answer,) = peer.messages()
         return answer
 
@@ -257,12 +257,22 @@ class Upstream:
         self.feeds[topic].remove(hub)
 
     def on_history(
-        self, hub: Any, topic: bytes, token: int, position: tuple[int, int] | None, limit: int, reverse: bool
+        self,
+        hub: Any,
+        topic: bytes,
+        token: int,
+        position: tuple[int, int] | None,
+        limit: int,
+        reverse: bool,
+        shown: int,
+        shown_ms: int,
     ) -> None:
+        assert shown_ms == 0, "no clock here"
         epoch, bodies = self.stream(topic)
-        first, last = 0, len(bodies)
+        oldest = max(0, len(bodies) - shown) if shown else 0
+        first, last = oldest, len(bodies)
         if position is not None and position[0] == epoch:
-            first, last = (0, min(last, position[1] - 1)) if reverse else (position[1], last)
+            first, last = (oldest, min(last, position[1] - 1)) if reverse else (max(oldest, position[1]), last)
         first, last = (max(first, last - limit), last) if reverse else (first, min(last, first + limit))
         hub.history_page(token, epoch, len(bodies), first + 1, join_bodies(bodies[first:last]))
 

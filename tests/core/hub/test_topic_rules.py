@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from core.hub.moving import moved
-from core.hub.node import Node, make_node, texts_of
+from core.hub.node import Node, Upstream, make_node, texts_of
 from core.hub.sans_io import ADMIN, READ, SUBSCRIBE, WRITE, Server, identity, make_hub, offsets, settings
 from realtime_communication._core.hub.outcome import RequestError
 from realtime_communication._core.hub.topic_rules import describe, known, refusal
@@ -354,6 +354,50 @@ class TestWorkers:
         workers.pump()
         assert [message["type"] for message in peers[0].messages()] == ["Ack", "Message"]
         assert [message.get("payload") for message in peers[1].messages()] == ["after"]
+
+
+class TestBelowAnUpstream:
+    """What stands above keeps more than a rule shows."""
+
+    def test_size(self) -> None:
+        workers = node({"pattern": "topic-*", "history_size": 2}, client_timeout_secs=1000)
+        workers.go_below(Upstream())
+        for home in (0, 1):
+            topic = workers.topic_at(home)
+            writer, reader = workers.workers[0].connect("writer"), workers.workers[1].connect("reader")
+            positions = [workers.publish(writer, topic, number) for number in range(5)]
+            page = {"type": "History", "id": 1, "topic": topic}
+            for peer in (writer, reader):
+                assert texts_of(workers.ask(peer, page)) == [(4, 3), (5, 4)]
+                assert texts_of(workers.ask(peer, page | {"limit": 1})) == [(4, 3)]
+                assert texts_of(workers.ask(peer, page | {"limit": 1, "reverse": True})) == [(5, 4)]
+            for offset, history, recovered, shown in (
+                (5, 9, True, []),
+                (4, 9, True, [(5, 4)]),
+                (3, 9, True, [(4, 3), (5, 4)]),
+                (2, None, False, []),
+                (2, 1, False, [(5, 4)]),
+                (1, 9, False, [(4, 3), (5, 4)]),
+            ):
+                more = {} if history is None else {"history": history}
+                answer = workers.subscribe(reader, topic, recover=position(positions[0][0], offset), **more)
+                assert (answer["recovered"], texts_of(answer)) == (recovered, shown)
+                workers.ask(reader, {"type": "Unsubscribe", "id": 1, "topic": topic})
+
+    def test_age(self) -> None:
+        workers = node({"pattern": "topic-*", "history_ttl_secs": 10.0}, client_timeout_secs=1000)
+        workers.go_below(Upstream())
+        topic = workers.topic_at(1)
+        writer, reader = workers.workers[0].connect("writer"), workers.workers[1].connect("reader")
+        epoch, _ = workers.publish(writer, topic, "old")
+        workers.advance(11_000)
+        workers.publish(writer, topic, "new")
+        answer = workers.subscribe(reader, topic, recover=position(epoch, 0), history=5)
+        assert (answer["recovered"], texts_of(answer)) == (False, [(2, "new")])
+
+
+def position(epoch: str, offset: int) -> dict[str, Any]:
+    return {"epoch": epoch, "offset": offset}
 
 
 def test_a_topic_without_subscribers_is_not_kept_by_its_rule() -> None:
