@@ -21,8 +21,8 @@ from realtime_communication._core.hub.peers cimport (
     Frame,
     add_u64,
     add_u8,
-    frame_end,
-    frame_start,
+    frame_done,
+    frame_to,
     take_number,
     take_slice,
 )
@@ -76,7 +76,6 @@ cdef class Attendance(Watchers):
 
     cdef void exit(self, Session* session, User* user, Topic* topic, bint graceful) noexcept:
         cdef Buffer* out
-        cdef Py_ssize_t start
         cdef int slot
         if not is_worker(topic.authority):
             Watchers.exit(self, session, user, topic, graceful)
@@ -84,13 +83,12 @@ cdef class Attendance(Watchers):
         slot = topic.authority - AUTHORITY_WORKER
         if not self.peers.workers[slot].linked:
             return               # it is told anew who is there
-        out = self.outgoing(slot)
-        start = frame_start(out, FRAME_EXIT, TOPIC_PLAIN, topic_name(topic), 0, 17)
-        if start >= 0:
+        out = frame_to(&self.peers, slot, FRAME_EXIT, TOPIC_PLAIN, topic_name(topic), 0, 17)
+        if out != NULL:
             add_u64(out, session.id_high)
             add_u64(out, session.id_low)
             add_u8(out, graceful)
-            frame_end(out, start)
+            frame_done(&self.peers, slot)
 
     cdef Member* count_in(self, User* user, Topic* topic, uint64_t id_high, uint64_t id_low, Slice info) noexcept:
         cdef Member* member = member_find(&self.users, user, topic)
@@ -319,17 +317,16 @@ cdef class Attendance(Watchers):
     # --- frames
 
     cdef void send_enter(self, int slot, Topic* topic, const Session* session, uint64_t joined_at) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
         cdef Slice user = user_id(<User*> session.user)
         cdef Slice info = session_info(session)
-        cdef Py_ssize_t start
+        cdef Buffer* out
         if not self.peers.workers[slot].linked:
             return               # it is told when it is there
-        start = frame_start(out, FRAME_ENTER, TOPIC_PLAIN, topic_name(topic), 0, 27 + user.size + info.size)
-        if start >= 0:
+        out = frame_to(&self.peers, slot, FRAME_ENTER, TOPIC_PLAIN, topic_name(topic), 0, 27 + user.size + info.size)
+        if out != NULL:
             add_u64(out, session.id_high)
             add_u64(out, session.id_low)
             add_u64(out, joined_at)
             add_user(out, user)
             add_info(out, info)
-            frame_end(out, start)
+            frame_done(&self.peers, slot)

@@ -33,8 +33,8 @@ from realtime_communication._core.hub.peers cimport (
     MAX_WORKERS,
     add_body,
     add_u64,
-    frame_end,
-    frame_start,
+    frame_done,
+    frame_to,
     peers_authority,
     waiting_forget_session,
 )
@@ -180,39 +180,35 @@ cdef class Core(BusUser):
         cdef Slice sender = message_sender(message)
         cdef Slice payload = message_payload(message)
         cdef Buffer* out
-        cdef Py_ssize_t start
         cdef int slot
         for slot in range(MAX_WORKERS):
             if left == 0:
                 return
             if left & 1:
-                out = &self.peers.workers[slot].out
-                start = frame_start(out, FRAME_DELIVER, topic.kind, topic_name(topic), 0,
-                                    48 + sender.size + payload.size)
-                if start >= 0:
+                out = frame_to(&self.peers, slot, FRAME_DELIVER, topic.kind, topic_name(topic), 0,
+                               48 + sender.size + payload.size)
+                if out != NULL:
                     add_u64(out, topic.epoch)
                     add_u64(out, message.offset)
                     add_body(out, message.ts, instance if excluded else 0, excluded, message.encoding, sender, payload)
-                    frame_end(out, start)
+                    frame_done(&self.peers, slot)
             left >>= 1
 
     cdef void reset(self, Topic* topic, uint64_t epoch, uint64_t offset) noexcept:
         cdef uint64_t left = topic.interest
         cdef uint64_t missed = offset - topic.offset if epoch == topic.epoch and offset > topic.offset else 0
         cdef Buffer* out
-        cdef Py_ssize_t start
         cdef int slot
         outbox_flush_topic(&self.outbox, topic)
         topic_reset(&self.store, topic, epoch, offset)
         outbox_tell_reset(&self.outbox, topic, missed)
         for slot in range(MAX_WORKERS):
             if left & 1:
-                out = &self.peers.workers[slot].out
-                start = frame_start(out, FRAME_RESET, topic.kind, topic_name(topic), 0, 16)
-                if start >= 0:
+                out = frame_to(&self.peers, slot, FRAME_RESET, topic.kind, topic_name(topic), 0, 16)
+                if out != NULL:
                     add_u64(out, epoch)
                     add_u64(out, offset)
-                    frame_end(out, start)
+                    frame_done(&self.peers, slot)
             left >>= 1
 
     cdef void localize(self, Topic* topic) noexcept:

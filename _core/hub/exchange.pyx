@@ -85,6 +85,7 @@ cdef class Exchange(Homes):
         if self.peers.holding and not self.awaits_somebody():
             self.stop_holding()  # the next members may be without this one, for whom nothing waits after that
         buffer_free(&self.peers.workers[slot].out)
+        self.peers.workers[slot].starved = False
         waiting = self.peers.oldest
         while waiting != NULL:
             following = waiting.next
@@ -226,8 +227,10 @@ cdef class Exchange(Homes):
         self.home.wake()
 
     def take_for_peer(self, int slot):
-        """The bytes that wait for a worker."""
+        """The bytes that wait for a worker; None when the link has to end."""
         cdef Buffer* out = self.outgoing(slot)
+        if out == NULL:
+            return None
         taken = (<const char*> out.data)[:out.size]
         out.size = 0
         return taken

@@ -23,11 +23,12 @@ from realtime_communication._core.hub.peers cimport (
     FRAME_REFUSE,
     Body,
     add_body,
-    add_u8,
     add_u32,
     add_u64,
-    frame_end,
-    frame_start,
+    add_u8,
+    frame_done,
+    frame_failed,
+    frame_to,
     peers_free,
     peers_init,
     put_u32,
@@ -59,7 +60,7 @@ cdef class Feed(Gate):
         peers_free(&self.peers)
 
     cdef Buffer* outgoing(self, int slot) noexcept:
-        return &self.peers.workers[slot].out
+        return &self.peers.workers[slot].out if not self.peers.workers[slot].starved else NULL
 
     # --- who is fed
 
@@ -93,26 +94,24 @@ cdef class Feed(Gate):
     # --- what another worker is answered
 
     cdef void answer_ack(self, int slot, uint64_t token, uint64_t epoch, uint64_t offset, bint reached) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
-        cdef Py_ssize_t start = frame_start(out, FRAME_ACK, 0, slice_of(NULL, 0), token, 17)
-        if start >= 0:
+        cdef Buffer* out = frame_to(&self.peers, slot, FRAME_ACK, 0, slice_of(NULL, 0), token, 17)
+        if out != NULL:
             add_u64(out, epoch)
             add_u64(out, offset)
             add_u8(out, reached)
-            frame_end(out, start)
+            frame_done(&self.peers, slot)
 
     cdef void answer_refuse(self, int slot, uint64_t token, int code, const char* text, int64_t retry) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
         cdef size_t size = strlen(text)
-        cdef Py_ssize_t start
+        cdef Buffer* out
         if token == 0:
             return
-        start = frame_start(out, FRAME_REFUSE, 0, slice_of(NULL, 0), token, 5 + size)
-        if start >= 0:
+        out = frame_to(&self.peers, slot, FRAME_REFUSE, 0, slice_of(NULL, 0), token, 5 + size)
+        if out != NULL:
             add_u8(out, <uint8_t> code)
             add_u32(out, <uint32_t> <int32_t> retry)
             buffer_append(out, text, size)
-            frame_end(out, start)
+            frame_done(&self.peers, slot)
 
     cdef void answer_stored(self, int slot, int type, uint64_t token, Topic* topic, bint recovered, uint64_t first,
                             uint64_t last) noexcept:
@@ -120,11 +119,10 @@ cdef class Feed(Gate):
 
     cdef void write_stored(self, int slot, int type, Slice name, uint64_t token, Topic* topic, bint recovered,
                            uint64_t first, uint64_t last) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
+        cdef Buffer* out = frame_to(&self.peers, slot, type, topic.kind, name, token, 25)
         cdef Message* message
         cdef size_t at
-        cdef Py_ssize_t start = frame_start(out, type, topic.kind, name, token, 25)
-        if start < 0:
+        if out == NULL:
             return
         add_u64(out, topic.epoch)
         add_u64(out, topic.offset)
@@ -135,23 +133,22 @@ cdef class Feed(Gate):
             at = out.size
             if add_u32(out, 0) < 0 or add_body(out, message.ts, 0, 0, message.encoding, message_sender(message),
                                                message_payload(message)) < 0:
-                out.size = <size_t> start
+                frame_failed(&self.peers, slot)
                 return
             put_u32(out.data + at, <uint32_t> (out.size - at - 4))
             first += 1
-        frame_end(out, start)
+        frame_done(&self.peers, slot)
 
     cdef void answer_bodies(self, int slot, int type, uint64_t token, uint64_t epoch, uint64_t offset, bint recovered,
                             uint64_t first, Slice bodies) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
-        cdef Py_ssize_t start = frame_start(out, type, 0, slice_of(NULL, 0), token, 25 + bodies.size)
-        if start >= 0:
+        cdef Buffer* out = frame_to(&self.peers, slot, type, 0, slice_of(NULL, 0), token, 25 + bodies.size)
+        if out != NULL:
             add_u64(out, epoch)
             add_u64(out, offset)
             add_u8(out, recovered)
             add_u64(out, first)
             buffer_append(out, bodies.data, bodies.size)
-            frame_end(out, start)
+            frame_done(&self.peers, slot)
 
     # --- what another worker feeds
 

@@ -29,8 +29,9 @@ from realtime_communication._core.hub.peers cimport (
     Frame,
     Peers,
     add_u64,
-    frame_end,
-    frame_start,
+    frame_bare,
+    frame_done,
+    frame_to,
     peers_authority,
     peers_home,
     peers_set,
@@ -72,12 +73,6 @@ cdef bint is_ahead(const Peers* peers, int slot, Slice topic) noexcept nogil:
     handed over for the same ones, and takes this worker for the home of a topic that is at home with itself."""
     return peers.settled[slot] > peers.version or (
         peers.settled[slot] == peers.version and peers_authority(peers, topic) == AUTHORITY_WORKER + slot)
-
-
-cdef void say(Buffer* out, int type, int kind, Slice topic) noexcept:
-    cdef Py_ssize_t start = frame_start(out, type, kind, topic, 0, 0)
-    if start >= 0:
-        frame_end(out, start)
 
 
 cdef class Homes(Asked):
@@ -173,11 +168,10 @@ cdef class Homes(Asked):
             self.stop_holding()
 
     cdef void tell_settled(self, int slot) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
-        cdef Py_ssize_t start = frame_start(out, FRAME_SETTLED, 0, slice_of(NULL, 0), 0, 8)
-        if start >= 0:
+        cdef Buffer* out = frame_to(&self.peers, slot, FRAME_SETTLED, 0, slice_of(NULL, 0), 0, 8)
+        if out != NULL:
             add_u64(out, self.peers.version)
-            frame_end(out, start)
+            frame_done(&self.peers, slot)
 
     cdef int tell_homes_of_users(self) except -1:
         cdef Session* session = self.sessions
@@ -244,7 +238,6 @@ cdef class Homes(Asked):
     cdef void hand_answers_over(self) noexcept:
         """Idempotency keys go to the homes of their topics."""
         cdef Buffer* out
-        cdef Py_ssize_t start
         cdef int slot
         cdef bytes key, epoch, topic
         if not self.answered or self.peers.upstream:
@@ -255,23 +248,22 @@ cdef class Homes(Asked):
                 slot = peers_home(&self.peers, slice_of(<const uint8_t*> topic, len(topic)))
                 if slot == self.peers.me or until <= self.now_ms:
                     continue
-                out = self.outgoing(slot)
-                start = frame_start(out, FRAME_REMEMBER, 0, slice_of(NULL, 0), 0, 24 + len(key))
-                if start < 0:
+                out = frame_to(&self.peers, slot, FRAME_REMEMBER, 0, slice_of(NULL, 0), 0, 24 + len(key))
+                if out == NULL:
                     return
                 add_u64(out, epoch_number(slice_of(<const uint8_t*> epoch, len(epoch))))
                 add_u64(out, offset)
                 add_u64(out, until - self.now_ms)
                 buffer_append(out, <const char*> key, len(key))
-                frame_end(out, start)
+                frame_done(&self.peers, slot)
                 del self.answered[key]
         except MemoryError:
             pass                 # a repeated request is published once more then
 
     cdef void ask_again(self, Topic* topic) noexcept:
         if topic.authority not in (AUTHORITY_HERE, AUTHORITY_ARRIVING) and topic.kind == TOPIC_PLAIN and (
-                is_used(self, topic)):
-            ask_sync(self, topic)
+                is_used(self, topic)) and ask_sync(self, topic) < 0:
+            self.unsynced = True  # there may be memory with the next tick
 
     # --- topics that arrive
 
@@ -319,13 +311,13 @@ cdef class Homes(Asked):
         topic.arrived = False
         for slot in range(MAX_WORKERS):
             if topic.interest >> slot & 1:
-                say(self.outgoing(slot), FRAME_WANTED, topic.kind, topic_name(topic))
+                frame_bare(&self.peers, slot, FRAME_WANTED, topic.kind, topic_name(topic), 0)
 
     cdef void asked_whether_wanted(self, int slot, Frame* frame) noexcept:
         cdef Topic* topic = topic_find(&self.store, frame.topic)
         if topic == NULL or (
                 topic.authority == AUTHORITY_WORKER + slot and not topic.asking and not is_used(self, topic)):
-            say(self.outgoing(slot), FRAME_UNSUBSCRIBE, frame.kind, frame.topic)
+            frame_bare(&self.peers, slot, FRAME_UNSUBSCRIBE, frame.kind, frame.topic, 0)
 
     cdef void store_arrived(self, Topic* topic, const Body* body, bint fresh) noexcept:
         cdef Message* message

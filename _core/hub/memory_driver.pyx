@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
-from realtime_communication._core.base.memory cimport slice_of
+from realtime_communication._core.base.memory cimport Buffer, slice_of
 from realtime_communication._core.hub.driver cimport Driver
 from realtime_communication._core.hub.hub cimport Hub
 from realtime_communication._core.hub.mailbox cimport mailbox_hold_spans
@@ -162,10 +162,14 @@ cdef class MemoryDriver(Driver):
             connection.session = NULL
 
     cdef bint pass_on(self, Session* session, int slot, bytes frame) noexcept:
-        cdef Connection connection = self.connections.pop(session.serial, None)
+        cdef Buffer* out = self.hub.outgoing(slot)
+        cdef Connection connection
+        if out == NULL:
+            return False
+        connection = self.connections.pop(session.serial, None)
         if connection is None:
             return False
-        self.passed.append((slot, self.hub.outgoing(slot).size, frame, connection))
+        self.passed.append((slot, out.size, frame, connection))
         connection.session = NULL
         return True
 

@@ -44,7 +44,6 @@ cdef class Migration(Orders):
     cdef bint all_is_kept(self) noexcept
     # Every linked worker is asked to keep what is published, and for an answer.
     cdef void ask_all(self) noexcept
-    cdef void send_bare(self, int slot, int type, uint64_t token) noexcept
     cdef bint is_at_rest(self, Session* session) noexcept
     cdef bytes packed(self, Session* session)
     # The session lives elsewhere now: it goes without a word to anybody.

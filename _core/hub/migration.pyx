@@ -29,6 +29,7 @@ from realtime_communication._core.hub.peers cimport (
     FRAME_UNSUBSCRIBE,
     MAX_WORKERS,
     Frame,
+    frame_bare,
     frame_end,
     frame_read,
     frame_start,
@@ -178,13 +179,7 @@ cdef class Migration(Orders):
         self.asked += 1
         for slot in range(MAX_WORKERS):
             if self.peers.workers[slot].linked:
-                self.send_bare(slot, FRAME_KEEP, self.asked)
-
-    cdef void send_bare(self, int slot, int type, uint64_t token) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
-        cdef Py_ssize_t start = frame_start(out, type, 0, slice_of(NULL, 0), token, 0)
-        if start >= 0:
-            frame_end(out, start)
+                frame_bare(&self.peers, slot, FRAME_KEEP, 0, slice_of(NULL, 0), self.asked)
 
     # --- at rest
 
@@ -295,7 +290,7 @@ cdef class Migration(Orders):
             self.settle_moved(slot, (<const char*> frame.topic.data)[:frame.topic.size], frame.token != 0)
         elif frame.type == FRAME_KEEP:
             self.keep_until_ms = self.now_ms + KEEP_MS
-            self.send_bare(slot, FRAME_KEPT, frame.token)
+            frame_bare(&self.peers, slot, FRAME_KEPT, 0, slice_of(NULL, 0), frame.token)
         elif frame.type == FRAME_KEPT:
             if frame.token == self.asked:
                 self.keepers |= <uint64_t> 1 << slot
@@ -320,15 +315,10 @@ cdef class Migration(Orders):
         return kept
 
     cdef void tell_migrated(self, int slot, Slice user) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
         cdef User* found = user_find(&self.users, user)
         cdef bint stays = found != NULL and found.session_count != 0
-        cdef Py_ssize_t start
-        if not self.peers.workers[slot].linked:
-            return
-        start = frame_start(out, FRAME_MIGRATED, TOPIC_PLAIN, user, stays, 0)
-        if start >= 0:
-            frame_end(out, start)
+        if self.peers.workers[slot].linked:
+            frame_bare(&self.peers, slot, FRAME_MIGRATED, TOPIC_PLAIN, user, stays)
 
     cdef bint take_session(self, int slot, int fd, Frame* frame) noexcept:
         """Whether the descriptor is the session's now."""

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 
-from realtime_communication._core.base.memory cimport Buffer, bytes_of, slice_of
+from realtime_communication._core.base.memory cimport bytes_of, slice_of
 from realtime_communication._core.base.table cimport TableCursor, table_start
 from realtime_communication._core.hub.attendees cimport Attendee
 from realtime_communication._core.hub.driver cimport Driver
@@ -11,8 +11,7 @@ from realtime_communication._core.hub.peers cimport (
     AUTHORITY_WORKER,
     FRAME_OCCUPIED,
     Frame,
-    frame_end,
-    frame_start,
+    frame_bare,
     peers_authority,
 )
 from realtime_communication._core.hub.session cimport Session, session_id
@@ -225,14 +224,9 @@ cdef class Notices(Handover):
                 self.add_notice(("topic_vacated", self.wall_ms, name.decode()))
 
     cdef void pass_occupied(self, bytes name, int slot) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
-        cdef Py_ssize_t start
         self.occupied.discard(name)
-        if not self.peers.workers[slot].linked:
-            return
-        start = frame_start(out, FRAME_OCCUPIED, TOPIC_PLAIN, slice_of(<const uint8_t*> name, len(name)), 0, 0)
-        if start >= 0:
-            frame_end(out, start)
+        if self.peers.workers[slot].linked:
+            frame_bare(&self.peers, slot, FRAME_OCCUPIED, TOPIC_PLAIN, slice_of(<const uint8_t*> name, len(name)), 0)
 
     cdef void take_frame(self, int slot, Frame* frame) noexcept:
         if frame.type != FRAME_OCCUPIED:

@@ -121,7 +121,9 @@ cdef struct Waiting:             # a request without an answer yet
 
 cdef struct Peer:
     Buffer out                   # frames that wait to be sent
+    size_t began                 # where in it the frame begins that is being written
     bint linked
+    bint starved                 # a frame had no memory: the link ends, so that both sides begin anew
 
 
 cdef struct Peers:
@@ -187,6 +189,16 @@ cdef bint is_name_of(Slice name, int kind) noexcept nogil
 # Frames. `frame_start` writes the head and returns where it begins, -1 without memory; `frame_end` fills the size in.
 cdef Py_ssize_t frame_start(Buffer* out, int type, int kind, Slice topic, uint64_t token, size_t more) noexcept nogil
 cdef void frame_end(Buffer* out, Py_ssize_t start) noexcept nogil
+# The same for a worker: where the fields go, `more` bytes of which have room, and then `frame_done`. NULL without
+# memory; whatever the frame was for, that worker is lost then, and hears of everything anew when it is met again.
+cdef Buffer* frame_to(
+    Peers* peers, int slot, int type, int kind, Slice topic, uint64_t token, size_t more
+) noexcept nogil
+cdef void frame_done(Peers* peers, int slot) noexcept nogil
+# In place of `frame_done`: there was no memory for what goes beyond `more`.
+cdef void frame_failed(Peers* peers, int slot) noexcept nogil
+# A frame without fields: 0, or -1 without memory.
+cdef int frame_bare(Peers* peers, int slot, int type, int kind, Slice topic, uint64_t token) noexcept nogil
 # The first frame of the input: its bytes, 0 when it is not whole, -1 when it is none: among these, one whose topic is
 # not of its kind, so that nobody after this has to look.
 cdef Py_ssize_t frame_read(const uint8_t* data, size_t size, Frame* out) noexcept nogil

@@ -113,6 +113,34 @@ cdef void frame_end(Buffer* out, Py_ssize_t start) noexcept nogil:
     put_u32(out.data + start, <uint32_t> (out.size - <size_t> start - 4))
 
 
+cdef Buffer* frame_to(
+    Peers* peers, int slot, int type, int kind, Slice topic, uint64_t token, size_t more
+) noexcept nogil:
+    cdef Peer* worker = &peers.workers[slot]
+    cdef Py_ssize_t start = frame_start(&worker.out, type, kind, topic, token, more)
+    if start < 0:
+        worker.starved = True
+        return NULL
+    worker.began = <size_t> start
+    return &worker.out
+
+
+cdef void frame_done(Peers* peers, int slot) noexcept nogil:
+    frame_end(&peers.workers[slot].out, <Py_ssize_t> peers.workers[slot].began)
+
+
+cdef void frame_failed(Peers* peers, int slot) noexcept nogil:
+    peers.workers[slot].out.size = <uint32_t> peers.workers[slot].began
+    peers.workers[slot].starved = True
+
+
+cdef int frame_bare(Peers* peers, int slot, int type, int kind, Slice topic, uint64_t token) noexcept nogil:
+    if frame_to(peers, slot, type, kind, topic, token, 0) == NULL:
+        return -1
+    frame_done(peers, slot)
+    return 0
+
+
 cdef void put_u32(uint8_t* at, uint32_t value) noexcept nogil:
     cdef int i
     for i in range(4):

@@ -39,8 +39,9 @@ from realtime_communication._core.hub.peers cimport (
     Frame,
     Waiting,
     add_u64,
-    frame_end,
-    frame_start,
+    frame_bare,
+    frame_done,
+    frame_to,
     peers_authority,
     put_u16,
     waiting_add,
@@ -225,20 +226,14 @@ cdef class Questions(Notices):
 
     cdef int send_question(self, Waiting* waiting) noexcept:
         cdef Slice topic = waiting_topic(waiting)
-        cdef Buffer* out
-        cdef Py_ssize_t start
         if waiting.authority == AUTHORITY_UPSTREAM:
             try:
                 self.upward.append(("presence", bytes_of(topic), waiting.token))
             except Exception:
                 return -1
             return 0
-        out = self.outgoing(waiting.authority - AUTHORITY_WORKER)
-        start = frame_start(out, FRAME_ASK_PRESENCE, waiting.topic_kind, topic, waiting.token, 0)
-        if start < 0:
-            return -1
-        frame_end(out, start)
-        return 0
+        return frame_bare(&self.peers, waiting.authority - AUTHORITY_WORKER, FRAME_ASK_PRESENCE, waiting.topic_kind,
+                          topic, waiting.token)
 
     cdef int ask_presence(self, Session* session, const Request* request) noexcept:
         cdef int authority = self.presence_authority(request.topic)
@@ -309,11 +304,11 @@ cdef class Questions(Notices):
         buffer_free(&members)
 
     cdef void answer_present(self, int slot, uint64_t token, Slice members) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
-        cdef Py_ssize_t start = frame_start(out, FRAME_PRESENT, TOPIC_PLAIN, slice_of(NULL, 0), token, members.size)
-        if start >= 0:
+        cdef Buffer* out = frame_to(&self.peers, slot, FRAME_PRESENT, TOPIC_PLAIN, slice_of(NULL, 0), token,
+                                    members.size)
+        if out != NULL:
             buffer_append(out, members.data, members.size)
-            frame_end(out, start)
+            frame_done(&self.peers, slot)
 
     # --- answers
 

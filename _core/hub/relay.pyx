@@ -35,10 +35,11 @@ from realtime_communication._core.hub.peers cimport (
     Frame,
     Waiting,
     add_body,
-    add_u8,
     add_u64,
-    frame_end,
-    frame_start,
+    add_u8,
+    frame_bare,
+    frame_done,
+    frame_to,
     peers_authority,
     put_u16,
     waiting_add,
@@ -130,9 +131,9 @@ cdef void request_of(const Waiting* waiting, Request* out) noexcept nogil:
 cdef int relay_publish(Core core, int authority, Slice topic, int kind, Slice sender, Slice payload, int encoding,
                        uint64_t excluded, bytes key, uint64_t token) noexcept:
     cdef uint64_t instance = core.peers.instance if excluded else 0
+    cdef int slot = authority - AUTHORITY_WORKER
     cdef Buffer* out
     cdef Buffer body
-    cdef Py_ssize_t start
     if authority == AUTHORITY_ARRIVING:
         return -1
     if authority == AUTHORITY_UPSTREAM:
@@ -148,34 +149,33 @@ cdef int relay_publish(Core core, int authority, Slice topic, int kind, Slice se
         finally:
             buffer_free(&body)
         return 0
-    out = &core.peers.workers[authority - AUTHORITY_WORKER].out
-    if out.size > PEER_BACKLOG:
+    if core.peers.workers[slot].out.size > PEER_BACKLOG:
         return -1
-    start = frame_start(out, FRAME_PUBLISH, kind, topic, token, 2 + len(key) + 32 + sender.size + payload.size)
-    if start < 0:
+    out = frame_to(&core.peers, slot, FRAME_PUBLISH, kind, topic, token, 2 + len(key) + 32 + sender.size + payload.size)
+    if out == NULL:
         return -1
     put_u16(out.data + out.size, len(key))
     out.size += 2
     buffer_append(out, <const char*> key, len(key))
     add_body(out, core.wall_ms, instance, excluded, encoding, sender, payload)
-    frame_end(out, start)
+    frame_done(&core.peers, slot)
     return 0
 
 
 cdef int relay_bytes(Core core, int authority, const Waiting* waiting, const Frame* frame, bytes key) noexcept:
+    cdef int slot = authority - AUTHORITY_WORKER
     cdef Buffer* out
-    cdef Py_ssize_t start
     if authority == AUTHORITY_ARRIVING:
         return -1
-    out = &core.peers.workers[authority - AUTHORITY_WORKER].out
-    start = frame_start(out, FRAME_PUBLISH, frame.kind, frame.topic, waiting.token, 2 + len(key) + frame.rest_size)
-    if start < 0:
+    out = frame_to(&core.peers, slot, FRAME_PUBLISH, frame.kind, frame.topic, waiting.token,
+                   2 + len(key) + frame.rest_size)
+    if out == NULL:
         return -1
     put_u16(out.data + out.size, len(key))
     out.size += 2
     buffer_append(out, <const char*> key, len(key))
     buffer_append(out, frame.rest, frame.rest_size)
-    frame_end(out, start)
+    frame_done(&core.peers, slot)
     return 0
 
 
@@ -218,8 +218,8 @@ cdef object position_of(bint has_position, uint64_t epoch, uint64_t offset):
 
 cdef int relay_subscribe(Core core, Waiting* waiting, bint has_position, uint64_t epoch, uint64_t offset,
                          int64_t history) noexcept:
+    cdef int slot = waiting.authority - AUTHORITY_WORKER
     cdef Buffer* out
-    cdef Py_ssize_t start
     if waiting.authority == AUTHORITY_UPSTREAM:
         try:
             core.upward.append(("subscribe", bytes_of(waiting_topic(waiting)), waiting.token,
@@ -227,22 +227,21 @@ cdef int relay_subscribe(Core core, Waiting* waiting, bint has_position, uint64_
         except MemoryError:
             return -1
         return 0
-    out = &core.peers.workers[waiting.authority - AUTHORITY_WORKER].out
-    start = frame_start(out, FRAME_SUBSCRIBE, waiting.topic_kind, waiting_topic(waiting), waiting.token, 32)
-    if start < 0:
+    out = frame_to(&core.peers, slot, FRAME_SUBSCRIBE, waiting.topic_kind, waiting_topic(waiting), waiting.token, 32)
+    if out == NULL:
         return -1
     add_u8(out, has_position and epoch != 0)
     add_u64(out, epoch)
     add_u64(out, offset)
     add_u64(out, <uint64_t> history)
-    frame_end(out, start)
+    frame_done(&core.peers, slot)
     return 0
 
 
 cdef int relay_history(Core core, Waiting* waiting, bint has_position, uint64_t epoch, uint64_t offset, int64_t limit,
                        bint reverse) noexcept:
+    cdef int slot = waiting.authority - AUTHORITY_WORKER
     cdef Buffer* out
-    cdef Py_ssize_t start
     cdef const TopicRule* rule = rule_of(core.rules, waiting_topic(waiting))
     if waiting.authority == AUTHORITY_UPSTREAM:
         try:
@@ -252,16 +251,15 @@ cdef int relay_history(Core core, Waiting* waiting, bint has_position, uint64_t 
         except MemoryError:
             return -1
         return 0
-    out = &core.peers.workers[waiting.authority - AUTHORITY_WORKER].out
-    start = frame_start(out, FRAME_HISTORY, waiting.topic_kind, waiting_topic(waiting), waiting.token, 32)
-    if start < 0:
+    out = frame_to(&core.peers, slot, FRAME_HISTORY, waiting.topic_kind, waiting_topic(waiting), waiting.token, 32)
+    if out == NULL:
         return -1
     add_u8(out, has_position and epoch != 0)
     add_u64(out, epoch)
     add_u64(out, offset)
     add_u64(out, <uint64_t> limit)
     add_u8(out, reverse)
-    frame_end(out, start)
+    frame_done(&core.peers, slot)
     return 0
 
 
@@ -332,8 +330,6 @@ cdef bint is_used(Core core, const Topic* topic) noexcept nogil:
 
 
 cdef void end_feed(Core core, Topic* topic) noexcept:
-    cdef Buffer* out
-    cdef Py_ssize_t start
     topic.synced = False
     if topic.authority == AUTHORITY_UPSTREAM:
         try:
@@ -341,10 +337,7 @@ cdef void end_feed(Core core, Topic* topic) noexcept:
         except MemoryError:
             pass                 # what comes for it is thrown away
     elif AUTHORITY_WORKER <= topic.authority < AUTHORITY_ARRIVING:
-        out = &core.peers.workers[topic.authority - AUTHORITY_WORKER].out
-        start = frame_start(out, FRAME_UNSUBSCRIBE, topic.kind, topic_name(topic), 0, 0)
-        if start >= 0:
-            frame_end(out, start)
+        frame_bare(&core.peers, topic.authority - AUTHORITY_WORKER, FRAME_UNSUBSCRIBE, topic.kind, topic_name(topic), 0)
 
 
 cdef void tell_upstream_of_user(Core core, Topic* inbox, bint here) noexcept:
@@ -369,15 +362,6 @@ cdef void forget_inbox(Core core, Topic* inbox) noexcept:
     inbox.foreign = False
 
 
-cdef int say_of_inbox(Core core, int slot, int type, Slice name, uint64_t token) noexcept:
-    cdef Buffer* out = &core.peers.workers[slot].out
-    cdef Py_ssize_t start = frame_start(out, type, TOPIC_INBOX, name, token, 0)
-    if start < 0:
-        return -1
-    frame_end(out, start)
-    return 0
-
-
 cdef bint ask_welcome(Core core, Session* session) noexcept:
     cdef uint8_t place[256]
     cdef User* user = <User*> session.user
@@ -398,8 +382,8 @@ cdef bint ask_welcome(Core core, Session* session) noexcept:
     waiting = waiting_add(&core.peers, WAIT_WELCOME, authority, session, 0, 0, slice_of(NULL, 0), name, TOPIC_INBOX,
                           core.now_ms)
     if is_other:
-        asked = say_of_inbox(core, authority - AUTHORITY_WORKER, FRAME_INTEREST, name,
-                             waiting.token if waiting != NULL else 0)
+        asked = frame_bare(&core.peers, authority - AUTHORITY_WORKER, FRAME_INTEREST, TOPIC_INBOX, name,
+                           waiting.token if waiting != NULL else 0)
     else:
         asked = relay_subscribe(core, waiting, False, 0, 0, 0) if waiting != NULL else -1
     if asked < 0 and waiting != NULL:
@@ -415,7 +399,8 @@ cdef void user_here(Core core, Slice user, bint here) noexcept:
     if authority == AUTHORITY_ARRIVING:
         return                   # its home will be here, where the user is known
     if authority >= AUTHORITY_WORKER:
-        say_of_inbox(core, authority - AUTHORITY_WORKER, FRAME_INTEREST if here else FRAME_UNSUBSCRIBE, name, 0)
+        frame_bare(&core.peers, authority - AUTHORITY_WORKER, FRAME_INTEREST if here else FRAME_UNSUBSCRIBE,
+                   TOPIC_INBOX, name, 0)
         if not here:
             topic = topic_find(&core.store, name)
             if topic != NULL:

@@ -12,8 +12,8 @@ from realtime_communication._core.hub.peers cimport (
     MAX_WORKERS,
     Frame,
     add_u8,
-    frame_end,
-    frame_start,
+    frame_done,
+    frame_to,
     take_number,
 )
 from realtime_communication._core.hub.settings cimport OVERFLOW_BACKPRESSURE, OVERFLOW_BLOCK
@@ -28,14 +28,13 @@ from realtime_communication._core.hub.topics cimport (
 
 
 cdef void say(Core core, int slot, const Topic* topic, bint full) noexcept:
-    cdef Buffer* out = &core.peers.workers[slot].out
-    cdef Py_ssize_t start
+    cdef Buffer* out
     if not core.peers.workers[slot].linked:
         return
-    start = frame_start(out, FRAME_FULL, topic.kind, topic_name(topic), 0, 1)
-    if start >= 0:
+    out = frame_to(&core.peers, slot, FRAME_FULL, topic.kind, topic_name(topic), 0, 1)
+    if out != NULL:
         add_u8(out, full)
-        frame_end(out, start)
+        frame_done(&core.peers, slot)
 
 
 cdef bint is_told(Core core, const Topic* topic) noexcept nogil:

@@ -17,10 +17,10 @@ from realtime_communication._core.hub.peers cimport (
     WAIT_ROSTER,
     Frame,
     Waiting,
-    add_u8,
     add_u64,
-    frame_end,
-    frame_start,
+    add_u8,
+    frame_done,
+    frame_to,
     put_u16,
     take_number,
     take_slice,
@@ -257,30 +257,28 @@ cdef class Watchers(Upstream):
             topic_release(&self.store, topic)
 
     cdef void send_plain(self, int slot, int type, Topic* topic, int value) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
-        cdef Py_ssize_t start
+        cdef Buffer* out
         if not self.peers.workers[slot].linked:
             return
-        start = frame_start(out, type, TOPIC_PLAIN, topic_name(topic), 0, 1)
-        if start >= 0:
+        out = frame_to(&self.peers, slot, type, TOPIC_PLAIN, topic_name(topic), 0, 1)
+        if out != NULL:
             if value >= 0:
                 add_u8(out, <uint8_t> value)
-            frame_end(out, start)
+            frame_done(&self.peers, slot)
 
     cdef void send_show(self, int slot, Topic* topic, const Member* member, bint leave, bint before,
                         Slice info) noexcept:
-        cdef Buffer* out = self.outgoing(slot)
         cdef Slice user = user_id(member.user)
-        cdef Py_ssize_t start = frame_start(out, FRAME_SHOW, TOPIC_PLAIN, topic_name(topic), 0,
-                                            21 + user.size + info.size)
-        if start >= 0:
+        cdef Buffer* out = frame_to(&self.peers, slot, FRAME_SHOW, TOPIC_PLAIN, topic_name(topic), 0,
+                                    21 + user.size + info.size)
+        if out != NULL:
             add_u8(out, leave)
             add_u8(out, before)
             add_u64(out, member.id_high)
             add_u64(out, member.id_low)
             add_user(out, user)
             add_info(out, info)
-            frame_end(out, start)
+            frame_done(&self.peers, slot)
 
     cdef void send_roster(self, int slot, Topic* topic) noexcept:
         cdef Member* member = <Member*> topic.first_member

@@ -112,12 +112,10 @@ class World:
         self.carry()
 
     def settle(self) -> None:
-        """With memory again: what was asked is answered at last. Frames of workers got lost for which there was no
-        memory, so the workers lose each other and meet again."""
+        """With memory again: what was asked is answered at last. Workers that had no memory for a frame have lost each
+        other, and meet again."""
         self.carry()
-        self.unlink()
-        for slot in self.node.workers:
-            self.node.link(slot)
+        self.node.meet()
         self.carry()
         for client in self.clients:
             client.peer.resume()

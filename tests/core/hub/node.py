@@ -21,6 +21,7 @@ class Node:
         self.changes = changes
         self.workers: dict[int, Server] = {}
         self.left: dict[tuple[int, int], bytes] = {}
+        self.apart: set[tuple[int, int]] = set()
         self.version = 0
         self.moved_to: dict[Connection, int] = {}
         self.upstream: Upstream | None = None
@@ -61,6 +62,22 @@ class Node:
                 self.workers[slot].hub.link(other, True)
                 self.workers[other].hub.link(slot, True)
 
+    def cut(self, one: int, other: int) -> None:
+        """Two workers lose each other, with all that was on its way; `meet` joins them again."""
+        for slot, there in ((one, other), (other, one)):
+            self.workers[slot].hub.link(there, False)
+            self.left.pop((slot, there), None)
+        self.apart.add((min(one, other), max(one, other)))
+
+    def meet(self) -> None:
+        """Those who had lost each other are joined again."""
+        apart, self.apart = self.apart, set()
+        for one, other in sorted(apart):
+            for slot, there in ((one, other), (other, one)):
+                self.workers[slot].hub.link(there, False)
+            for slot, there in ((one, other), (other, one)):
+                self.workers[slot].hub.link(there, True)
+
     def kill(self, slot: int, *, tell: bool = True) -> None:
         """A worker is gone with all it had."""
         del self.workers[slot]
@@ -91,7 +108,12 @@ class Node:
                 for other, receiver in self.workers.items():
                     if other == slot:
                         continue
-                    data = self.left.pop((slot, other), b"") + worker.hub.take_for_peer(other)
+                    taken = worker.hub.take_for_peer(other)
+                    if taken is None:
+                        self.cut(slot, other)
+                        moved = True
+                        continue
+                    data = self.left.pop((slot, other), b"") + taken
                     if not data:
                         continue
                     moved = True
