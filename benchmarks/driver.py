@@ -1,6 +1,7 @@
 """Runs of the load generator against any port of any server, and rows of what came out."""
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,11 +72,20 @@ class Rows(msgspec.Struct, frozen=True):
 
 def publish(options: argparse.Namespace, title: str, rows: Sequence[Row], watch: Watch) -> None:
     """Print a table, and write the file that was asked for."""
-    found = Rows(title, list(rows), watch.foreign_share())
-    print(table(rows))
-    print(f"\nOther programs took {found.foreign_share:.0%} of the two cores.")
+    share = watch.foreign_share()
+    conclude(options, table(rows), share, Rows(title, list(rows), share))
+
+
+def conclude(
+    options: argparse.Namespace, text: str, share: float, found: msgspec.Struct, broken: Sequence[str] = ()
+) -> int:
+    """Print what came out, write `found` to the file that was asked for, say what is broken; the exit status."""
+    print(f"{text}\n\nOther programs took {share:.0%} of the two cores.")
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    for words in broken:
+        print(f"bound broken: {words}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 class Unsound(Exception):

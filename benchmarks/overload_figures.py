@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from . import probes
-from .driver import Driver, Unsound, figures_parser
+from .driver import Driver, Unsound, conclude, figures_parser
 from .generator import Generator, GeneratorError
 from .machine import Watch, allow_many_files, processor
 from .measure import say, two_cores
@@ -178,13 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     result.foreign_share = round(watch.foreign_share(), 3)
     result.broken = [words for outcome in result.outcomes for words in broken(outcome, bounds)]
-    print(tables(result))
-    print(f"\nOther programs took {result.foreign_share:.0%} of the two cores.")
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
-    for words in result.broken:
-        print(f"bound broken: {words}", file=sys.stderr)
-    return 1 if result.broken else 0
+    return conclude(options, tables(result), result.foreign_share, result, result.broken)
 
 
 if __name__ == "__main__":

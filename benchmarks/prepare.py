@@ -12,6 +12,7 @@ import sys
 import venv
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "benchmarks"
@@ -38,6 +39,16 @@ def everything() -> None:
     product()
     for peer in (node_packages, centrifugo, nats):
         optional(peer)
+
+
+def run_module(module: str) -> NoReturn:
+    """Prepares, unless only help is asked for, and goes on as a module of this folder, with the tests' own at hand: the
+    swarm, its checker, clients on plain sockets. Raises CalledProcessError."""
+    os.chdir(ROOT)
+    if not {"-h", "--help"} & set(sys.argv[1:]) or not PYTHON.exists():
+        everything()
+    os.environ["PYTHONPATH"] = str(ROOT / "tests")
+    os.execv(PYTHON, [str(PYTHON), "-m", module, *sys.argv[1:]])
 
 
 def optional(peer: Callable[[], None]) -> None:

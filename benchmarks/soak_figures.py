@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from . import steady
+from .driver import conclude
 from .machine import Watch, allow_many_files, processor
 from .measure import say, two_cores
 from .outages import on_core
@@ -105,14 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
     result = Result(time.strftime("%Y-%m-%d", time.gmtime()), processor(), load, bounds)
     measure(options, result, cores)
     result.foreign_share = round(watch.foreign_share(), 3)
-    print(tables(result))
-    print(f"\nOther programs took {result.foreign_share:.0%} of the two cores.")
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
     broken = [verdict.figure for verdict in result.verdicts if not verdict.holds]
-    if broken:
-        print(f"bounds broken: {', '.join(broken)}", file=sys.stderr)
-    return 1 if broken else 0
+    return conclude(options, tables(result), result.foreign_share, result, broken)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from .deployments import Unavailable
-from .driver import Driver, Row, figures_parser, not_available, table
+from .driver import Driver, Row, conclude, figures_parser, not_available, table
 from .generator import Generator, GeneratorError
 from .machine import Watch, allow_many_files
 from .measure import say, two_cores
@@ -61,16 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 rows += rows_of(title, found[title])
                 problems += broken(title, found[title])
-    print(table(rows))
-    for title, each in found.items():
-        print(f"\n{answers_of(title, each)}")
     share = watch.foreign_share()
-    print(f"\nOther programs took {share:.0%} of the two cores.")
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(Result(found, rows, share)), indent=1))
-    for words in problems:
-        print(f"broken: {words}", file=sys.stderr)
-    return 1 if problems else 0
+    text = "\n\n".join([table(rows), *(answers_of(title, each) for title, each in found.items())])
+    return conclude(options, text, share, Result(found, rows, share), problems)
 
 
 if __name__ == "__main__":

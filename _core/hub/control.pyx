@@ -284,6 +284,21 @@ cdef class Control(Dispatch):
             session = session.next
         return made
 
+    def connections_of(self, str user_id not None, int limit=1000):  # no-cython-lint
+        """How many connections a user has, and what is known of up to `limit` of them, newest first."""
+        cdef bytes name = user_id.encode()
+        cdef User* user = user_find(&self.users, slice_of(<const uint8_t*> name, len(name)))
+        cdef Session* session = user.sessions if user != NULL else NULL
+        cdef int count = 0
+        made = []
+        while session != NULL:
+            if session.flags & FLAG_COUNTED:
+                count += 1
+                if len(made) < limit:
+                    made.append(describe(self, session))
+            session = session.next_of_user
+        return count, made
+
     def connection(self, str session_id not None, int limit=1000):  # no-cython-lint
         """One connection, as in `connections`, with what it may and up to `limit` of its topics; None when it is none.
 

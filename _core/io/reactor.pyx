@@ -63,7 +63,7 @@ cdef extern from "<netinet/in.h>" nogil:
     enum: IPPROTO_TCP
 
 cdef extern from "<netinet/tcp.h>" nogil:
-    enum: TCP_NODELAY
+    enum: TCP_NODELAY, TCP_NOTSENT_LOWAT
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
@@ -94,6 +94,7 @@ cdef enum:
     HANDSHAKES_NS = 4000000      # spent on TLS handshakes in a round, before those who are through have their turn
     TOGETHER = 64                # sockets received from before what they sent is handled
     RECEIVE_LEAST = 65536        # bytes of the shared buffer for each, else what came is handled first
+    UNSENT_BYTES = 131072        # of a connection that the kernel holds before it sends them; more waits in the mailbox
     RETRY_MS = 100               # between attempts to accept when the system has no descriptor left
     TIMER_EVENT = 1              # event data of the timer; listeners have 2 * index + 5, sessions their address
     BUS_EVENT = 3                # of the bus' own epoll instance
@@ -167,8 +168,10 @@ cdef class Reactor(SocketDriver):
         """
         cdef epoll_event event
         cdef int on = 1
-        # Linux hands it on to what is accepted; a Unix socket has no such option.
+        cdef int unsent = UNSENT_BYTES
+        # Linux hands these on to what is accepted; a Unix socket has no such options.
         setsockopt(sock.fileno(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+        setsockopt(sock.fileno(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent))
         self.listeners.append(sock)
         self.contexts.append(context)
         event.events = EPOLLIN

@@ -104,9 +104,7 @@ CLOSE_CODES: tuple[CloseCode, ...] = (
     CloseCode(1001, "going_away", Retry.RECONNECT, "the server is shutting down"),
     CloseCode(1002, "protocol_error", Retry.NEVER, "a frame breaks RFC 6455"),
     CloseCode(1003, "unsupported_data", Retry.NEVER, "a frame type that this encoding does not use"),
-    CloseCode(
-        1007, "invalid_payload", Retry.NEVER, "text that is not UTF-8 or not JSON, or data that does not inflate"
-    ),
+    CloseCode(1007, "invalid_payload", Retry.NEVER, "text that is not UTF-8, or data that does not inflate"),
     CloseCode(1008, "policy_violation", Retry.NEVER, "too many fragments, or another bound of the connection"),
     CloseCode(1009, "too_big", Retry.NEVER, "a frame over max_frame_size or a message over max_message_size"),
     CloseCode(1011, "internal", Retry.RECONNECT, "a fault of the server"),
@@ -211,6 +209,13 @@ class AuthenticationFailed(RequestRefused):
 
     def __init__(self, message: str, *, code: str = "unauthorized") -> None:
         super().__init__(code, message)
+
+
+class AuthenticationMissing(AuthenticationFailed):
+    """There were no credentials where some are needed."""
+
+    def __init__(self) -> None:
+        super().__init__("this needs a token or an API key")
 
 
 class AuthenticationUnavailable(AuthenticationFailed):

@@ -80,7 +80,8 @@ class TestLooking:
     def test_connections_of_all(self, fleet: ServerProcess, spread: Spread) -> None:
         for _ in range(ASKED):
             shown = get(fleet, f"/api/connections?user_id={spread.user}")
-            assert (len(shown["connections"]), shown["complete"]) == (len(spread.peers), True)
+            count = len(spread.peers)
+            assert (shown["count"], len(shown["connections"]), shown["complete"]) == (count, count, True)
         ages = [row["connected_ms"] for row in shown["connections"]]
         assert ages == sorted(ages)
         assert len(get(fleet, f"/api/connections?user_id={spread.user}&limit=1")["connections"]) == 1

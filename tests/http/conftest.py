@@ -118,6 +118,10 @@ class RecordingHub:
     def connections(self, limit=1000):
         return self.rows[:limit]
 
+    def connections_of(self, user_id, limit=1000):
+        found = [row for row in self.rows if row["user_id"] == user_id]
+        return len(found), found[:limit]
+
     def connection(self, session_id, limit=1000):
         found = [row for row in self.rows if row["session_id"] == session_id]
         more = {"login": None, "permissions": ["read"], "expires_at": None, "topics": []}

@@ -20,7 +20,7 @@ from realtime_communication.auth.revocation import Revocation, RevocationStore
 from realtime_communication.auth.token_rules import MAX_TOKEN_BYTES
 from realtime_communication.auth.tokens import TokenIssuer
 from realtime_communication.config.schema import Auth, CustomClaims
-from realtime_communication.errors import AuthenticationFailed, RequestRefused
+from realtime_communication.errors import AuthenticationFailed, AuthenticationMissing, RequestRefused
 from realtime_communication.observability.logs import get_logger
 
 SECONDS_PER_HOUR: Final = 3600
@@ -157,7 +157,7 @@ class TokenAuthority:
 
     def _revoke_held(self, token: str | None, now: float) -> tuple[Revocation, int]:
         if token is None:
-            raise AuthenticationFailed("this needs a token or an API key")
+            raise AuthenticationMissing
         try:
             _, login, expires_at = self._named_by(token)
         except InvalidField as error:

@@ -44,7 +44,7 @@ from realtime_communication.auth.providers import (
 from realtime_communication.auth.revocation import RevocationStore
 from realtime_communication.auth.token_rules import names_of
 from realtime_communication.config.schema import Auth, AuthProvider, CustomClaims
-from realtime_communication.errors import AuthenticationFailed, AuthenticationUnavailable
+from realtime_communication.errors import AuthenticationFailed, AuthenticationMissing, AuthenticationUnavailable
 from realtime_communication.observability.logs import get_logger
 from realtime_communication.resilience.breaker import CircuitBreaker
 
@@ -269,8 +269,10 @@ def refusal_of(error: AuthenticationFailed | MalformedRequestError) -> Refusal:
     if isinstance(error, AuthenticationUnavailable):
         wait = math.ceil((error.retry_after_ms or 0) / 1000)
         return (503, error.code, error.message, [("Retry-After", str(max(1, wait)))])
-    # RFC 9110 section 11.6.1: a 401 names the scheme that would be accepted.
-    return (401, error.code, error.message, [("WWW-Authenticate", 'Bearer error="invalid_token"')])
+    # RFC 9110 section 11.6.1: a 401 names the scheme that would be accepted; RFC 6750 section 3.1: and no error where
+    # there were no credentials.
+    challenge = "Bearer" if isinstance(error, AuthenticationMissing) else 'Bearer error="invalid_token"'
+    return (401, error.code, error.message, [("WWW-Authenticate", challenge)])
 
 
 def parse_query(query: bytes) -> dict[str, str]:

@@ -15,7 +15,7 @@ from realtime_communication._core.hub.hub import RequestError, UndecidedError
 from realtime_communication.auth.chain import parse_query
 from realtime_communication.auth.identity import ADMIN, READ, SUBSCRIBE, WRITE, Identity
 from realtime_communication.config.schema import Auth
-from realtime_communication.errors import AuthenticationFailed, RequestRefused
+from realtime_communication.errors import AuthenticationFailed, AuthenticationMissing, RequestRefused
 from realtime_communication.http.answers import json_response, refused_response
 from realtime_communication.http.connection import HttpConnection
 from realtime_communication.http.forwarding import client_of_request
@@ -83,7 +83,7 @@ async def identify(request: web.Request, *, in_url: bool = True) -> Identity:
     """
     identity = await find_identity(request, in_url=in_url)
     if identity is None:
-        raise AuthenticationFailed("this needs a token or an API key")
+        raise AuthenticationMissing
     return identity
 
 

@@ -35,7 +35,7 @@ def add_routes(application: web.Application) -> None:
 async def connections(request: web.Request) -> web.Response:
     """`?user_id=&limit=` → {count, connections, complete}, newest first; with several workers each row names its own.
 
-    `count` is how many there are in all. `complete` is false when there may be more than the rows given.
+    `count` is how many there are in all, or of the user. `complete` is false when there may be more than rows given.
     """
     await require_admin(request)
     parameters = query_of(request, ("user_id", "limit"))

@@ -53,17 +53,13 @@ class WorkerAnswers:
         self._services = services
 
     def connections(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """{user_id, limit} → {count, rows, complete}: newest first; `count` is of all there are."""
+        """{user_id, limit} → {count, rows, complete}: newest first; `count` is of all there are, or of the user's."""
         hub, user_id, limit = self._services.hub, params.get("user_id"), int(params["limit"])
-        count = hub.connection_count()
         if user_id is None:
-            rows = hub.connections(limit)
-            complete = len(rows) < limit or count <= limit
+            count, rows = hub.connection_count(), hub.connections(limit)
         else:
-            looked_at = hub.connections(MAX_LOOKED_AT)
-            found = [row for row in looked_at if row["user_id"] == user_id]
-            rows, complete = found[:limit], len(found) <= limit and len(looked_at) < MAX_LOOKED_AT
-        return {"count": count, "rows": rows, "complete": complete}
+            count, rows = hub.connections_of(user_id, limit)
+        return {"count": count, "rows": rows, "complete": len(rows) < limit or count <= limit}
 
     def connection(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """{session_id, limit} → the connection with so many of its topics; None where it is not here."""

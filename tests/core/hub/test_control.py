@@ -117,6 +117,16 @@ def test_what_is_shown() -> None:
     assert server.hub.topics(0) == []
 
 
+def test_of_one_user() -> None:
+    server = make_hub(deterministic_ids=False)
+    for user in ("alice", "bob", "alice", "alice"):
+        server.connect(user)
+    count, rows = server.hub.connections_of("alice", 2)
+    assert count == 3
+    assert rows == [row for row in server.hub.connections() if row["user_id"] == "alice"][:2], "the newest first"
+    assert server.hub.connections_of("nobody") == (0, [])
+
+
 def test_one_connection() -> None:
     server = make_hub()
     server.connect("bob")

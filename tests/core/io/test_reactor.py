@@ -554,6 +554,18 @@ class TestSlowReaders:
         assert offsets == list(range(1, 201))
         assert lagged > 0
 
+    def test_what_it_does_not_read_waits_here_and_not_in_the_kernel(self, serve: Callable[..., Running]) -> None:
+        """Where the overflow strategy sees it, and where each connection has a bound."""
+        running = serve(mailbox_capacity=3000)
+        slow = running.connect("slow", rcvbuf=4096)
+        slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
+        slow.message()
+        payload = b'"%b"' % (b"x" * 1000)
+        for _ in range(2000):
+            running.call(lambda: running.hub.publish_system("room", payload))
+        assert running.call(running.hub.queued) > 1500
+        assert [slow.message()["offset"] for _ in range(2000)] == list(range(1, 2001))
+
     def test_a_close_with_a_full_socket(self, serve: Callable[..., Running]) -> None:
         running = serve(sndbuf=4096)
         slow = running.connect("slow", rcvbuf=4096)
