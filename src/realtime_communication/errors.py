@@ -9,6 +9,7 @@ The tree answers first *whose* mistake it was, because that decides what the cal
     ├── PeerError                       code "peer"             the other end misbehaved or refused
     │   ├── RequestRefused              code from ERROR_CODES   one request failed, the connection goes on
     │   │   ├── AuthenticationFailed    code "unauthorized"     the credentials were refused
+    │   │   │   ├── AuthenticationMissing  code "unauthorized"  there were none
     │   │   │   └── AuthenticationUnavailable  code "unavailable"  they cannot be checked now: who could is out of reach
     │   │   └── RateLimited             code "rate_limited"     wait `retry_after_ms`, then send again
     │   ├── ConnectionClosed            code "closed"           the connection ended with a code from CLOSE_CODES
