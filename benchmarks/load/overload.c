@@ -16,7 +16,7 @@ enum {
     SEND_BUFFER = 64 * 1024,  /* of a publisher's socket: what is in there is late already */
 };
 static const uint64_t MS_NS = 1000000u;
-static const uint64_t STALLED_NS = 15000000000u;
+static const uint64_t STALLED_NS = 60000000000u; /* what a full machine dropped, TCP sends again after up to 26 s */
 static const double SECOND_NS = 1e9;
 
 struct overload {
