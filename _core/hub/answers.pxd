@@ -25,7 +25,6 @@ cdef inline Frame frame_of(Slice items) noexcept nogil:
 
 cdef class Answers(Feed):
     cdef Inbound inbound
-    cdef bint unsynced           # some topics are to be asked about again
 
     # Takes it out; a request over HTTP must have been answered.
     cdef void drop_waiting(self, Waiting* waiting) noexcept

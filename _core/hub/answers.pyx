@@ -94,7 +94,6 @@ cdef class Answers(Feed):
 
     def __cinit__(self, str node_id not None):
         self.inbound = Inbound()
-        self.unsynced = False
 
     def __dealloc__(self):
         while self.peers.oldest != NULL:

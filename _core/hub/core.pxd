@@ -60,6 +60,7 @@ cdef class Core(BusUser):
     cdef Samples samples
     cdef Peers peers
     cdef uint64_t keep_until_ms  # until then messages are cached without `enable_caching` too, see migration.pxd
+    cdef bint unsynced           # some topics are to be asked about again, with the next tick
     cdef bint keeps_upstream     # the upstream is away: publications are kept for it
     cdef uint64_t origin_instance    # of the publication being published for another worker
     cdef uint64_t origin_serial  # of its publisher, when it is left out; else 0

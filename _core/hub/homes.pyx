@@ -262,8 +262,8 @@ cdef class Homes(Asked):
 
     cdef void ask_again(self, Topic* topic) noexcept:
         if topic.authority not in (AUTHORITY_HERE, AUTHORITY_ARRIVING) and topic.kind == TOPIC_PLAIN and (
-                is_used(self, topic)) and ask_sync(self, topic) < 0:
-            self.unsynced = True  # there may be memory with the next tick
+                is_used(self, topic)):
+            ask_sync(self, topic)
 
     # --- topics that arrive
 

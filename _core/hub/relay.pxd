@@ -44,8 +44,8 @@ cdef int ask_subscribe(Core core, Session* session, const Request* request, Topi
 # The same for a subscription that an administrator gives the session, which is not held up.
 cdef int ask_given(Core core, Session* session, Topic* topic) noexcept
 cdef int ask_history(Core core, Session* session, const Request* request, Topic* topic, int64_t limit) noexcept
-# Asks where the topic stands, for those who are subscribed already. 0, or -1 without memory.
-cdef int ask_sync(Core core, Topic* topic) noexcept
+# Asks where the topic stands, for those who are subscribed already; without memory `unsynced` has it asked again.
+cdef void ask_sync(Core core, Topic* topic) noexcept
 # Nobody needs the topic's feed any more.
 cdef void end_feed(Core core, Topic* topic) noexcept
 # Nobody is left here who has this inbox: to who comes next it is as one that was never here.

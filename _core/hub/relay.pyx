@@ -303,17 +303,16 @@ cdef int ask_history(Core core, Session* session, const Request* request, Topic*
     return OUTCOME_ASKED
 
 
-cdef int ask_sync(Core core, Topic* topic) noexcept:
+cdef void ask_sync(Core core, Topic* topic) noexcept:
     cdef Slice none = slice_of(NULL, 0)
     cdef Waiting* waiting = waiting_add(
         &core.peers, WAIT_SYNC, topic.authority, NULL, 0, 0, none, topic_name(topic), topic.kind, core.now_ms)
-    if waiting == NULL:
-        return -1
-    if relay_subscribe(core, waiting, topic.foreign, topic.epoch, topic.offset, 0) < 0:
+    if waiting != NULL and relay_subscribe(core, waiting, topic.foreign, topic.epoch, topic.offset, 0) == 0:
+        topic.asking += 1
+        return
+    if waiting != NULL:
         waiting_remove(&core.peers, waiting)
-        return -1
-    topic.asking += 1
-    return 0
+    core.unsynced = True         # there may be memory with the next tick
 
 
 # --- feeds

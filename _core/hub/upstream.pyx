@@ -147,8 +147,8 @@ cdef class Upstream(Exchange):
             if topic.kind == TOPIC_INBOX:
                 if topic.interest:
                     tell_upstream_of_user(self, topic, True)
-            elif is_used(self, topic) and ask_sync(self, topic) < 0:
-                self.unsynced = True
+            elif is_used(self, topic):
+                ask_sync(self, topic)
         self.tell_homes_of_users()
         self.home.wake()
 

@@ -71,12 +71,11 @@ class Node:
 
     def meet(self) -> None:
         """Those who had lost each other are joined again."""
-        apart, self.apart = self.apart, set()
-        for one, other in sorted(apart):
-            for slot, there in ((one, other), (other, one)):
-                self.workers[slot].hub.link(there, False)
-            for slot, there in ((one, other), (other, one)):
-                self.workers[slot].hub.link(there, True)
+        for one, other in sorted(self.apart):
+            self.cut(one, other)
+            self.workers[one].hub.link(other, True)
+            self.workers[other].hub.link(one, True)
+        self.apart.clear()
 
     def kill(self, slot: int, *, tell: bool = True) -> None:
         """A worker is gone with all it had."""

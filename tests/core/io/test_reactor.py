@@ -498,6 +498,17 @@ class TestACrowd:
         assert accepted == [400] * 400
 
 
+def behind(running: Running, *, messages: int, size: int) -> Client:
+    """A subscriber who has read none of so many messages with texts of `size` characters."""
+    slow = running.connect("slow", rcvbuf=4096)
+    slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
+    slow.message()
+    payload = b'"%b"' % (b"x" * size)
+    for _ in range(messages):
+        running.call(lambda: running.hub.publish_system("room", payload))
+    return slow
+
+
 class TestSlowReaders:
     def test_partial_writes_lose_and_double_nothing(self, serve: Callable[..., Running]) -> None:
         running = serve(sndbuf=4096, overflow_strategy="block", mailbox_capacity=50, max_frame_size=1 << 20)
@@ -517,12 +528,7 @@ class TestSlowReaders:
 
     def test_replies_come_while_data_waits(self, serve: Callable[..., Running]) -> None:
         running = serve(sndbuf=4096)
-        slow = running.connect("slow", rcvbuf=4096)
-        slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
-        slow.message()
-        payload = b'"%b"' % (b"x" * 20_000)
-        for _ in range(100):
-            running.call(lambda: running.hub.publish_system("room", payload))
+        slow = behind(running, messages=100, size=20_000)
         slow.send({"type": "Ping", "id": 2})
         slow.socket.sendall(client_frame(b"still there?", PING))
         running.until(lambda: running.hub.stats()["requests"] == 2)
@@ -536,12 +542,7 @@ class TestSlowReaders:
 
     def test_a_reader_that_comes_back_is_caught_up(self, serve: Callable[..., Running]) -> None:
         running = serve(sndbuf=4096, mailbox_capacity=10)
-        slow = running.connect("slow", rcvbuf=4096)
-        slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
-        slow.message()
-        payload = b'"%b"' % (b"x" * 20_000)
-        for _ in range(200):
-            running.call(lambda: running.hub.publish_system("room", payload))
+        slow = behind(running, messages=200, size=20_000)
         offsets: list[int] = []
         lagged = 0
         while len(offsets) < 200:
@@ -557,23 +558,13 @@ class TestSlowReaders:
     def test_what_it_does_not_read_waits_here_and_not_in_the_kernel(self, serve: Callable[..., Running]) -> None:
         """Where the overflow strategy sees it, and where each connection has a bound."""
         running = serve(mailbox_capacity=3000)
-        slow = running.connect("slow", rcvbuf=4096)
-        slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
-        slow.message()
-        payload = b'"%b"' % (b"x" * 1000)
-        for _ in range(2000):
-            running.call(lambda: running.hub.publish_system("room", payload))
+        slow = behind(running, messages=2000, size=1000)
         assert running.call(running.hub.queued) > 1500
         assert [slow.message()["offset"] for _ in range(2000)] == list(range(1, 2001))
 
     def test_a_close_with_a_full_socket(self, serve: Callable[..., Running]) -> None:
         running = serve(sndbuf=4096)
-        slow = running.connect("slow", rcvbuf=4096)
-        slow.send({"type": "Subscribe", "id": 1, "topic": "room"})
-        slow.message()
-        payload = b'"%b"' % (b"x" * 20_000)
-        for _ in range(100):
-            running.call(lambda: running.hub.publish_system("room", payload))
+        slow = behind(running, messages=100, size=20_000)
         running.call(lambda: running.hub.disconnect(user_id="slow"))
         opcode, payload = 1, b""
         while opcode != CLOSE:
